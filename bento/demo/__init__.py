@@ -1,0 +1,1 @@
+"""`bento demo`: the whole cycle on throw-away hosts."""

@@ -1,0 +1,1 @@
+"""What is written or sent: frozen, strict, parsed at the edge."""

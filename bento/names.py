@@ -1,0 +1,57 @@
+"""Names that the toolkit parses once, at the edge. Those of the secrets module are passed on from here."""
+
+import re
+from typing import Self
+
+from bento_secrets.names import (
+    BadName,
+    Digest,
+    HostName,
+    SecretName,
+    TagName,
+    Target,
+    did_you_mean,
+    printable,
+)
+
+__all__ = [
+    "BadName",
+    "Digest",
+    "HostName",
+    "SecretName",
+    "Serial",
+    "SystemPath",
+    "TagName",
+    "Target",
+    "did_you_mean",
+    "printable",
+]
+
+MAX_SERIAL = 2**53 - 1  # what every JSON reader keeps exactly
+_SYSTEM = re.compile(r"/nix/store/[0-9a-df-np-sv-z]{32}-[A-Za-z0-9+._?=-]{1,180}")
+
+
+class Serial(int):
+    """A release's number: 1 to 2⁵³-1. For one host it only rises."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, number: int) -> Self:
+        """The serial, or BadName."""
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_SERIAL:
+            raise BadName(f"'{printable(str(number))}' is no serial", "a serial is a whole number from 1 to 2^53-1")
+        return cls(number)
+
+
+class SystemPath(str):
+    """A system closure's top in the Nix store: `/nix/store/<hash>-<name>`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The path, or BadName."""
+        if not _SYSTEM.fullmatch(text):
+            raise BadName(f"'{printable(text)}' is no path of a system in the Nix store")
+        return cls(text)

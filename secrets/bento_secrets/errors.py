@@ -1,0 +1,36 @@
+"""What goes wrong, in words a person can act on.
+
+This is the root of the project's one error hierarchy. It stands here because the secrets module is the lowest layer;
+`bento.errors` adds what only the toolkit needs.
+"""
+
+from typing import ClassVar
+
+
+class BentoError(Exception):
+    """Something a person must know: a lower-case sentence that names the thing, and the next commands to type."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *hints: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hints = hints
+
+
+class InputError(BentoError):
+    """The person's input, configuration or command line is at fault; nothing was done."""
+
+    exit_code = 2
+
+
+class BadName(InputError, ValueError):
+    """A name, digest or number that doesn't follow its rule. A ValueError too, so that parsers can say where it stood."""
+
+
+class OpenFailed(BentoError):
+    """A sealed file that could not be opened with the identities at hand."""
+
+
+class RuntimeUnsafe(InputError):
+    """The runtime folder is not a RAM mount of its own, so plaintext must not be written there."""
