@@ -11,7 +11,7 @@ from bento_secrets.errors import BadName
 RESERVED_ACCOUNTS = frozenset(
     "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody sshd ftp nfsnobody "
     "messagebus systemd-network systemd-resolve systemd-timesync systemd-coredump systemd-oom polkituser nixbld nm-openvpn "
-    "admin bento bento-publisher localhost".split()
+    "bento bento-publisher localhost".split()
 )
 
 _HOST = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
