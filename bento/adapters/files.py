@@ -1,0 +1,75 @@
+"""Files: durable writes, locks, capped reads of what others wrote."""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bento_secrets.durable import fsync_dir, write_atomic
+
+from bento.errors import EnvironmentFailed, InputError, WorkFailed
+
+__all__ = ["busy_lock", "fsync_dir", "read_capped", "read_capped_at", "swap_link", "write_atomic"]
+
+
+class Busy(EnvironmentFailed):
+    """Somebody else holds the lock."""
+
+    exit_code = 75
+
+
+@contextmanager
+def busy_lock(path: Path, what: str) -> Iterator[None]:
+    """Hold an exclusive lock on `path` (made 0600). Raises Busy, naming `what`, when it is held already."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise EnvironmentFailed(f"can't lock {path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"{what} is under way already", "wait for it to end") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read_capped(path: Path, limit: int, what: str) -> bytes | None:
+    """A plain file of at most `limit` bytes, not followed through a link; None where there is none."""
+    return read_capped_at(None, str(path), limit, what)
+
+
+def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> bytes | None:
+    """`read_capped` relative to an open folder. Raises InputError for anything but a plain file of that size.
+
+    O_NONBLOCK: a FIFO that somebody put there must not hang the reader.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"can't read {what}: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{what} is not a plain file")
+        if status.st_size > limit:
+            raise InputError(f"{what} is larger than {limit} bytes")
+        try:
+            return file.read(limit)
+        except OSError as error:
+            raise WorkFailed(f"can't read {what}: {error.strerror}") from None
+
+
+def swap_link(link: Path, target: str) -> None:
+    """Point the symlink `link` to `target` in one step, durably."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    fsync_dir(link.parent)

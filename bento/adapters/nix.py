@@ -1,0 +1,126 @@
+"""Nix's command line, as 2.8 to 2.34 have it in common."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento.adapters.process import Done, run, run_keeping_tail
+from bento.errors import EnvironmentFailed, WorkFailed
+from bento.models.limits import LIMITS
+from bento.models.manifest import ConfigKind
+from bento.names import BadName, SystemPath
+
+_FEATURES = ("--extra-experimental-features", "nix-command flakes")
+
+
+@dataclass(frozen=True)
+class BuildInput:
+    """What is built: an unpacked configuration, and how to find the system in it."""
+
+    tree: Path
+    kind: ConfigKind
+    attribute: str | None
+    args: tuple[str, ...] = ()
+
+
+class BuildFailed(WorkFailed):
+    """The build or evaluation failed. `log` is the end of what Nix said."""
+
+    def __init__(self, message: str, log: str, *hints: str) -> None:
+        super().__init__(message, *hints)
+        self.log = log
+
+
+def _installable(source: BuildInput) -> list[str]:
+    toplevel = f'path:{source.tree}#nixosConfigurations."{source.attribute}".config.system.build.toplevel'
+    # With a lock file Nix must keep to it; without one there are no inputs to lock (admin/pack.py sees to that).
+    locked = (source.tree / "flake.lock").exists()
+    return [toplevel, "--no-update-lock-file" if locked else "--no-write-lock-file"]
+
+
+def _channel(source: BuildInput) -> list[str]:
+    return ["<nixpkgs/nixos>", "-A", "system", "-I", f"nixos-config={source.tree / 'configuration.nix'}"]
+
+
+def build(source: BuildInput, root: Path) -> SystemPath:
+    """Build a system and keep it by a GC root at `root`. Raises BuildFailed."""
+    if source.kind == "flake":
+        argv = ["nix", *_FEATURES, "build", "--out-link", str(root), *_installable(source)]
+    else:
+        argv = ["nix-build", "--out-link", str(root), *_channel(source)]
+    done = run_keeping_tail([*argv, *source.args], tail=LIMITS.log_tail)
+    if done.code != 0:
+        raise _failure("the build failed", done)
+    return _system(os.readlink(root), done)
+
+
+def evaluate(source: BuildInput) -> SystemPath:
+    """The path that a build would give, without building it. Raises BuildFailed."""
+    if source.kind == "flake":
+        target, flag = _installable(source)
+        argv = ["nix", *_FEATURES, "eval", "--raw", f"{target}.outPath", flag]
+    else:
+        channel = _channel(source)
+        channel[2] = "system.outPath"
+        argv = ["nix-instantiate", "--eval", "--json", *channel]
+    done = run([*argv, *source.args])
+    if done.code != 0:
+        raise _failure("the evaluation failed", done)
+    return _system(done.out.decode("utf-8", "replace").strip().strip('"'), done)
+
+
+def _failure(what: str, done: Done) -> BuildFailed:
+    log = done.err[-LIMITS.log_tail :].decode("utf-8", "replace")
+    errors = [line.strip() for line in log.splitlines() if "error:" in line]
+    said = "".join(char for char in (errors[-1] if errors else done.words(200)) if char.isprintable())[:300]
+    return BuildFailed(f"{what}: {said}", log)
+
+
+def _system(path: str, done: Done) -> SystemPath:
+    try:
+        return SystemPath.parse(path)
+    except BadName as error:
+        raise BuildFailed(error.message, done.words(), "the attribute must be a NixOS system") from None
+
+
+def version() -> str:
+    """What `nix --version` says. Raises EnvironmentFailed without Nix."""
+    return run(["nix", "--version"], timeout=60).out.decode("utf-8", "replace").strip()
+
+
+def channel_path() -> str | None:
+    """Where `<nixpkgs>` lies now, following links; None without one."""
+    done = run(["nix-instantiate", "--find-file", "nixpkgs"], timeout=60)
+    return os.path.realpath(done.out.decode().strip()) if done.code == 0 else None
+
+
+def set_profile(profile: Path, system: str) -> None:
+    """Make `system` the profile's newest generation, and check that it is. Raises WorkFailed."""
+    done = run(["nix-env", "--profile", str(profile), "--set", system])
+    if done.code != 0:
+        raise WorkFailed(f"can't set the system profile: {done.words()}")
+    if read_system(profile) != system:
+        raise WorkFailed(f"the system profile {profile} doesn't point to the system it was set to")
+
+
+def read_system(link: Path) -> str | None:
+    """The store path that a profile or /run/current-system leads to; None where there is no such link."""
+    try:
+        return str(link.resolve(strict=True))
+    except OSError:
+        return None
+
+
+def keep(root: Path, system: str) -> None:
+    """Make `root` a GC root of a path that is in the store already. Raises EnvironmentFailed."""
+    done = run(["nix-store", "--realise", system, "--add-root", str(root), "--indirect"])
+    if done.code != 0:
+        raise EnvironmentFailed(f"can't keep {system} from garbage collection: {done.words()}")
+
+
+def profile_systems(profile: Path, extra: Sequence[str] = ()) -> frozenset[str]:
+    """The systems of all generations that the profile still has."""
+    links = profile.parent.glob(f"{profile.name}-*-link") if profile.parent.is_dir() else ()
+    found = {path for link in links if (path := read_system(link)) is not None}
+    return frozenset(found | set(extra))

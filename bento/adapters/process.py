@@ -1,0 +1,96 @@
+"""The one place that starts programs: an argv list, never a shell; secrets never go through argv or environment."""
+
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento.errors import EnvironmentFailed
+
+# Where each program comes from, for the hint when it is missing.
+_PACKAGES = {
+    "nix": "nix (Debian: apt install nix-bin)",
+    "nix-build": "nix (Debian: apt install nix-bin)",
+    "nix-env": "nix (Debian: apt install nix-bin)",
+    "nix-instantiate": "nix (Debian: apt install nix-bin)",
+    "nix-store": "nix (Debian: apt install nix-bin)",
+    "ssh-keygen": "OpenSSH (Debian: apt install openssh-client)",
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A program that has ended. `code` is negative for a signal, as subprocess has it."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+    def words(self, limit: int = 300) -> str:
+        """The end of what it said, on one line, for an error message."""
+        text = " ".join((self.err or self.out).decode("utf-8", "replace").split())
+        clean = "".join(char if char.isprintable() else "?" for char in text)
+        return clean if len(clean) <= limit else "…" + clean[-limit:]
+
+
+def missing_program(name: str) -> EnvironmentFailed:
+    """The error for a program that isn't installed."""
+    return EnvironmentFailed(f"the program {name} is not installed", f"install {_PACKAGES.get(name, name)}")
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    pass_fds: tuple[int, ...] = (),
+) -> Done:
+    """Run a program to its end and keep what it says. Raises EnvironmentFailed where it can't be started or hangs.
+
+    `env` replaces the environment; `timeout` is in seconds.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=stdin if stdin is not None else None,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            pass_fds=pass_fds,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+    except PermissionError:
+        raise EnvironmentFailed(f"may not run {argv[0]}") from None
+    except subprocess.TimeoutExpired:
+        raise EnvironmentFailed(f"{argv[0]} didn't end within {timeout:.0f} seconds") from None
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] | None = None) -> Done:
+    """Run a program that may say a lot; keep the last `tail` bytes of stdout and stderr together, in `err`."""
+    try:
+        process = subprocess.Popen(
+            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+        )
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+    except PermissionError:
+        raise EnvironmentFailed(f"may not run {argv[0]}") from None
+    kept: deque[bytes] = deque()
+    size = 0
+    with process:
+        if process.stdout is None:
+            raise AssertionError("a pipe was asked for")
+        while chunk := process.stdout.read1(65536):  # type: ignore[attr-defined] # it is a BufferedReader
+            kept.append(chunk)
+            size += len(chunk)
+            while size - len(kept[0]) >= tail:
+                size -= len(kept.popleft())
+    return Done(process.returncode, b"", b"".join(kept)[-tail:])

@@ -1,0 +1,86 @@
+"""SSHSIG by `ssh-keygen -Y`: works with key files, ssh-agent and FIDO tokens alike."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bento_secrets.ssh_keys import SshPublicKey
+
+from bento.adapters.process import run
+from bento.errors import EnvironmentFailed, InputError
+from bento.models.signed import SignedDocument
+
+_TIMEOUT = 120  # seconds: a FIDO token waits for a touch
+_NOT_SIGNED = 255  # ssh-keygen's code for every kind of bad signature
+
+
+def sign(line: bytes, keys: Sequence[Path], namespace: str) -> SignedDocument:
+    """`line` with one armour per key. Raises InputError where a key can't sign."""
+    return SignedDocument(line, tuple(_sign(line, key, namespace) for key in keys))
+
+
+def _sign(line: bytes, key: Path, namespace: str) -> bytes:
+    if not key.is_file():
+        raise InputError(f"the signing key {key} isn't there", 'name it in bento.local.toml: [signing] keys = ["…"]')
+    done = run(["ssh-keygen", "-Y", "sign", "-q", "-n", namespace, "-f", str(key)], stdin=line, timeout=_TIMEOUT)
+    if done.code != 0 or not done.out.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+        raise InputError(
+            f"can't sign with {key}: {done.words() or 'ssh-keygen gave no signature'}",
+            "a key with a passphrase must be in the ssh-agent: ssh-add " + str(key),
+        )
+    return done.out
+
+
+def public_half(key: Path) -> SshPublicKey:
+    """The public key of a private key file, or of a .pub file. Raises InputError."""
+    if not key.is_file():
+        raise InputError(f"the key {key} isn't there")
+    if key.suffix == ".pub":
+        return SshPublicKey.parse(key.read_text("utf-8"))
+    beside = key.with_name(key.name + ".pub")
+    if beside.is_file():
+        return SshPublicKey.parse(beside.read_text("utf-8"))
+    done = run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], timeout=_TIMEOUT)
+    if done.code != 0:
+        raise InputError(f"can't read the public half of {key}: {done.words()}", f"put it into {beside}")
+    return SshPublicKey.parse(done.out.decode("utf-8", "replace"))
+
+
+def allowed_signers(signers: Sequence[SshPublicKey], namespace: str) -> bytes:
+    """ssh-keygen's allowed_signers file for these keys; for any other namespace it allows nobody."""
+    return "".join(f'* namespaces="{namespace}" {signer.line}\n' for signer in signers).encode()
+
+
+def verified(document: SignedDocument, signers: Sequence[SshPublicKey], namespace: str) -> bool:
+    """Whether one armour is by one of `signers` over exactly this line. Raises EnvironmentFailed without ssh-keygen."""
+    return any(_verified(document.line, armour, signers, namespace) for armour in document.armours)
+
+
+def _verified(line: bytes, armour: bytes, signers: Sequence[SshPublicKey], namespace: str) -> bool:
+    with ExitStack() as stack:
+        # Files in memory: nothing to clean up, nothing that another user could swap.
+        keys = _memory_file(stack, allowed_signers(signers, namespace))
+        signature = _memory_file(stack, armour)
+        done = run(
+            ["ssh-keygen", "-Y", "verify", "-q", "-n", namespace, "-I", "admin"]
+            + ["-f", f"/proc/self/fd/{keys}", "-s", f"/proc/self/fd/{signature}"],
+            stdin=line,
+            timeout=_TIMEOUT,
+            pass_fds=(keys, signature),
+        )
+    if done.code not in (0, _NOT_SIGNED):
+        raise EnvironmentFailed(
+            f"ssh-keygen can't verify signatures here: {done.words()}", "OpenSSH 8.1 or newer is needed"
+        )
+    return done.code == 0
+
+
+def _memory_file(stack: ExitStack, data: bytes) -> int:
+    descriptor = os.memfd_create("bento")
+    stack.callback(os.close, descriptor)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

@@ -1,0 +1,49 @@
+"""What a deploy publishes: whether a release is new, its serial, and its manifest."""
+
+from bento.errors import WorkFailed
+from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings
+from bento.models.signed import SignedDocument, sha256
+from bento.names import MAX_SERIAL, HostName, Serial, SystemPath
+
+MAX_AHEAD = 600  # seconds a published serial may lie in the future before somebody's clock must be looked at
+
+
+def next_serial(previous: Serial | None, now: int) -> Serial:
+    """max(previous + 1, UTC seconds). Raises WorkFailed where a clock is clearly wrong."""
+    if previous is not None and previous > now + MAX_AHEAD:
+        raise WorkFailed(
+            f"the published serial {previous} lies {previous - now} seconds in the future",
+            "look at this machine's clock: date -u",
+        )
+    return Serial.parse(min(max(now, (previous or 0) + 1), MAX_SERIAL))
+
+
+def same_content(previous: Manifest, config: ConfigRef, secrets: tuple[SecretRef, ...], settings: Settings) -> bool:
+    """Nothing a host would do differently: nothing is written and the serial stays."""
+    return (previous.config, previous.secrets, previous.settings) == (config, secrets, settings)
+
+
+def compose(
+    *,
+    fleet: str,
+    host: HostName,
+    now: int,
+    previous: tuple[SignedDocument, Manifest] | None,
+    config: ConfigRef,
+    system: SystemPath | None,
+    secrets: tuple[SecretRef, ...],
+    settings: Settings,
+) -> Manifest:
+    """The next release of `host`. `now` in UTC seconds; `previous` is what is published, verified."""
+    document, before = previous if previous is not None else (None, None)
+    return Manifest(
+        fleet=fleet,
+        host=host,
+        serial=next_serial(before.serial if before is not None else None, now),
+        created=now,
+        previous=sha256(document.raw) if document is not None else None,
+        config=config,
+        system=system if config.kind == "flake" else None,
+        secrets=secrets,
+        settings=settings,
+    )

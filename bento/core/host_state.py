@@ -1,0 +1,88 @@
+"""A host's state, from serials and verified reports, never from file times."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bento.models.manifest import Manifest
+from bento.models.report import Heartbeat, Report
+from bento.models.signed import sha256
+
+State = Literal[
+    "not published",
+    "new machine",
+    "rebuild pending",
+    "sync pending",
+    "up to date",
+    "degraded",
+    "reboot needed",
+    "failing",
+    "rolled back",
+    "unconfirmed",
+    "refused",
+    "drifted",
+]
+
+_BY_OUTCOME: dict[str, State] = {
+    "succeeded": "up to date",
+    "auto-updated": "up to date",
+    "degraded": "degraded",
+    "reboot-needed": "reboot needed",
+    "failed": "failing",
+    "rolled-back": "rolled back",
+    "unconfirmed": "unconfirmed",
+    "refused": "refused",
+}
+
+
+@dataclass(frozen=True)
+class HostState:
+    """`state` and the report it follows from; `running` is the newest word on the running system."""
+
+    state: State
+    report: Report | None
+    running: str | None
+    last_seen: int | None
+
+
+def _speaking(reports: list[Report], heartbeat: Heartbeat | None) -> Report | None:
+    """The newest report that still holds. A refusal is over once a later poll went well (a heartbeat came after it)."""
+    for report in sorted(reports, key=lambda report: report.counter, reverse=True):
+        if report.outcome == "refused" and heartbeat is not None and heartbeat.after >= report.counter:
+            continue
+        return report
+    return None
+
+
+def derive(published: Manifest | None, reports: list[Report], heartbeat: Heartbeat | None) -> HostState:
+    """The state of one host from its published release, its verified reports and its verified heartbeat."""
+    report = _speaking(reports, heartbeat)
+    newest = max(reports, key=lambda one: one.counter, default=None)
+    fresh = heartbeat is not None and (newest is None or heartbeat.after >= newest.counter)
+    running = heartbeat.running if heartbeat is not None and fresh else (newest.running if newest else None)
+    times = [one.time for one in (newest, heartbeat) if one is not None]
+    last_seen = max(times, default=None)
+    state = _state(published, report, running)
+    return HostState(state, report, running, last_seen)
+
+
+def _state(published: Manifest | None, report: Report | None, running: str | None) -> State:
+    if published is None:
+        return "refused" if report is not None and report.outcome == "refused" else "not published"
+    if report is None:
+        return "new machine"
+    if report.outcome == "refused" and _refuses(report, published):
+        return "refused"
+    if report.serial != published.serial:
+        if published.system is not None and running != published.system:
+            return "rebuild pending"
+        return "sync pending"
+    state = _BY_OUTCOME[report.outcome]
+    if state == "up to date" and report.running is not None and running != report.running:
+        return "drifted"
+    return state
+
+
+def _refuses(report: Report, published: Manifest) -> bool:
+    """The refusal is of what is published now, or of something put in place of a release that the host has seen."""
+    about_this = report.digest == sha256(published.line)
+    return about_this or (report.serial is not None and report.serial >= published.serial)

@@ -1,0 +1,96 @@
+"""The journal: which system belongs to which release, and what a run that died was doing. Pure; state.py stores it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from bento.names import Serial
+
+Phase = Literal["idle", "switching", "committing"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A system (any store path) and the release whose secrets belong to it; None before the first release."""
+
+    system: str | None
+    serial: Serial | None
+
+
+@dataclass(frozen=True)
+class Journal:
+    """`committed` is where the host is; `old` and `new` are set while a switch is under way.
+
+    `old_profile` is what the system profile pointed to before. `systems` maps each system path to the newest release
+    committed with it: at boot this tells whose secrets to open.
+    """
+
+    phase: Phase = "idle"
+    committed: Point = Point(None, None)
+    old: Point | None = None
+    new: Point | None = None
+    old_profile: str | None = None
+    systems: Mapping[str, Serial] = field(default_factory=dict)
+
+
+def begin_switch(journal: Journal, old: Point, new: Point, old_profile: str | None) -> Journal:
+    """A switch starts: from here on a crash leads back to `old`."""
+    return replace(journal, phase="switching", old=old, new=new, old_profile=old_profile)
+
+
+def begin_commit(journal: Journal) -> Journal:
+    """The new system is confirmed: from here on a crash leads forward."""
+    return replace(journal, phase="committing")
+
+
+def commit(journal: Journal) -> Journal:
+    """The switch is done; the new point is where the host is."""
+    if journal.new is None:
+        raise ValueError("nothing to commit")
+    systems = dict(journal.systems)
+    if journal.new.system is not None and journal.new.serial is not None:
+        systems[journal.new.system] = journal.new.serial
+    return Journal(committed=journal.new, systems=systems)
+
+
+def abandon(journal: Journal) -> Journal:
+    """The switch was rolled back; the host is where it was."""
+    return Journal(committed=journal.committed, systems=journal.systems)
+
+
+Recovery = Literal["nothing", "forward", "back"]
+
+
+def recovery(journal: Journal, current_system: str | None) -> Recovery:
+    """What a run that finds this journal must do first.
+
+    Committing goes forward only on the system that was confirmed: after a power cut the old one may have booted.
+    """
+    if journal.phase == "idle" or journal.new is None or journal.old is None:
+        return "nothing"
+    if journal.phase == "committing" and current_system == journal.new.system:
+        return "forward"
+    return "back"
+
+
+def serial_for(journal: Journal, system: str | None) -> Serial | None:
+    """Whose secrets belong to `system` while it is being activated (design: "At boot, before services").
+
+    While switching to it: the candidate. Going back: the captured old one. Else the newest committed with that path;
+    an unknown path, or none given, gets the committed release.
+    """
+    if journal.phase != "idle" and journal.new is not None and system == journal.new.system:
+        return journal.new.serial
+    if journal.phase != "idle" and journal.old is not None and system == journal.old.system:
+        return journal.old.serial
+    if system is not None and system in journal.systems:
+        return journal.systems[system]
+    return journal.committed.serial
+
+
+def serials_in_use(journal: Journal, systems_kept: frozenset[str]) -> frozenset[Serial]:
+    """Releases whose manifests and ciphertext must stay: committed, under way, or of a system still in the profile."""
+    points = (journal.committed, journal.old, journal.new)
+    kept = {point.serial for point in points if point is not None and point.serial is not None}
+    kept |= {serial for system, serial in journal.systems.items() if system in systems_kept}
+    return frozenset(kept)

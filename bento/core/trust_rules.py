@@ -1,0 +1,91 @@
+"""Whether a host takes what a server offers. Every trust decision after the signature is on this screen.
+
+The signature has been verified over the raw line before any of this is asked (agent/verify.py).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bento.names import Digest, HostName, Serial
+
+MAX_TRIES = 3  # a release that failed is tried this often, then left until something changes
+
+Progress = Literal["accepted", "failed", "finished"]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What this host has accepted last: it never goes below. `line` is the sha256 of the manifest's JSON line."""
+
+    serial: Serial
+    line: Digest
+    progress: Progress
+    tries: int = 0
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a verified manifest says of itself."""
+
+    fleet: str
+    host: HostName
+    serial: Serial
+    line: Digest
+
+
+@dataclass(frozen=True)
+class Take:
+    """Go on with this release. `floor` is to be on disk before anything else happens."""
+
+    floor: Floor
+
+
+@dataclass(frozen=True)
+class NothingNew:
+    """The release is installed already, or `exhausted`: it failed too often to be tried again."""
+
+    exhausted: bool = False
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Take nothing of it, and say so."""
+
+    reason: str
+
+
+Verdict = Take | NothingNew | Refuse
+
+
+def judge(offer: Offer, fleet: str, host: HostName, floor: Floor | None) -> Verdict:
+    """The rules of design.md, "The agent's run", in their order."""
+    if offer.fleet != fleet:
+        return Refuse(f"the release is for the fleet '{offer.fleet}', this host belongs to '{fleet}'")
+    if offer.host != host:
+        return Refuse(f"the release is for the host '{offer.host}', this is '{host}'")
+    if floor is None or offer.serial > floor.serial:
+        return Take(Floor(offer.serial, offer.line, "accepted"))
+    if offer.serial < floor.serial:
+        return Refuse(f"the release {offer.serial} is older than {floor.serial}, which this host has seen")
+    if offer.line != floor.line:
+        return Refuse(f"two different releases carry the serial {offer.serial}: a signing key may be misused")
+    return again(floor)
+
+
+def again(floor: Floor) -> Take | NothingNew:
+    """The release of the floor is offered once more: resume it unless it is done with."""
+    if floor.progress == "finished":
+        return NothingNew()
+    if floor.tries >= MAX_TRIES:
+        return NothingNew(exhausted=True)
+    return Take(floor)
+
+
+def finished(floor: Floor) -> Floor:
+    """The release is installed."""
+    return replace(floor, progress="finished", tries=0)
+
+
+def failed(floor: Floor, *, counts: bool = True) -> Floor:
+    """A try didn't succeed. It doesn't count where something else was the trouble (the server gone, for one)."""
+    return replace(floor, progress="failed", tries=floor.tries + (1 if counts else 0))

@@ -1,0 +1,46 @@
+"""Field types for the pydantic models: names parsed by their own rules, numbers and texts with bounds."""
+
+from typing import Annotated
+
+from bento_secrets.names import parse_account, parse_link_path, parse_mode, parse_unit
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
+
+from bento.models.limits import LIMITS
+from bento.names import Digest, HostName, SecretName, Serial, SystemPath
+
+
+class Frozen(BaseModel):
+    """The base of everything written or sent: strict types, no unknown keys, no change after parsing."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 — pydantic turns only ValueErrors into its own
+    return value
+
+
+def _number(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number")  # noqa: TRY004 — as above
+    return value
+
+
+HostField = Annotated[HostName, PlainValidator(lambda value: HostName.parse(_text(value)))]
+SecretField = Annotated[SecretName, PlainValidator(lambda value: SecretName.parse(_text(value)))]
+DigestField = Annotated[Digest, PlainValidator(lambda value: Digest.parse(_text(value)))]
+SerialField = Annotated[Serial, PlainValidator(lambda value: Serial.parse(_number(value)))]
+SystemField = Annotated[SystemPath, PlainValidator(lambda value: SystemPath.parse(_text(value)))]
+AccountField = Annotated[str, PlainValidator(lambda value: parse_account(_text(value)))]
+ModeField = Annotated[str, PlainValidator(lambda value: parse_mode(_text(value)))]
+LinkField = Annotated[str, PlainValidator(lambda value: parse_link_path(_text(value)))]
+UnitField = Annotated[str, PlainValidator(lambda value: parse_unit(_text(value)))]
+UnitsField = Annotated[tuple[UnitField, ...], Field(max_length=LIMITS.units)]
+
+# What a nixosConfigurations name may be; always quoted when it reaches Nix.
+AttributeField = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+# A Nix command-line argument: printable, so that it can be shown and can't carry a newline.
+ArgField = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,1024}$")]
+ArgsField = Annotated[tuple[ArgField, ...], Field(max_length=LIMITS.args)]
+Seconds = Annotated[int, Field(ge=0, le=2**53 - 1)]  # UTC seconds since 1970

@@ -1,0 +1,143 @@
+"""`bento.toml` with `bento.local.toml` over it: the admin's side of a fleet."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from bento_secrets.names import TagName
+from pydantic import Field, PlainValidator, ValidationError
+
+from bento.errors import InputError
+from bento.models.fields import ArgsField, AttributeField, Frozen, HostField
+from bento.models.manifest import Action, OnDifference
+from bento.models.strict import Source, parse_toml
+from bento.names import did_you_mean, printable
+
+
+def _tag(value: object) -> TagName:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 — pydantic turns only ValueErrors into its own
+    return TagName.parse(value.removeprefix("@"))
+
+
+TagField = Annotated[TagName, PlainValidator(_tag)]
+
+
+class PublishTable(Frozen):
+    """Where releases go: a folder on this machine."""
+
+    to: Annotated[str, Field(min_length=1)] = "/home/chroot"
+
+
+class SigningTable(Frozen):
+    """Private keys (or .pub files whose private half an ssh-agent or token holds) that sign releases."""
+
+    keys: tuple[str, ...] = ()
+
+
+class SecretsTable(Frozen):
+    """Recipients that may open secrets on the admin's side; none by default."""
+
+    admins: tuple[str, ...] = ()
+
+
+class BuildTable(Frozen):
+    """`jobs` hosts are built at once; the arguments are Nix's: `args` on both sides."""
+
+    jobs: Annotated[int, Field(ge=1, le=64)] = 2
+    args: ArgsField = ()
+    local_args: ArgsField = ()
+    remote_args: ArgsField = ()
+
+
+class DefaultsTable(Frozen):
+    """Host settings that hold where a host has none of its own."""
+
+    tags: tuple[TagField, ...] = ()
+    action: Action = "switch"
+    on_difference: OnDifference = "report"
+
+
+class HostTable(DefaultsTable):
+    """One host. `keys`: ssh public keys, all may log in, secrets are sealed to the first."""
+
+    keys: Annotated[tuple[str, ...], Field(min_length=1)]
+    attribute: AttributeField | None = None
+    source: Annotated[str, Field(min_length=1)] | None = None
+
+
+class FleetFile(Frozen):
+    """The whole file."""
+
+    publish: PublishTable = PublishTable()
+    signing: SigningTable = SigningTable()
+    secrets: SecretsTable = SecretsTable()
+    build: BuildTable = BuildTable()
+    defaults: DefaultsTable = DefaultsTable()
+    hosts: dict[HostField, HostTable] = Field(default_factory=dict)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _has(values: Mapping[str, Any], path: tuple[str | int, ...]) -> bool:
+    here: Any = values
+    for part in path:
+        if not isinstance(here, dict) or part not in here:
+            return isinstance(part, int)  # a list's item stands where the list does
+        here = here[part]
+    return True
+
+
+def _known_keys(path: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand beside the last part of `path`."""
+    if len(path) == 1:
+        return list(FleetFile.model_fields)
+    if path[0] == "hosts":
+        return list(HostTable.model_fields)
+    model = FleetFile.model_fields[str(path[0])].annotation
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, Frozen) else []
+
+
+def _complaint(error: ValidationError, sources: list[tuple[Source, dict[str, Any]]]) -> InputError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = tuple(part for part in first["loc"] if part != "[key]")
+    source = next((source for source, values in sources if _has(values, path)), sources[-1][0])
+    shown = printable(".".join(str(part) for part in path))
+    place = source.place(*path)
+    if first["type"] == "extra_forbidden":
+        return InputError(f"{place}: unknown key '{shown}'", *did_you_mean(str(path[-1]), _known_keys(path)))
+    if first["type"] == "missing":
+        hint = "add it with: bento host add NAME --key-file FILE" if shown.endswith(".keys") else f"add {path[-1]} = …"
+        return InputError(f"{place}: '{shown}' is missing", hint)
+    cause = first.get("ctx", {}).get("error")
+    hints = cause.hints if isinstance(cause, InputError) else ()
+    said = cause.message if isinstance(cause, InputError) else first["msg"]
+    return InputError(f"{place}: '{shown}' is wrong: {printable(said, 200)}", *hints)
+
+
+def parse_fleet(main: Source, local: Source | None = None) -> FleetFile:
+    """The fleet of bento.toml, with the local file's keys over it. Raises InputError naming file, line and key."""
+    tables = parse_toml(main.text, main.name)
+    sources = [(main, tables)]
+    if local is not None:
+        over = parse_toml(local.text, local.name)
+        sources.insert(0, (local, over))
+        tables = _merged(tables, over)
+    defaults, hosts = tables.get("defaults", {}), tables.get("hosts", {})
+    merged = dict(tables)
+    if isinstance(defaults, dict) and isinstance(hosts, dict):
+        merged["hosts"] = {
+            name: _merged(defaults, host) if isinstance(host, dict) else host for name, host in hosts.items()
+        }
+    try:
+        return FleetFile.model_validate_json(json.dumps(merged))
+    except TypeError:
+        raise InputError(f"{main.name}: dates and times have no place here", "put the value in quotes") from None
+    except ValidationError as error:
+        raise _complaint(error, sources) from None

@@ -1,0 +1,33 @@
+"""Every cap on untrusted input, in one place, each with its reason."""
+
+from dataclasses import dataclass
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes in bytes, times in seconds. Untrusted: anything a server, a mirror or a host can have written."""
+
+    manifest: int = 2 * MIB  # 1,000 secrets with long paths and many units take about 1 MiB
+    armours: int = 8  # one per signing key; a fleet rotates between two
+    armour: int = 16 * KIB  # an RSA-16384 SSHSIG is about 8 KiB
+    secrets: int = 1000  # per host
+    units: int = 32  # per secret
+    args: int = 64  # Nix arguments in the settings
+    config: int = 256 * MIB  # a configuration is text; this leaves room for a firmware file
+    ciphertext: int = 17 * MIB  # the secrets module's largest plaintext plus age's overhead
+    generation: int = 64 * MIB  # all secrets of one host together: they live in RAM
+    tree_entries: int = 50_000  # files and folders in a configuration
+    tree_bytes: int = 256 * MIB  # unpacked
+    path: int = 1024  # bytes of one path inside a configuration
+    segment: int = 255  # bytes of one name: what ext4 takes
+    report: int = 64 * KIB  # a signed report, armour included
+    log_tail: int = 16 * KIB  # what a report quotes of build and switch output
+    reason: int = 500  # characters
+    reports: int = 2000  # files looked at in one host's reports folder
+
+
+LIMITS: Final = Limits()
