@@ -3,8 +3,8 @@
 import re
 from typing import Self
 
+from bento_secrets.errors import BadName
 from bento_secrets.names import (
-    BadName,
     Digest,
     HostName,
     SecretName,

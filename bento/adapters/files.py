@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bento_secrets.durable import fsync_dir, write_atomic
-
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
+from bento_secrets.durable import fsync_dir, write_atomic
 
 __all__ = ["busy_lock", "fsync_dir", "read_capped", "read_capped_at", "swap_link", "write_atomic"]
 

@@ -52,7 +52,7 @@ def build(source: BuildInput, root: Path) -> SystemPath:
     done = run_keeping_tail([*argv, *source.args], tail=LIMITS.log_tail)
     if done.code != 0:
         raise _failure("the build failed", done)
-    return _system(os.readlink(root), done)
+    return _system(str(root.readlink()), done)
 
 
 def evaluate(source: BuildInput) -> SystemPath:

@@ -1,4 +1,4 @@
-"""The one SFTP module: a host's session with its server. Imported only when a connection is wanted (paramiko is slow)."""
+"""The one SFTP module: a host's session with its server. Imported only when it connects: paramiko is slow."""
 
 import logging
 import socket

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from bento_secrets.ssh_keys import SshPublicKey
-
 from bento.adapters.process import run
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.signed import SignedDocument
+from bento_secrets.ssh_keys import SshPublicKey
 
 _TIMEOUT = 120  # seconds: a FIDO token waits for a touch
+_VERIFY = ("ssh-keygen", "-Y", "verify", "-q", "-I", "admin")
 _NOT_SIGNED = 255  # ssh-keygen's code for every kind of bad signature
 
 
@@ -63,8 +63,7 @@ def _verified(line: bytes, armour: bytes, signers: Sequence[SshPublicKey], names
         keys = _memory_file(stack, allowed_signers(signers, namespace))
         signature = _memory_file(stack, armour)
         done = run(
-            ["ssh-keygen", "-Y", "verify", "-q", "-n", namespace, "-I", "admin"]
-            + ["-f", f"/proc/self/fd/{keys}", "-s", f"/proc/self/fd/{signature}"],
+            [*_VERIFY, "-n", namespace, "-f", f"/proc/self/fd/{keys}", "-s", f"/proc/self/fd/{signature}"],
             stdin=line,
             timeout=_TIMEOUT,
             pass_fds=(keys, signature),

@@ -7,6 +7,7 @@ from typing import Literal
 from bento.names import Serial
 
 Phase = Literal["idle", "switching", "committing"]
+PHASES: tuple[Phase, ...] = ("idle", "switching", "committing")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from bento.names import Digest, HostName, Serial
 MAX_TRIES = 3  # a release that failed is tried this often, then left until something changes
 
 Progress = Literal["accepted", "failed", "finished"]
+PROGRESS: tuple[Progress, ...] = ("accepted", "failed", "finished")
 
 
 @dataclass(frozen=True)

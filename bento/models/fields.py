@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from bento_secrets.names import parse_account, parse_link_path, parse_mode, parse_unit
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
 
 from bento.models.limits import LIMITS
 from bento.names import Digest, HostName, SecretName, Serial, SystemPath
+from bento_secrets.names import parse_account, parse_link_path, parse_mode, parse_unit
 
 
 class Frozen(BaseModel):

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from bento_secrets.names import TagName
 from pydantic import Field, PlainValidator, ValidationError
 
 from bento.errors import InputError
@@ -12,6 +11,7 @@ from bento.models.fields import ArgsField, AttributeField, Frozen, HostField
 from bento.models.manifest import Action, OnDifference
 from bento.models.strict import Source, parse_toml
 from bento.names import did_you_mean, printable
+from bento_secrets.names import TagName
 
 
 def _tag(value: object) -> TagName:

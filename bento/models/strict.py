@@ -139,6 +139,19 @@ class Table:
             raise self.wrong(key, "must be a whole number or null")
         return value
 
+    def choice(self, key: str, words: tuple[T, ...]) -> T:
+        """One of `words`."""
+        text = self.text(key)
+        for word in words:
+            if word == text:
+                return word
+        raise self.wrong(key, f"must be one of {', '.join(map(str, words))}")
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there, and not taken yet."""
+        self._known.append(key)
+        return key in self._values
+
     def parse(self, key: str, value: str, parser: Callable[[str], T]) -> T:
         """`parser(value)`, with this key's place added to what it complains of."""
         try:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bento_secrets.ssh_keys import SshPublicKey
-
 from bento.errors import InputError
 from bento.models.strict import Source, Table, parse_toml
 from bento.names import printable
+from bento_secrets.ssh_keys import SshPublicKey
 
 NAMESPACE_RELEASE = "bento-release"
 NAMESPACE_REPORT = "bento-report"

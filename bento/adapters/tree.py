@@ -1,0 +1,146 @@
+"""A configuration as one deterministic tar: the same tree gives the same bytes, and unpacks to the same tree."""
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from bento.errors import InputError, WorkFailed
+from bento.models.limits import LIMITS
+from bento.names import Digest, printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+# One time for everything: a `path:` flake's lastModified follows file times, so both sides need the same.
+MTIME = 315_532_800  # 1980-01-01, the oldest that zip tools can hold too
+BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file or folder of a configuration. `name` is its path in the tree; `source` where its bytes lie."""
+
+    name: str
+    source: Path
+    is_folder: bool
+    executable: bool
+
+
+def write_tar(entries: Iterable[Entry], out: IO[bytes]) -> tuple[Digest, int]:
+    """Write the tar and return its sha256 and size. Entries are sorted here. Raises InputError for too large a tree."""
+    hashing = _Hashing(out)
+    with tarfile.open(fileobj=hashing, mode="w|", format=tarfile.PAX_FORMAT, bufsize=tarfile.RECORDSIZE) as tar:
+        for entry in sorted(entries, key=lambda entry: entry.name.encode()):
+            _add(tar, entry)
+            if hashing.size > LIMITS.config:
+                raise InputError(f"{entry.source}: with it the configuration is larger than {LIMITS.config} bytes")
+    return Digest(hashing.sha.hexdigest()), hashing.size
+
+
+class _Hashing(io.RawIOBase):
+    """A file that hashes and counts what goes through it."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        super().__init__()
+        self.sha = hashlib.sha256()
+        self.size = 0
+        self._out = out
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "ReadableBuffer") -> int:
+        view = memoryview(data)
+        self.sha.update(view)
+        self.size += view.nbytes
+        return self._out.write(view)
+
+
+def _add(tar: tarfile.TarFile, entry: Entry) -> None:
+    info = tarfile.TarInfo(entry.name)
+    info.mtime = MTIME
+    if entry.is_folder:
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(info)
+        return
+    info.mode = 0o755 if entry.executable else 0o644
+    try:
+        # Read whole, so that a file that changes meanwhile can't make the header lie.
+        data = entry.source.read_bytes()
+    except OSError as error:
+        raise InputError(f"can't read {entry.source}: {error.strerror}") from None
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def check_name(name: str) -> str:
+    """A tree path: relative, normal, UTF-8, printable, within limits. Returns it or raises InputError."""
+    parts = name.split("/")
+    try:
+        raw = name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"the file name '{printable(name)}' is not UTF-8", "rename it") from None
+    if len(raw) > LIMITS.path or any(len(part.encode()) > LIMITS.segment for part in parts):
+        raise InputError(f"the file name '{printable(name)}' is too long")
+    if any(part in ("", ".", "..") for part in parts) or any(ord(char) < 32 or ord(char) == 127 for char in name):  # noqa: PLR2004 — ASCII's control characters
+        raise InputError(f"'{printable(name)}' is no file name for a configuration")
+    return name
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Unpack into `into`, which must not exist. Plain files and folders only. Raises WorkFailed, leaving nothing.
+
+    Every name, type and size is checked here before anything is written for it; tarfile only parses headers. A name
+    that comes twice fails on O_EXCL or mkdir.
+    """
+    into.mkdir(mode=0o755)
+    folders = {"."}
+    total = 0
+    try:
+        with tarfile.open(archive, mode="r:") as tar:
+            for number, member in enumerate(tar):
+                total += member.size
+                if number >= LIMITS.tree_entries or total > LIMITS.tree_bytes:
+                    raise WorkFailed("the configuration has more files or bytes than a host takes")
+                _check_member(member, folders)
+                _write_member(tar, member, into)
+        for folder, _, _ in os.walk(into, topdown=False):
+            os.utime(folder, (MTIME, MTIME))
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise WorkFailed(f"the configuration's archive is damaged: {printable(str(error))}") from None
+    except OSError as error:
+        raise WorkFailed(f"can't unpack the configuration: {error.strerror}") from None
+
+
+def _check_member(member: tarfile.TarInfo, folders: set[str]) -> None:
+    name = check_name(member.name)
+    parent = name.rpartition("/")[0] or "."
+    if not (member.isreg() or member.isdir()):
+        raise WorkFailed(f"'{printable(name)}' in the configuration's archive is neither file nor folder")
+    if parent not in folders:
+        raise WorkFailed(f"'{printable(name)}' in the configuration's archive has no folder")
+    if member.isdir():
+        folders.add(name)
+
+
+def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+    path = into / member.name
+    if member.isdir():
+        path.mkdir(mode=0o755)
+        return
+    source = tar.extractfile(member)
+    if source is None:
+        raise WorkFailed(f"'{printable(member.name)}' in the configuration's archive has no content")
+    mode = 0o755 if member.mode & stat.S_IXUSR else 0o644
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        while block := source.read(BLOCK):
+            file.write(block)
+        os.fchmod(descriptor, mode)
+    os.utime(path, (MTIME, MTIME))

@@ -1,0 +1,175 @@
+"""`bento deploy`: fleet → plan → build → publish. A host that fails is named and left as it was; the others go on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bento.adapters.folder import PublishFolder, account_group
+from bento.admin.build import Built, Say, build_hosts, pack_hosts
+from bento.admin.inventory import Fleet, Host
+from bento.admin.publish import Content, Published, check_signers, publish, read_published
+from bento.admin.workspace import Workspace
+from bento.errors import BentoError, InputError
+from bento.models.limits import LIMITS
+from bento.models.manifest import Manifest, SecretRef
+from bento.models.signed import SignedDocument, sha256
+from bento.models.trust import Trust
+from bento.names import Digest, HostName, SecretName
+from bento_secrets.declared import Declaration
+from bento_secrets.lock import Copies
+from bento_secrets.members import effective
+from bento_secrets.store import SecretStore
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What became of each chosen host. `warnings` are sentences for the admin."""
+
+    published: Mapping[HostName, Published]
+    failed: Mapping[HostName, BentoError]
+    built: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A host's secrets as the store holds them."""
+
+    refs: tuple[SecretRef, ...]
+    ciphertexts: Mapping[Digest, bytes]
+
+
+def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Callable[[], int], say: Say) -> Deployed:
+    """Build and publish the chosen hosts. `clock` gives UTC seconds.
+
+    Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish folder.
+    """
+    check_signers(fleet.signing_keys, trust)
+    folder = PublishFolder(fleet.publish_root)
+    workspace = Workspace(fleet.root)
+    hosts = [fleet.hosts[name] for name in chosen]
+    sealed, failed = collect_secrets(fleet, hosts)
+    packed = pack_hosts([host for host in hosts if host.name in sealed], fleet, workspace)
+    with folder.locked():
+        built, broken = build_hosts(packed, fleet, workspace, say)
+        failed = {**failed, **broken}
+        published, unpublished, warnings = _publish_all(built, sealed, fleet, trust, folder, workspace, clock, say)
+    _forget_old_trees(fleet, chosen, workspace, built)
+    return Deployed(
+        published, {**failed, **unpublished}, sum(one.fresh for one in built), tuple(warnings) + _accounts(published)
+    )
+
+
+def collect_secrets(fleet: Fleet, hosts: list[Host]) -> tuple[dict[HostName, Sealed], dict[HostName, BentoError]]:
+    """Each host's sealed files. A host whose copies are not in order fails by itself."""
+    store = fleet.store
+    state = store.read()
+    wanted = effective(state.declarations, fleet.members)
+    sealed: dict[HostName, Sealed] = {}
+    failed: dict[HostName, BentoError] = {}
+    for host in hosts:
+        try:
+            sealed[host.name] = _sealed(store, state.lock, host, wanted.get(host.name, {}))
+        except InputError as error:
+            failed[host.name] = error
+    return sealed, failed
+
+
+def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[SecretName, Declaration]) -> Sealed:
+    refs: list[SecretRef] = []
+    ciphertexts: dict[Digest, bytes] = {}
+    for name, declared in sorted(wanted.items()):
+        data = store.ciphertext(host.name, name, lock)
+        if host.recipient.text not in lock[host.name, name].recipients:
+            raise InputError(
+                f"the secret {name} of {host.name} is sealed to another key than the host has now",
+                f"seal it again: bento secret add {declared.target} FILE --name {name} --replace",
+            )
+        digest = sha256(data)
+        ciphertexts[digest] = data
+        refs.append(
+            SecretRef(
+                name=name,
+                digest=digest,
+                size=len(data),
+                recipient=host.recipient.text,
+                owner=declared.owner,
+                group=declared.group,
+                mode=declared.mode,
+                path=declared.path,
+                restart=declared.restart,
+                reload=declared.reload,
+            )
+        )
+    total = sum(ref.size for ref in refs)
+    if len(refs) > LIMITS.secrets or total > LIMITS.generation:
+        raise InputError(
+            f"the secrets of {host.name} are too many or too large: {len(refs)} with {total} bytes",
+            f"a host takes {LIMITS.secrets} secrets with {LIMITS.generation} bytes together",
+        )
+    return Sealed(tuple(refs), ciphertexts)
+
+
+def _publish_all(
+    built: tuple[Built, ...],
+    sealed: Mapping[HostName, Sealed],
+    fleet: Fleet,
+    trust: Trust,
+    folder: PublishFolder,
+    workspace: Workspace,
+    clock: Callable[[], int],
+    say: Say,
+) -> tuple[dict[HostName, Published], dict[HostName, BentoError], list[str]]:
+    published: dict[HostName, Published] = {}
+    failed: dict[HostName, BentoError] = {}
+    warnings: list[str] = []
+    shared: dict[Digest, HostName] = {}
+    for one in built:
+        host = one.packed.host
+        secrets = sealed[host.name]
+        content = Content(
+            host=host.name,
+            config=one.packed.config,
+            system=one.system,
+            secrets=secrets.refs,
+            settings=host.settings,
+            tar=workspace.tar(one.packed.config.digest),
+            ciphertexts=secrets.ciphertexts,
+        )
+        try:
+            previous = _previous(folder, host.name, trust, warnings)
+            done = publish(folder, content, previous, trust, fleet.signing_keys, clock(), shared)
+        except BentoError as error:
+            failed[host.name] = error
+            say(host.name, "not published")
+            continue
+        shared.setdefault(content.config.digest, host.name)
+        published[host.name] = done
+        what = "unchanged" if done.changed is None else f"published {done.manifest.serial} ({', '.join(done.changed)})"
+        say(host.name, what)
+    return published, failed, warnings
+
+
+def _previous(
+    folder: PublishFolder, host: HostName, trust: Trust, warnings: list[str]
+) -> tuple[SignedDocument, Manifest] | None:
+    """What is published now. One that doesn't verify is replaced, loudly: its content is nobody's word."""
+    try:
+        return read_published(folder, host, trust)
+    except InputError as error:
+        warnings.append(f"{error.message}; it was replaced")
+        return None
+
+
+def _accounts(published: Mapping[HostName, Published]) -> tuple[str, ...]:
+    missing = [name for name in published if account_group(name) is None]
+    if not missing:
+        return ()
+    return (f"no account on this machine, so they can't log in here: {', '.join(missing)}",)
+
+
+def _forget_old_trees(
+    fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, built: tuple[Built, ...]
+) -> None:
+    """Packed trees are only of use until they are published; after a deploy of everything, the rest is old."""
+    if set(chosen) == set(fleet.hosts):
+        workspace.forget_trees_except(frozenset(one.packed.config.digest for one in built))

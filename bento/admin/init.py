@@ -1,0 +1,195 @@
+"""`bento init`: make the fleet folder of the design, each file saying what may stand in it."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from bento.adapters.process import run
+from bento.adapters.signatures import public_half
+from bento.admin.inventory import LOCAL, MAIN, TRUST
+from bento.errors import EnvironmentFailed, InputError
+from bento.models.trust import parse_fleet_name
+from bento_secrets.durable import write_atomic
+from bento_secrets.ssh_keys import SshPublicKey
+from bento_secrets.store import SecretStore
+
+SERVER_KEY = Path("/etc/ssh/ssh_host_ed25519_key.pub")
+
+_BENTO_TOML = """\
+# The admin's side of the fleet. It never leaves this folder: hosts know utils/trust.toml and their own folder only.
+# What differs from admin to admin goes into bento.local.toml, whose keys win.
+
+[publish]
+to = "{publish}"     # a folder on the SFTP server; each host's chroot lies under it
+
+[secrets]
+admins = []                # age or ssh recipients that may open secrets too; empty: nobody but the host
+
+[build]
+jobs = 2                   # hosts built at once
+args = []                  # Nix arguments for both sides, for example ["--fallback"]
+local_args = []            # only here
+remote_args = []           # only on the hosts
+
+[defaults]                 # holds for every host; a host's own setting wins
+action = "switch"          # or "boot": take effect at the next boot
+on_difference = "report"   # or "refuse", when a host builds another system than this machine did
+
+# A host, as `bento host add` writes it:
+# [hosts.example]
+# keys = ["ssh-ed25519 AAAA… root@example"]   # all may log in; secrets are sealed to the first
+# tags = ["web"]
+# attribute = "example"      # its nixosConfigurations name, if that isn't the host's own
+# source = "hosts/example"   # its configuration's folder, if that isn't hosts/NAME
+"""
+
+_LOCAL_TOML = """\
+# This admin's own settings, over bento.toml. Not in git.
+
+[signing]
+keys = ["{key}"]   # a private key, or a .pub file whose private half an ssh-agent or a token holds
+"""
+
+_TRUST_TOML = """\
+# What every host knows of its fleet. A host runs and installs only what one of `signers` has signed for it, and talks
+# only to a server that proves one of `host_keys`.
+format = 1
+fleet = "{fleet}"
+signers = ["{signer}"]
+revoked = []               # signers that count no more, even while they stand above
+
+[[servers]]
+address = "{address}"{address_note}
+port = {port}
+host_keys = [{server_key}]{key_note}
+timeout = 20               # seconds
+"""
+
+_EXAMPLE = """\
+# An example: copy this folder to hosts/NAME, put the machine's own configuration here, and run
+#   bento host add NAME --key-file NAME.pub
+{ config, lib, pkgs, ... }:
+{
+  imports = [ ./hardware-configuration.nix ];
+  networking.hostName = "example";
+  system.stateVersion = "26.05";
+
+  # A secret that was added with `bento secret add example db-password` lies here, outside the Nix store:
+  # services.something.passwordFile = "/run/bento/secrets/db-password";
+}
+"""
+
+_GITIGNORE = f"/{LOCAL}\nresult\nresult-*\n.direnv/\n"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the person named; None means: find or make it."""
+
+    fleet: str | None = None
+    publish: str = "/home/chroot"
+    address: str | None = None
+    port: int = 22
+    server_key: SshPublicKey | None = None
+    signing_key: Path | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """`todo` are sentences on what the person has to fill in."""
+
+    root: Path
+    fleet: str
+    signing_key: Path
+    key_is_new: bool
+    todo: tuple[str, ...]
+
+
+def init(root: Path, answers: Answers) -> Made:
+    """Make a fleet in `root`. Raises InputError where there is one already or a file is in the way."""
+    root = root.absolute()
+    fleet = parse_fleet_name(answers.fleet or root.name)
+    for name in (MAIN, LOCAL, TRUST, "secrets/secrets.toml"):
+        if (root / name).exists():
+            raise InputError(f"{root} is a fleet already: it has {name}", f"look at it: bento --dir {root} status")
+    if (root / "flake.nix").exists():
+        raise InputError(
+            f"{root} has a flake.nix: Nix would copy the whole folder, with secrets/, into its store",
+            "make the fleet in another folder, with each flake under hosts/",
+        )
+    server_key = answers.server_key or _own_server_key()
+    key, is_new = _signing_key(fleet, answers.signing_key)
+    signer = public_half(key)
+    try:
+        _write(root, fleet, answers, server_key, key, signer)
+    except OSError as error:
+        raise EnvironmentFailed(f"can't make the fleet in {root}: {error.strerror}") from None
+    todo = []
+    if answers.address is None:
+        todo.append(f"{TRUST}: check `address`, by which hosts reach the server")
+    if server_key is None:
+        todo.append(f"{TRUST}: put the server's host key into `host_keys` (its /etc/ssh/ssh_host_ed25519_key.pub)")
+    return Made(root, fleet, key, is_new, tuple(todo))
+
+
+def _own_server_key() -> SshPublicKey | None:
+    """This machine's SSH host key: by default the publish folder is served from here."""
+    try:
+        return SshPublicKey.parse(SERVER_KEY.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, InputError):
+        return None
+
+
+def _signing_key(fleet: str, named: Path | None) -> tuple[Path, bool]:
+    if named is not None:
+        named = named.expanduser().absolute()
+        if not named.is_file():
+            raise InputError(f"the signing key {named} isn't there", f"make one: ssh-keygen -t ed25519 -f {named}")
+        return named, False
+    key = platformdirs.user_config_path("bento") / f"{fleet}_signing_ed25519"
+    if key.exists():
+        return key, False
+    try:
+        key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise EnvironmentFailed(f"can't make {key.parent}: {error.strerror}") from None
+    comment = f"bento signing key of {fleet}"
+    done = run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
+    if done.code != 0:
+        raise EnvironmentFailed(f"can't make a signing key: {done.words()}")
+    return key, True
+
+
+def _write(
+    root: Path, fleet: str, answers: Answers, server_key: SshPublicKey | None, key: Path, signer: SshPublicKey
+) -> None:
+    for folder in ("hosts/example", "utils"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    SecretStore(root / "secrets").create()
+    trust = _TRUST_TOML.format(
+        fleet=fleet,
+        signer=f"{signer.line} {signer.comment}".strip(),
+        address=answers.address or socket.gethostname(),
+        address_note="" if answers.address else "   # by which hosts reach the server: check it",
+        port=answers.port,
+        server_key=f'"{server_key.line}"' if server_key else "",
+        key_note="" if server_key else "   # the line of the server's /etc/ssh/ssh_host_ed25519_key.pub",
+    )
+    _write_new(root / TRUST, trust)
+    _write_new(root / "hosts/example/configuration.nix", _EXAMPLE)
+    _write_new(root / ".gitignore", _GITIGNORE)
+    _write_new(root / LOCAL, _LOCAL_TOML.format(key=_short(key)))
+    # Last: with it the folder is a fleet.
+    _write_new(root / MAIN, _BENTO_TOML.format(publish=answers.publish))
+
+
+def _write_new(path: Path, text: str) -> None:
+    if not path.exists():
+        write_atomic(path, text.encode(), 0o644)
+
+
+def _short(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

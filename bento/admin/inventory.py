@@ -1,0 +1,168 @@
+"""The fleet folder as it stands: bento.toml, its hosts and their keys, the trust file."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento.errors import InputError
+from bento.models.fleet import FleetFile, parse_fleet
+from bento.models.manifest import Settings
+from bento.models.strict import Source
+from bento.models.trust import Trust, parse_trust
+from bento.names import HostName, TagName
+from bento_secrets.members import Member
+from bento_secrets.recipients import Recipient
+from bento_secrets.ssh_keys import SshPublicKey
+from bento_secrets.store import SecretStore
+
+MAIN = "bento.toml"
+LOCAL = "bento.local.toml"
+TRUST = "utils/trust.toml"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host. `source` is its configuration's folder, absolute; `attribute` its nixosConfigurations name."""
+
+    name: HostName
+    keys: tuple[SshPublicKey, ...]
+    recipient: Recipient
+    tags: tuple[TagName, ...]
+    source: Path
+    attribute: str
+    settings: Settings
+
+    @property
+    def member(self) -> Member:
+        """The host as the secrets module sees it."""
+        return Member(self.name, self.recipient, frozenset(self.tags))
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A fleet folder, read once."""
+
+    root: Path
+    file: FleetFile
+    hosts: Mapping[HostName, Host]
+    admins: tuple[Recipient, ...]
+
+    @property
+    def store(self) -> SecretStore:
+        """The secret store."""
+        return SecretStore(self.root / "secrets")
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All hosts as the secrets module sees them."""
+        return tuple(host.member for host in self.hosts.values())
+
+    @property
+    def signing_keys(self) -> tuple[Path, ...]:
+        """Where the signing keys lie: `~` is the user's home, a relative path begins at the fleet."""
+        return tuple(self.root / Path(key).expanduser() for key in self.file.signing.keys)
+
+    @property
+    def publish_root(self) -> Path:
+        """The folder that holds the hosts' chroots."""
+        if "://" in self.file.publish.to:
+            raise InputError(
+                f"bento.toml: publish.to = '{self.file.publish.to}' is not a folder on this machine",
+                "name a folder, for example /home/chroot",
+            )
+        return self.root / Path(self.file.publish.to).expanduser()
+
+
+def find_fleet(start: Path, named: Path | None) -> Path:
+    """The fleet folder: the named one, or the nearest upwards from `start` with a bento.toml. Raises InputError."""
+    for folder in [named] if named is not None else [start, *start.parents]:
+        if (folder / MAIN).is_file():
+            return folder.resolve()
+    if named is not None:
+        raise InputError(f"{named} is no fleet: it has no {MAIN}", f"make one: bento init {named}")
+    raise InputError(
+        f"{start} is not in a fleet: no {MAIN} here or above",
+        "make one: bento init DIR",
+        "or name one: bento --dir DIR …",
+    )
+
+
+def load_fleet(root: Path) -> Fleet:
+    """Read bento.toml and bento.local.toml. Raises InputError naming file, line and key."""
+    main = Source(MAIN, _text(root / MAIN))
+    local = Source(LOCAL, _text(root / LOCAL)) if (root / LOCAL).is_file() else None
+    file = parse_fleet(main, local)
+    hosts = {name: _host(root, file, main, name) for name in file.hosts}
+    _distinct_keys(hosts.values(), main)
+    admins = tuple(_admin(main, number, text) for number, text in enumerate(file.secrets.admins))
+    return Fleet(root, file, hosts, admins)
+
+
+def load_trust(root: Path) -> Trust:
+    """Read utils/trust.toml. Raises InputError."""
+    return parse_trust(_text(root / TRUST), TRUST)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8") from None
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror}") from None
+
+
+def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
+    table = file.hosts[name]
+    place = main.place("hosts", name, "keys")
+    try:
+        keys = tuple(SshPublicKey.parse(text) for text in table.keys)
+        recipient = Recipient.of_host_key(keys[0])
+    except InputError as error:
+        raise InputError(f"{place}: the key of {name} is wrong: {error.message}", *error.hints) from None
+    return Host(
+        name=name,
+        keys=keys,
+        recipient=recipient,
+        tags=tuple(dict.fromkeys(table.tags)),
+        source=_source(root, main, name, table.source),
+        attribute=table.attribute or name,
+        settings=Settings(
+            action=table.action,
+            on_difference=table.on_difference,
+            args=(*file.build.args, *file.build.remote_args),
+        ),
+    )
+
+
+def _source(root: Path, main: Source, name: HostName, given: str | None) -> Path:
+    source = Path(os.path.normpath(root / (given or f"hosts/{name}")))
+    if not source.is_relative_to(root) or source == root:
+        raise InputError(
+            f"{main.place('hosts', name, 'source')}: the source of {name} is not a folder inside the fleet",
+            "put it under hosts/",
+        )
+    return source
+
+
+def _distinct_keys(hosts: Iterable[Host], main: Source) -> None:
+    owners: dict[bytes, HostName] = {}
+    for host in hosts:
+        for key in host.keys:
+            other = owners.setdefault(key.blob, host.name)
+            if other != host.name:
+                raise InputError(
+                    f"{main.place('hosts', host.name, 'keys')}: {host.name} and {other} have the same key",
+                    "each host needs its own: with one key each could read the other's secrets",
+                )
+
+
+def _admin(main: Source, number: int, text: str) -> Recipient:
+    try:
+        return Recipient.parse(text)
+    except InputError as error:
+        place = main.place("secrets", "admins")
+        raise InputError(
+            f"{place}: secrets.admins number {number + 1} is wrong: {error.message}", *error.hints
+        ) from None

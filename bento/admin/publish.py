@@ -1,0 +1,167 @@
+"""Publish one host's release: objects first, then the manifest that names them. A reader never sees a mixture."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bento.adapters import signatures
+from bento.adapters.folder import PublishFolder
+from bento.core.deploy_plan import compose, same_content
+from bento.errors import InputError
+from bento.models.limits import LIMITS
+from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, parse_manifest
+from bento.models.signed import SignedDocument, sha256, split
+from bento.models.trust import NAMESPACE_RELEASE, Trust
+from bento.names import Digest, HostName, SystemPath
+from bento_secrets.ssh_keys import SshPublicKey
+
+Change = Literal["first release", "configuration", "secrets", "settings", "objects"]
+
+KEEP_RELEASES = 3
+KEEP_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest."""
+
+    host: HostName
+    config: ConfigRef
+    system: SystemPath
+    secrets: tuple[SecretRef, ...]
+    settings: Settings
+    tar: Path
+    ciphertexts: Mapping[Digest, bytes]
+
+
+@dataclass(frozen=True)
+class Published:
+    """`changed` is None where nothing was written; else what differs from the release before."""
+
+    manifest: Manifest
+    changed: tuple[Change, ...] | None
+
+
+def read_published(folder: PublishFolder, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
+    """The published manifest, verified; None before the first. Raises InputError where it doesn't verify."""
+    raw = folder.read_manifest(host)
+    if raw is None:
+        return None
+    document = split(raw, f"the published manifest of {host}")
+    if not signatures.verified(document, trust.signers, NAMESPACE_RELEASE):
+        raise InputError(
+            f"the published manifest of {host} is not signed by one of the signers in utils/trust.toml",
+            "somebody changed it on the server, or the signing key is new; publish anew: bento deploy",
+        )
+    manifest = parse_manifest(document.line)
+    if manifest.host != host or manifest.fleet != trust.fleet:
+        raise InputError(f"the published manifest of {host} belongs to {manifest.host} of {manifest.fleet}")
+    return document, manifest
+
+
+def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
+    """Refuse to publish what hosts would refuse. Raises InputError."""
+    if not keys:
+        raise InputError(
+            "no signing key is named", 'put it into bento.local.toml: [signing] keys = ["~/.ssh/id_ed25519"]'
+        )
+    signers: tuple[SshPublicKey, ...] = trust.signers
+    known = {signer.blob for signer in signers}
+    for key in keys:
+        if signatures.public_half(key).blob not in known:
+            raise InputError(
+                f"the signing key {key} is not among the signers in utils/trust.toml: hosts would refuse the release",
+                "add its public line to signers there, or name another key in bento.local.toml",
+            )
+
+
+def publish(
+    folder: PublishFolder,
+    content: Content,
+    previous: tuple[SignedDocument, Manifest] | None,
+    trust: Trust,
+    keys: tuple[Path, ...],
+    now: int,
+    shared: Mapping[Digest, HostName],
+) -> Published:
+    """Publish `content` unless the same is published already. `now` in UTC seconds.
+
+    `shared` tells which host of this run already has an object, so that hosts of one flake share one file.
+    """
+    before = previous[1] if previous is not None else None
+    same = before is not None and same_content(before, content.config, content.secrets, content.settings)
+    if before is not None and same and _complete(folder, before):
+        return Published(before, None)
+    manifest = compose(
+        fleet=trust.fleet,
+        host=content.host,
+        now=now,
+        previous=previous,
+        config=content.config,
+        system=content.system,
+        secrets=content.secrets,
+        settings=content.settings,
+    )
+    document = signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
+    folder.ensure_host(content.host)
+    _put_objects(folder, content, previous[0] if previous is not None else None, shared)
+    folder.put_manifest(content.host, document.raw)
+    folder.drop_objects_except(content.host, frozenset(_objects_in_use(folder, document, now)))
+    return Published(manifest, _changes(before, manifest))
+
+
+def _complete(folder: PublishFolder, manifest: Manifest) -> bool:
+    return all(folder.has_object(manifest.host, digest) for digest in _objects(manifest))
+
+
+def _objects(manifest: Manifest) -> Iterator[Digest]:
+    yield manifest.config.digest
+    yield from (secret.digest for secret in manifest.secrets)
+
+
+def _put_objects(
+    folder: PublishFolder, content: Content, previous: SignedDocument | None, shared: Mapping[Digest, HostName]
+) -> None:
+    host, config = content.host, content.config.digest
+    if not folder.has_object(host, config):
+        other = shared.get(config)
+        if other is None or not folder.share_object(host, config, other):
+            folder.put_object(host, config, content.tar.read_bytes())
+    for digest, data in content.ciphertexts.items():
+        if not folder.has_object(host, digest):
+            folder.put_object(host, digest, data)
+    if previous is not None:
+        digest = sha256(previous.raw)
+        if not folder.has_object(host, digest):
+            folder.put_object(host, digest, previous.raw)
+
+
+def _objects_in_use(folder: PublishFolder, newest: SignedDocument, now: int) -> Iterator[Digest]:
+    """The objects of the last releases, found along the signed history; each link of it proves the next."""
+    document = newest
+    for number in range(10_000):
+        manifest = parse_manifest(document.line)
+        if number >= KEEP_RELEASES and manifest.created < now - KEEP_SECONDS:
+            return
+        yield from _objects(manifest)
+        if manifest.previous is None:
+            return
+        raw = folder.read_object(manifest.host, manifest.previous, LIMITS.manifest)
+        if raw is None or sha256(raw) != manifest.previous:
+            return
+        yield manifest.previous
+        document = split(raw, "an earlier manifest")
+
+
+def _changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:
+    if before is None:
+        return ("first release",)
+    changes: list[Change] = []
+    if before.config != after.config:
+        changes.append("configuration")
+    if before.secrets != after.secrets:
+        changes.append("secrets")
+    if before.settings != after.settings:
+        changes.append("settings")
+    return tuple(changes) or ("objects",)  # the same release, whose objects had gone

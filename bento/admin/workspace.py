@@ -1,0 +1,83 @@
+"""What this admin's machine remembers of a fleet between commands: packed trees, GC roots, what was built from what."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from bento.adapters.tree import unpack, write_tar
+from bento.admin.pack import Tree
+from bento.errors import EnvironmentFailed
+from bento.models.signed import canonical
+from bento.names import BadName, Digest, HostName, SystemPath
+from bento_secrets.durable import write_atomic
+
+
+class Workspace:
+    """Lies in the user's state folder, apart from the fleet; losing it costs time only."""
+
+    def __init__(self, fleet: Path) -> None:
+        tag = hashlib.sha256(os.fsencode(fleet)).hexdigest()[:12]
+        self.root = platformdirs.user_state_path("bento") / f"{fleet.name}-{tag}"
+
+    def prepare(self) -> None:
+        """Make the folders. Raises EnvironmentFailed."""
+        try:
+            for name in ("trees", "roots"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFailed(f"can't make {self.root}: {error.strerror}") from None
+
+    def pack(self, tree: Tree) -> tuple[Digest, int]:
+        """Keep the tree as a tar and return its sha256 and size in bytes."""
+        with tempfile.NamedTemporaryFile(dir=self.root / "trees", prefix=".pack-", delete=False) as out:
+            temporary = Path(out.name)
+            try:
+                digest, size = write_tar(tree.entries, out)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        temporary.replace(self.tar(digest))
+        return digest, size
+
+    def tar(self, digest: Digest) -> Path:
+        """Where a packed tree lies."""
+        return self.root / "trees" / f"{digest}.tar"
+
+    def unpacked(self, digest: Digest) -> Path:
+        """The tree unpacked, as hosts unpack it: both sides build from the same files with the same times."""
+        folder = self.root / "trees" / digest
+        shutil.rmtree(folder, ignore_errors=True)
+        unpack(self.tar(digest), folder)
+        return folder
+
+    def forget_trees_except(self, keep: frozenset[Digest]) -> None:
+        """Drop trees that no host has any more."""
+        for path in (self.root / "trees").iterdir():
+            if path.name.removesuffix(".tar") not in keep:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def gc_root(self, host: HostName) -> Path:
+        """The GC root that keeps the host's newest system in this machine's Nix store."""
+        return self.root / "roots" / host
+
+    def _record(self, host: HostName) -> Path:
+        return self.root / "roots" / f".{host}.json"
+
+    def built(self, host: HostName, key: Digest) -> SystemPath | None:
+        """The system built from these inputs, if that was the last build and the store still has it."""
+        try:
+            record = json.loads(self._record(host).read_text("utf-8"))
+            system = SystemPath.parse(record["system"])
+            still = record["key"] == key and str(self.gc_root(host).readlink()) == system and Path(system).exists()
+        except (OSError, ValueError, KeyError, TypeError, BadName):
+            return None
+        return system if still else None
+
+    def remember(self, host: HostName, key: Digest, system: SystemPath) -> None:
+        """Note what the GC root was built from."""
+        write_atomic(self._record(host), canonical({"key": key, "system": system}), 0o644)

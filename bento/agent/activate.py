@@ -1,0 +1,176 @@
+"""Activate a system and its secrets together, and bring both back together.
+
+The order is design.md's: test first, profile and boot default only after confirmation, so that a power cut in between
+boots the old system. What happened is decided by the running system, not by an exit code alone.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento.adapters import nix
+from bento.adapters.process import run_keeping_tail
+from bento.adapters.systemd import Systemd
+from bento.agent.host import Host
+from bento.agent.install import changed_units, flip, open_generation, settle_owners, stored_manifest
+from bento.core import journal as rules
+from bento.core.journal import Journal, Point
+from bento.errors import BentoError, WorkFailed
+from bento.models.limits import LIMITS
+from bento.names import Serial
+
+UNITS_FAILED = 4  # switch-to-configuration: done, but some units failed
+REBOOT_NEEDED = 100  # switch-to-configuration test: nothing done, this change wants a reboot
+
+
+@dataclass
+class Log:
+    """What build and switch said, for the report's tail."""
+
+    text: str = ""
+
+    def add(self, text: str) -> None:
+        """Append; the end is what is kept."""
+        self.text = (self.text + text)[-LIMITS.log_tail :]
+
+
+class ActivationFailed(WorkFailed):
+    """The switch didn't lead to the new system with its secrets."""
+
+
+class NeedsReboot(WorkFailed):
+    """The system can't be switched to while the machine runs; nothing was done."""
+
+
+def has_hook(system: str) -> bool:
+    """Whether the system's own activation flips the secrets: it then carries their declaration."""
+    return (Path(system) / "bento" / "secrets.json").exists()
+
+
+def begin(host: Host, new: Point) -> Journal:
+    """Write down where the host is and where it is going, and keep both from garbage collection."""
+    live = host.runtime.live()
+    old = Point(host.running(), None if live is None else Serial.parse(live))
+    for name, point in (("old", old), ("new", new)):
+        if point.system is not None and point.system.startswith("/nix/store/"):
+            nix.keep(host.gc_root(name), point.system)
+    if sys.prefix.startswith("/nix/store/"):
+        nix.keep(host.gc_root("agent"), "/".join(sys.prefix.split("/")[:4]))
+    journal = rules.begin_switch(host.state.journal(), old, new, host.profile())
+    host.state.write_journal(journal)
+    return journal
+
+
+def switch(host: Host, journal: Journal, log: Log) -> tuple[str, ...]:
+    """Make the journal's new point the running one. Returns what isn't as it should be, though it runs.
+
+    Raises NeedsReboot with nothing done, ActivationFailed with anything done: then `roll_back`.
+    """
+    old, new = _points(journal)
+    notes: list[str] = []
+    if new.system != old.system:
+        notes.extend(_switch_system(host, old, new, log))
+    elif new.serial is not None:
+        flip(host, new.serial)
+    if host.runtime.live() != new.serial:
+        raise ActivationFailed("the system's activation didn't make the release's secrets live")
+    if new.serial is not None:
+        without = settle_owners(host, new.serial)
+        if without:
+            raise ActivationFailed(f"the owner of {', '.join(without)} doesn't exist on this host")
+    notes.extend(_refresh_units(host, old.serial, new.serial))
+    return tuple(notes)
+
+
+def _switch_system(host: Host, old: Point, new: Point, log: Log) -> tuple[str, ...]:
+    if new.system is None:
+        raise ActivationFailed("there is no system to switch to")
+    hook = has_hook(new.system)
+    if not hook:
+        flip(host, new.serial)
+    code = _call(new.system, "test", log)
+    running = host.running()
+    if code == REBOOT_NEEDED and running == old.system:
+        if not hook:
+            flip(host, old.serial)
+        raise NeedsReboot("this change takes effect at the next boot")
+    if running != new.system:
+        raise ActivationFailed(f"after the switch (exit {code}) the running system is not the new one")
+    if code == UNITS_FAILED:
+        return ("some units failed during the switch",)
+    if code != 0:
+        raise ActivationFailed(f"the switch ended with exit {code}")
+    return ()
+
+
+def _call(system: str, action: str, log: Log) -> int:
+    program = f"{system}/bin/switch-to-configuration"
+    done = run_keeping_tail([program, action], tail=LIMITS.log_tail)
+    log.add(f"$ switch-to-configuration {action}\n{done.err.decode('utf-8', 'replace')}")
+    return done.code
+
+
+def _refresh_units(host: Host, before: Serial | None, after: Serial | None) -> tuple[str, ...]:
+    units = changed_units(
+        None if before is None else stored_manifest(host, before),
+        None if after is None else stored_manifest(host, after),
+    )
+    for verb, names in (("restarting", units.restart), ("reloading", units.reload)):
+        if names:
+            host.say(f"{verb} {', '.join(names)}: a secret of theirs changed")
+    return Systemd(host.settings.systemctl).refresh(units)
+
+
+def commit(host: Host, journal: Journal, log: Log) -> Journal:
+    """Make the new system boot default and committed state. Raises ActivationFailed: then `roll_back`."""
+    old, new = _points(journal)
+    journal = rules.begin_commit(journal)
+    host.state.write_journal(journal)
+    if new.system is not None and (new.system != old.system or host.profile() != new.system):
+        _make_default(host, new.system, log)
+    journal = rules.commit(journal)
+    host.state.write_journal(journal)
+    return journal
+
+
+def _make_default(host: Host, system: str, log: Log) -> None:
+    """Profile first: a boot loader takes its default from the profile's generations."""
+    try:
+        nix.set_profile(host.settings.paths.profile, system)
+    except BentoError as error:
+        raise ActivationFailed(error.message) from None
+    code = _call(system, "boot", log)
+    if code != 0:
+        raise ActivationFailed(f"making the new system the boot default ended with exit {code}")
+    if host.profile() != system:
+        raise ActivationFailed("the system profile doesn't point to the new system")
+
+
+def roll_back(host: Host, journal: Journal, log: Log) -> None:
+    """Bring system, secrets and boot default back to the captured old ones. Raises WorkFailed where that fails."""
+    old, new = _points(journal)
+    if old.serial is not None and not host.runtime.has(old.serial):
+        open_generation(host, stored_manifest(host, old.serial))
+    if host.running() != old.system and old.system is not None:
+        if not has_hook(old.system):
+            flip(host, old.serial)
+        code = _call(old.system, "test", log)
+        if host.running() != old.system:
+            raise WorkFailed(f"rolling back failed: the old system's switch ended with exit {code}")
+    if host.runtime.live() != old.serial:
+        flip(host, old.serial)
+    if old.serial is not None:
+        settle_owners(host, old.serial)
+    for trouble in _refresh_units(host, new.serial, old.serial):
+        host.say(trouble)
+    if journal.old_profile is not None and host.profile() != journal.old_profile:
+        nix.set_profile(host.settings.paths.profile, journal.old_profile)
+        if (code := _call(journal.old_profile, "boot", log)) != 0:
+            raise WorkFailed(f"rolling back failed: making the old system the boot default ended with exit {code}")
+    host.state.write_journal(rules.abandon(journal))
+
+
+def _points(journal: Journal) -> tuple[Point, Point]:
+    if journal.old is None or journal.new is None:
+        raise WorkFailed("the journal has no switch under way")
+    return journal.old, journal.new

@@ -1,0 +1,57 @@
+"""Fetch a release's objects: capped by the sizes that were signed, hashed while they come, whole or not at all."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from bento.adapters.sftp import Session
+from bento.agent.host import Host
+from bento.errors import EnvironmentFailed, Refused
+from bento.models.manifest import Manifest
+from bento.names import Digest
+from bento_secrets.durable import fsync_dir
+
+
+def objects_of(manifest: Manifest) -> dict[Digest, int]:
+    """The objects a release needs, with their sizes in bytes."""
+    wanted = {secret.digest: secret.size for secret in manifest.secrets}
+    wanted[manifest.config.digest] = manifest.config.size
+    return wanted
+
+
+def fetch(host: Host, session: Session, manifest: Manifest) -> None:
+    """Get the objects that aren't here. Raises Refused for one that isn't what was signed, ServerAway, NotThere."""
+    for digest, size in objects_of(manifest).items():
+        path = host.state.objects / digest
+        if not path.exists():
+            _fetch_one(session, digest, size, path)
+
+
+def _fetch_one(session: Session, digest: Digest, size: int, path: Path) -> None:
+    sha = hashlib.sha256()
+    got = 0
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".fetch-", delete=False) as out:
+            temporary = Path(out.name)
+
+            def take(data: bytes) -> None:
+                nonlocal got
+                got += len(data)
+                sha.update(data)
+                out.write(data)
+
+            session.stream(f"release/objects/{digest}", size, take)
+            if got != size or sha.hexdigest() != digest:
+                raise Refused(f"the object {digest[:12]}… on the server is not the one that was signed")
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+        temporary = None
+        fsync_dir(path.parent)
+    except OSError as error:
+        raise EnvironmentFailed(f"can't store {path}: {error.strerror}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""One host during one command: its settings, its trust, its state and its tmpfs, made once and handed on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento.adapters.nix import read_system
+from bento.agent.state import State
+from bento.models.agent_settings import AgentSettings
+from bento.models.limits import LIMITS
+from bento.models.trust import Trust, read_trust
+from bento.names import HostName
+from bento_secrets.runtime import Runtime
+
+Say = Callable[[str], None]  # a line that a person can follow in the journal
+
+
+@dataclass(frozen=True)
+class Host:
+    """What every step of a run needs. `clock` gives UTC seconds."""
+
+    settings: AgentSettings
+    trust: Trust
+    state: State
+    runtime: Runtime
+    clock: Callable[[], int]
+    say: Say
+
+    @property
+    def name(self) -> HostName:
+        """The host's name."""
+        return self.settings.host
+
+    def running(self) -> str | None:
+        """The running system's store path."""
+        return read_system(self.settings.paths.current_system)
+
+    def profile(self) -> str | None:
+        """The system that the profile points to: the boot default."""
+        return read_system(self.settings.paths.profile)
+
+    def gc_root(self, name: str) -> Path:
+        """A GC root of this host's state."""
+        return self.state.roots / name
+
+    def ensure_runtime(self) -> None:
+        """Have a tmpfs of its own for plaintext. Raises RuntimeUnsafe."""
+        self.runtime.ensure(LIMITS.generation * 2)  # two generations stand beside each other during a switch
+
+
+def open_host(settings: AgentSettings, clock: Callable[[], int], say: Say) -> Host:
+    """Read the trust file and make the state folder. Raises InputError, EnvironmentFailed."""
+    state = State(settings.paths.state)
+    state.prepare()
+    return Host(settings, read_trust(settings.trust), state, Runtime(settings.paths.runtime), clock, say)

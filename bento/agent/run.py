@@ -1,0 +1,173 @@
+"""`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bento.adapters.files import busy_lock
+from bento.agent.host import Host
+from bento.agent.link import MANIFEST, connected
+from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
+from bento.core import trust_rules
+from bento.core.trust_rules import Floor, NothingNew, Refuse, Take
+from bento.errors import BentoError, EnvironmentFailed, InputError, Refused
+from bento.models.limits import LIMITS
+from bento.models.signed import SignedDocument, sha256, split
+from bento.models.trust import NAMESPACE_RELEASE
+from bento.names import Digest, Serial
+
+if TYPE_CHECKING:
+    from bento.adapters.sftp import Session
+    from bento.models.manifest import Manifest
+    from bento.models.report import Outcome
+
+EXIT = {
+    "succeeded": 0,
+    "reboot-needed": 0,
+    "auto-updated": 0,
+    "failed": 1,
+    "unconfirmed": 1,
+    "degraded": 4,
+    "rolled-back": 5,
+    "refused": 6,
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a run ended. `outcome` is None where there was nothing to report."""
+
+    outcome: "Outcome | None"
+    message: str
+    code: int
+
+
+def run(host: Host) -> Ran:
+    """One run. Raises Busy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); everything else is in the result."""
+    with busy_lock(host.state.root / "lock", "another run of the agent"):
+        host.ensure_runtime()
+        recovered = _recover(host)
+        polled = _poll(host)
+        if isinstance(polled, Ran):
+            return recovered or polled if polled.outcome is None and polled.code == 0 else polled
+        from bento.agent.take import take_release
+
+        taken = take_release(host, *polled)
+        deliver(host)
+        return Ran(taken.outcome, taken.reason, EXIT[taken.outcome])
+
+
+def _recover(host: Host) -> Ran | None:
+    """Finish or undo what a run that died was doing, and have the secrets of the running system live."""
+    journal = host.state.journal()
+    if journal.phase != "idle":
+        from bento.agent.recover import recover
+
+        done = recover(host, journal)
+        return Ran(done.outcome, done.reason, EXIT[done.outcome])
+    if journal.committed.serial is not None and host.runtime.live() is None:
+        from bento.agent.recover import reinstall
+
+        reinstall(host, host.running())
+    return None
+
+
+def _poll(host: Host) -> "Ran | tuple[Manifest, Floor]":
+    """Ask the server, decide by the trust rules, fetch. A Ran where there is nothing to take."""
+    from bento.adapters.sftp import NotThere
+
+    with connected(host) as session:
+        send_spooled(host, session)
+        try:
+            raw = session.read(MANIFEST, LIMITS.manifest)
+        except NotThere:
+            send_heartbeat(host, session)
+            return Ran(None, "nothing is published for this host yet", 0)
+        except Refused as error:
+            return _refuse(host, session, error.message, b"", None)
+        try:
+            return _judge(host, session, raw)
+        except Refused as error:
+            return _refuse(host, session, error.message, raw, _line_digest(raw))
+        except NotThere as error:
+            # The publisher collected it between our two reads, or the server lost it: the next run sees.
+            raise EnvironmentFailed(f"the release isn't whole on the server: {error.message}") from None
+
+
+def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest, Floor]":
+    document = _split(raw)
+    floor = host.state.floor()
+    if floor is not None and document.line_digest == floor.line:
+        verdict: Take | NothingNew | Refuse = trust_rules.again(floor)
+        if isinstance(verdict, NothingNew):
+            return _nothing_new(host, session, verdict, floor)
+    manifest = _verified(host, document)
+    offer = trust_rules.Offer(manifest.fleet, manifest.host, manifest.serial, document.line_digest)
+    verdict = trust_rules.judge(offer, host.trust.fleet, host.name, floor)
+    if isinstance(verdict, Refuse):
+        raise Refused(verdict.reason)
+    if isinstance(verdict, NothingNew):
+        return _nothing_new(host, session, verdict, verdict_floor(floor))
+    host.say(f"release {manifest.serial}: taking it")
+    host.state.keep_manifest(manifest.serial, raw)
+    host.state.write_floor(verdict.floor)
+    host.state.write_refusal(None)
+    from bento.agent.fetch import fetch
+
+    fetch(host, session, manifest)
+    return manifest, verdict.floor
+
+
+def verdict_floor(floor: Floor | None) -> Floor:
+    """The floor that a NothingNew verdict speaks of; there is no such verdict without one."""
+    if floor is None:
+        raise AssertionError("nothing can be known already without a floor")
+    return floor
+
+
+def _split(raw: bytes) -> SignedDocument:
+    try:
+        return split(raw, "the manifest")
+    except InputError as error:
+        raise Refused(error.message) from None
+
+
+def _verified(host: Host, document: SignedDocument) -> "Manifest":
+    """Signature first, over the raw line; only then is any of it parsed."""
+    from bento.adapters import signatures
+
+    if not signatures.verified(document, host.trust.signers, NAMESPACE_RELEASE):
+        raise Refused("the manifest is not signed by one of this host's signers")
+    from bento.models.manifest import parse_manifest
+
+    try:
+        return parse_manifest(document.line)
+    except InputError as error:
+        raise Refused(error.message) from None
+
+
+def _nothing_new(host: Host, session: "Session", verdict: NothingNew, floor: Floor) -> Ran:
+    send_heartbeat(host, session)
+    host.state.write_refusal(None)
+    if verdict.exhausted:
+        return Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
+    return Ran(None, f"nothing new: release {floor.serial} is installed", 0)
+
+
+def _line_digest(raw: bytes) -> Digest | None:
+    newline = raw.find(b"\n")
+    return sha256(raw[: newline + 1]) if newline >= 0 else None
+
+
+def _refuse(host: Host, session: "Session", reason: str, raw: bytes, digest: Digest | None) -> Ran:
+    """Take nothing, and report each refusal once: the same file is offered again at every poll."""
+    seen = sha256(raw + reason.encode())
+    if host.state.last_refusal() != seen:
+        floor = host.state.floor()
+        serial: Serial | None = floor.serial if floor is not None else None
+        make_report(host, "refused", reason, serial=serial, digest=digest)
+        host.state.write_refusal(seen)
+    try:
+        send_spooled(host, session)
+    except BentoError as error:
+        host.say(f"the report waits to be sent: {error.message}")
+    return Ran("refused", reason, EXIT["refused"])

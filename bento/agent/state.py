@@ -1,0 +1,199 @@
+"""What a host remembers across reboots, under `/var/lib/bento`: whole and on the disk before it is relied on."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from bento.adapters.files import read_capped
+from bento.core.journal import PHASES, Journal, Point
+from bento.core.trust_rules import PROGRESS, Floor
+from bento.errors import EnvironmentFailed, InputError
+from bento.models.limits import LIMITS
+from bento.models.signed import canonical, split
+from bento.models.strict import Table, parse_json_table
+from bento.names import MAX_SERIAL, Digest, Serial
+from bento_secrets.durable import fsync_dir, write_atomic
+
+_SMALL = 1024 * 1024  # bytes; more than any of the small state files
+SPOOLED = 50  # reports kept while the server is away
+
+
+class Damaged(EnvironmentFailed):
+    """A state file that can't be read. Nothing is assumed in its place."""
+
+
+class State:
+    """The state folder. `prepare` makes it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifests = root / "manifests"
+        self.objects = root / "objects"
+        self.config = root / "config"
+        self.spool = root / "spool"
+        self.roots = root / "roots"
+
+    def prepare(self) -> None:
+        """Make the folders, 0700. Raises EnvironmentFailed."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+            for folder in (self.manifests, self.objects, self.config, self.spool, self.roots):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFailed(f"can't make the state folder {self.root}: {error.strerror}") from None
+
+    # What this host has accepted.
+
+    def floor(self) -> Floor | None:
+        """The floor; None before the first release. Raises Damaged."""
+        table = self._read("floor.json")
+        if table is None:
+            return None
+        try:
+            floor = Floor(
+                Serial.parse(table.number("serial", least=1, most=MAX_SERIAL)),
+                table.parse("line", table.text("line"), Digest.parse),
+                table.choice("progress", PROGRESS),
+                table.number("tries", least=0, most=1_000_000),
+            )
+            table.done()
+        except InputError as error:
+            raise self._damaged("floor.json", error) from None
+        return floor
+
+    def write_floor(self, floor: Floor) -> None:
+        """Persist the floor."""
+        fields = {"serial": floor.serial, "line": floor.line, "progress": floor.progress, "tries": floor.tries}
+        self._write("floor.json", fields)
+
+    # What the run is doing.
+
+    def journal(self) -> Journal:
+        """The journal; an empty one before the first run. Raises Damaged."""
+        table = self._read("journal.json")
+        if table is None:
+            return Journal()
+        try:
+            journal = Journal(
+                phase=table.choice("phase", PHASES),
+                committed=_point(table.table("committed")),
+                old=_point(table.table("old")) if table.has("old") else None,
+                new=_point(table.table("new")) if table.has("new") else None,
+                old_profile=table.optional_text("old_profile"),
+                systems={system: Serial.parse(serial) for system, serial in table.table("systems").rest().items()},
+            )
+            table.done()
+        except InputError as error:
+            raise self._damaged("journal.json", error) from None
+        return journal
+
+    def write_journal(self, journal: Journal) -> None:
+        """Persist the journal."""
+        fields: dict[str, object] = {
+            "phase": journal.phase,
+            "committed": _plain(journal.committed),
+            "old_profile": journal.old_profile,
+            "systems": dict(journal.systems),
+        }
+        for name, point in (("old", journal.old), ("new", journal.new)):
+            if point is not None:
+                fields[name] = _plain(point)
+        self._write("journal.json", fields)
+
+    # Releases.
+
+    def manifest_line(self, serial: Serial) -> bytes:
+        """The JSON line of a release that this host verified when it accepted it. Raises Damaged."""
+        raw = read_capped(self.manifests / str(serial), LIMITS.manifest, f"the stored manifest {serial}")
+        if raw is None:
+            raise Damaged(f"the stored manifest {serial} is gone")
+        return split(raw, f"the stored manifest {serial}").line
+
+    def keep_manifest(self, serial: Serial, raw: bytes) -> None:
+        """Store a verified manifest, as it came."""
+        write_atomic(self.manifests / str(serial), raw, 0o600)
+
+    def prune(self, serials: Collection[Serial], objects: Collection[Digest]) -> None:
+        """Forget manifests and objects that nothing needs any more, and unpacked configurations."""
+        for folder, keep in ((self.manifests, {str(serial) for serial in serials}), (self.objects, set(objects))):
+            for path in folder.iterdir():
+                if path.name not in keep:
+                    path.unlink(missing_ok=True)
+
+    # Reports.
+
+    def next_counter(self) -> int:
+        """A number that this host has never used for a report: on the disk before it is used."""
+        counter = self.last_counter() + 1
+        self._write("counter.json", {"counter": counter})
+        return counter
+
+    def last_counter(self) -> int:
+        """The newest report's number; 0 before the first. Raises Damaged."""
+        table = self._read("counter.json")
+        if table is None:
+            return 0
+        try:
+            return table.number("counter", least=0, most=MAX_SERIAL - 1)
+        except InputError as error:
+            raise self._damaged("counter.json", error) from None
+
+    def last_refusal(self) -> Digest | None:
+        """What was refused last, so that the same refusal is reported once."""
+        table = self._read("refused.json")
+        return None if table is None else Digest.parse(table.text("refused"))
+
+    def write_refusal(self, refused: Digest | None) -> None:
+        """Remember a refusal; None forgets it."""
+        if refused is not None:
+            self._write("refused.json", {"refused": refused})
+        else:
+            (self.root / "refused.json").unlink(missing_ok=True)
+
+    def spooled(self) -> list[Path]:
+        """Reports that wait to be sent, oldest first."""
+        return sorted(path for path in self.spool.iterdir() if path.suffix == ".report")
+
+    def put_in_spool(self, counter: int, raw: bytes) -> None:
+        """Keep a report until it is sent; of too many, the oldest go."""
+        write_atomic(self.spool / f"{counter:020}.report", raw, 0o600)
+        for path in self.spooled()[:-SPOOLED]:
+            path.unlink(missing_ok=True)
+
+    def sent(self, report: Path) -> None:
+        """The report is on the server."""
+        report.unlink(missing_ok=True)
+        fsync_dir(self.spool)
+
+    # Reading and writing.
+
+    def _read(self, name: str) -> Table | None:
+        try:
+            data = read_capped(self.root / name, _SMALL, f"{self.root / name}")
+            return None if data is None else parse_json_table(data, str(self.root / name))
+        except InputError as error:
+            raise self._damaged(name, error) from None
+
+    def _write(self, name: str, fields: dict[str, object]) -> None:
+        try:
+            write_atomic(self.root / name, canonical(fields), 0o600)
+        except OSError as error:
+            raise EnvironmentFailed(f"can't write {self.root / name}: {os.strerror(error.errno or 0)}") from None
+
+    def _damaged(self, name: str, error: InputError) -> Damaged:
+        return Damaged(
+            f"{self.root / name} is damaged: {error.message}",
+            "this host takes no release while it can't know what it had; restore the file from a backup",
+        )
+
+
+def _point(table: Table) -> Point:
+    serial = table.optional_number("serial")
+    point = Point(table.optional_text("system"), None if serial is None else Serial.parse(serial))
+    table.done()
+    return point
+
+
+def _plain(point: Point) -> dict[str, object]:
+    return {"system": point.system, "serial": point.serial}

@@ -1,0 +1,158 @@
+"""Take a verified, fetched release: open its secrets, build, switch, confirm, commit; or leave everything as it was."""
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bento.adapters import nix
+from bento.adapters.tree import unpack
+from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, switch
+from bento.agent.fetch import objects_of
+from bento.agent.host import Host
+from bento.agent.install import open_generation, stored_manifest
+from bento.agent.link import reachable_within
+from bento.agent.reporting import make_report
+from bento.core import journal as journal_rules
+from bento.core import trust_rules
+from bento.core.journal import Journal, Point
+from bento.core.trust_rules import Floor
+from bento.errors import BentoError, Refused
+from bento.models.manifest import Manifest
+from bento.names import Digest
+
+if TYPE_CHECKING:
+    from bento.models.report import Outcome
+
+PROBE_AGAIN = 10.0  # seconds given to the server after a rollback, to tell whose fault the silence was
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of it."""
+
+    outcome: "Outcome"
+    reason: str
+
+
+def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
+    """Install the release, and leave a report of it in the spool."""
+    log = Log()
+    before = host.running()
+    new_system: str | None = None
+    try:
+        open_generation(host, manifest)
+        new_system, built = _system(host, manifest, log)
+    except Refused as error:
+        taken = Taken("refused", error.message)
+    except BentoError as error:
+        taken = Taken("failed", error.message)
+    else:
+        taken = _activate(host, manifest, new_system, built, log)
+    _settle_floor(host, floor, taken)
+    make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=(before, new_system), log=log.text)
+    prune(host)
+    return taken
+
+
+def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
+    if taken.outcome in ("succeeded", "degraded", "reboot-needed"):
+        host.state.write_floor(trust_rules.finished(floor))
+    else:
+        host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed"))
+
+
+def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
+    """The release's system, and whether it was built for it. Raises BuildFailed, Refused if it isn't the signed one."""
+    committed = host.state.journal().committed
+    if committed.system is not None and committed.serial is not None and _in_place(host, committed.system):
+        last = stored_manifest(host, committed.serial)
+        if (last.config, last.settings) == (manifest.config, manifest.settings):
+            host.say("the configuration is the one that runs: no build")
+            return committed.system, False
+    tree = host.state.config / manifest.config.digest
+    shutil.rmtree(tree, ignore_errors=True)
+    unpack(host.state.objects / manifest.config.digest, tree)
+    host.say("building")
+    source = nix.BuildInput(tree, manifest.config.kind, manifest.config.attribute, manifest.settings.args)
+    try:
+        system = nix.build(source, host.gc_root("new"))
+    except nix.BuildFailed as error:
+        log.add(error.log)
+        raise
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+    if manifest.system is not None and system != manifest.system:
+        said = f"this host builds {system}, the admin built {manifest.system}"
+        if manifest.settings.on_difference == "refuse":
+            raise Refused(said)
+        log.add(said + "\n")
+    return system, True
+
+
+def _in_place(host: Host, system: str) -> bool:
+    return host.running() == system and host.profile() == system
+
+
+def _activate(host: Host, manifest: Manifest, system: str, built: bool, log: Log) -> Taken:  # noqa: FBT001 — one fact about `system`
+    try:
+        journal = begin(host, Point(system, manifest.serial))
+    except BentoError as error:
+        return Taken("failed", error.message)
+    try:
+        if manifest.settings.action == "boot" and not _in_place(host, system):
+            raise NeedsReboot("the release takes effect at the next boot, as its settings ask")
+        notes = switch(host, journal, log)
+        if not reachable_within(host, host.settings.confirm_timeout):
+            return _unreachable(host, journal, log)
+        commit(host, journal, log)
+    except NeedsReboot as error:
+        return _at_next_boot(host, journal, log, error.message)
+    except BentoError as error:
+        return _undo(host, journal, log, error.message)
+    if notes:
+        return Taken("degraded", "; ".join(notes))
+    if built and manifest.system is not None and system != manifest.system:
+        return Taken("succeeded", "installed; this host builds another system than the admin did")
+    return Taken("succeeded", "installed" if built else "installed without a rebuild")
+
+
+def _at_next_boot(host: Host, journal: Journal, log: Log, reason: str) -> Taken:
+    try:
+        commit(host, journal, log)
+    except BentoError as error:
+        return _undo(host, journal, log, error.message)
+    return Taken("reboot-needed", reason)
+
+
+def _undo(host: Host, journal: Journal, log: Log, why: str) -> Taken:
+    try:
+        roll_back(host, journal, log)
+    except BentoError as error:
+        return Taken("failed", f"{why}; then {error.message}")
+    return Taken("rolled-back", why)
+
+
+def _unreachable(host: Host, journal: Journal, log: Log) -> Taken:
+    """The server went silent after the switch. If it stays so on the old system, the release wasn't to blame."""
+    undone = _undo(host, journal, log, "after the switch the server could not be reached")
+    if undone.outcome == "rolled-back" and not reachable_within(host, PROBE_AGAIN):
+        return Taken("unconfirmed", "the server can't be reached, neither with the new system nor with the old")
+    return undone
+
+
+def prune(host: Host) -> None:
+    """Forget generations, manifests and objects that no committed release and no bootable system needs."""
+    journal = host.state.journal()
+    if journal.phase != "idle":
+        return
+    bootable = nix.profile_systems(host.settings.paths.profile, tuple(filter(None, (host.running(),))))
+    serials = set(journal_rules.serials_in_use(journal, bootable))
+    floor = host.state.floor()
+    if floor is not None:
+        serials.add(floor.serial)
+    live = host.runtime.live()
+    host.runtime.prune({serial for serial in (live, journal.committed.serial) if serial is not None})
+    objects: set[Digest] = set()
+    for serial in serials:
+        objects |= set(objects_of(stored_manifest(host, serial)))
+    host.state.prune(serials, objects)

@@ -1,0 +1,110 @@
+"""`bento-agent`: what runs on a host."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from bento import __version__
+from bento.agent.host import Host, open_host
+from bento.cli.top import complain, main_of
+from bento.models.agent_settings import read_agent_settings
+
+DEGRADED = 4
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", default="/etc/bento/agent.toml", show_default=True, metavar="FILE", help="Its settings.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, prog_name="bento-agent")
+def agent(config: str, debug: bool) -> None:
+    """Keep this host at the release that its admin signed for it."""
+
+
+def _host(context: click.Context) -> Host:
+    settings = read_agent_settings(Path(context.find_root().params["config"]))
+    return open_host(settings, lambda: int(time.time()), lambda line: click.echo(line, err=True))
+
+
+@agent.command("run")
+@click.pass_context
+def run_once(context: click.Context) -> int:
+    """Poll once; take what is new: verify, fetch, open its secrets, build, switch, confirm, report.
+
+    \b
+    Exit: 0 done or nothing new, 1 failed or the server is away, 4 degraded, 5 rolled back, 6 refused, 75 busy.
+
+    \b
+    Example:
+      bento-agent --config /etc/bento/agent.toml run
+    """
+    from bento.agent.run import run
+
+    done = run(_host(context))
+    if done.code == 0:
+        click.echo(done.message)
+    else:
+        complain(done.message, ["see what this host has: bento-agent status"])
+    return done.code
+
+
+@agent.command("install-secrets")
+@click.option("--system", metavar="PATH", help="The system being activated. Default: the running one.")
+@click.pass_context
+def install_secrets(context: click.Context, system: str | None) -> int:
+    """Open the secrets of the release that belongs to a system, without the network. For boot and activation.
+
+    \b
+    Example:
+      bento-agent install-secrets --system /nix/store/…-nixos-system-web
+    """
+    from bento.agent.recover import reinstall
+
+    host = _host(context)
+    serial, without = reinstall(host, system if system is not None else host.running())
+    if serial is None:
+        click.echo("no release has been installed yet")
+        return 0
+    click.echo(f"the secrets of release {serial} are in {host.runtime.root}/secrets")
+    if without:
+        complain(f"the owner of {', '.join(without)} doesn't exist here; root keeps it")
+        return DEGRADED
+    return 0
+
+
+@agent.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def status(context: click.Context, as_json: bool) -> None:
+    """Show which release this host has, and whether anything is under way.
+
+    \b
+    Example:
+      bento-agent status --json
+    """
+    host = _host(context)
+    journal, floor = host.state.journal(), host.state.floor()
+    live = host.runtime.live()
+    facts = {
+        "host": host.name,
+        "fleet": host.trust.fleet,
+        "phase": journal.phase,
+        "committed": journal.committed.serial,
+        "system": journal.committed.system,
+        "running": host.running(),
+        "secrets": live,
+        "accepted": None if floor is None else floor.serial,
+        "tries": 0 if floor is None else floor.tries,
+        "reports_waiting": len(host.state.spooled()),
+    }
+    if as_json:
+        json.dump(facts, sys.stdout, indent=2)
+        click.echo()
+        return
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
+
+
+main = main_of(agent, "bento-agent")

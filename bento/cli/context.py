@@ -1,0 +1,47 @@
+"""What the commands share: finding the fleet, `--on`, reading it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bento.admin.inventory import Fleet, find_fleet, load_fleet
+from bento.core.selectors import select
+from bento.names import HostName
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def fleet_root(context: click.Context) -> Path:
+    """The fleet folder: --dir, else BENTO_DIR, else upwards from here."""
+    named = context.find_root().params.get("directory") or os.environ.get("BENTO_DIR")
+    return find_fleet(Path.cwd(), Path(named).absolute() if named else None)
+
+
+def current_fleet(context: click.Context) -> Fleet:
+    """The fleet, read."""
+    return load_fleet(fleet_root(context))
+
+
+def chosen(fleet: Fleet, patterns: tuple[str, ...]) -> tuple[HostName, ...]:
+    """The hosts that `--on` means."""
+    return select(patterns, {host.name: host.tags for host in fleet.hosts.values()})
+
+
+def on_option(function: F) -> F:
+    """`--on`, the same everywhere. The old Bento's NAME keeps working."""
+    return click.option(
+        "--on",
+        "on",
+        multiple=True,
+        envvar="NAME",
+        metavar="HOSTS",
+        help="Only these: names, globs, @tags, comma-separated.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """`--json`, the same everywhere."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

@@ -1,0 +1,136 @@
+"""`bento host add|list|show`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bento.admin.edit import add_host
+from bento.admin.inventory import Host
+from bento.cli.context import chosen, current_fleet, fleet_root, json_option, on_option
+from bento.cli.render import show_json, show_table
+from bento.errors import InputError
+from bento.names import HostName, TagName, did_you_mean, printable
+from bento_secrets.ssh_keys import SshPublicKey
+
+_KEY_FILE = 64 * 1024  # bytes; an authorized_keys-like file with every key of one host
+
+
+@click.group()
+def host() -> None:
+    """The fleet's hosts and their keys."""
+
+
+@host.command("add")
+@click.argument("name")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="The host's SSH public key, as text.")
+@click.option("--key-file", "files", multiple=True, metavar="FILE", type=Path, help="A .pub file; one key a line.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag, for --on @TAG and secrets for @TAG.")
+@click.pass_context
+def add(
+    context: click.Context, name: str, keys: tuple[str, ...], files: tuple[Path, ...], tags: tuple[str, ...]
+) -> None:
+    """Add a host to bento.toml. Secrets are sealed to its first key; all may log in.
+
+    \b
+    Examples:
+      bento host add web --key-file web.pub --tag dc1
+      ssh-keyscan -t ed25519 web | bento host add web --key-file /dev/stdin
+      bento host add web --key "ssh-ed25519 AAAA… root@web"
+    """
+    parsed_name = HostName.parse(name)
+    lines = [*keys, *(line for file in files for line in _key_lines(file))]
+    if not lines:
+        raise InputError(
+            f"{parsed_name} needs a key: that of its /etc/ssh/ssh_host_ed25519_key.pub",
+            f"bento host add {parsed_name} --key-file FILE",
+        )
+    parsed = tuple(SshPublicKey.parse(line) for line in lines)
+    root = fleet_root(context)
+    add_host(root, parsed_name, parsed, tuple(TagName.parse(tag.removeprefix("@")) for tag in tags))
+    click.echo(f"added {parsed_name} to bento.toml")
+    added = current_fleet(context).hosts[parsed_name]
+    if not added.source.is_dir():
+        click.echo(f"next: put its configuration into {added.source.relative_to(root)}/")
+
+
+def _key_lines(file: Path) -> list[str]:
+    try:
+        with file.open("rb") as handle:
+            text = handle.read(_KEY_FILE).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a text"
+        raise InputError(f"can't read {file}: {why}", "name the host's .pub file") from None
+    if "PRIVATE KEY" in text:
+        raise InputError(f"{file} is a private key; it must never leave its host", f"name the public half: {file}.pub")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise InputError(f"{file} holds no key")
+    return [_without_address(line) for line in lines]
+
+
+def _without_address(line: str) -> str:
+    """A line as ssh-keyscan prints it begins with the address."""
+    first, _, rest = line.partition(" ")
+    return (
+        rest if rest.startswith(("ssh-", "ecdsa-", "sk-")) and not first.startswith(("ssh-", "ecdsa-", "sk-")) else line
+    )
+
+
+@host.command("list")
+@on_option
+@json_option
+@click.pass_context
+def list_hosts(context: click.Context, on: tuple[str, ...], as_json: bool) -> None:
+    """Show the hosts.
+
+    \b
+    Examples:
+      bento host list
+      bento host list --on @dc1 --json
+    """
+    fleet = current_fleet(context)
+    hosts = [fleet.hosts[name] for name in chosen(fleet, on)]
+    if as_json:
+        show_json([_facts(one) for one in hosts])
+    elif not hosts:
+        click.echo("no hosts yet; add one: bento host add NAME --key-file FILE", err=True)
+    else:
+        rows = [[one.name, " ".join(one.tags) or "-", one.keys[0].kind, one.keys[0].fingerprint] for one in hosts]
+        show_table(["host", "tags", "key", "fingerprint"], rows)
+
+
+@host.command("show")
+@click.argument("name")
+@json_option
+@click.pass_context
+def show(context: click.Context, name: str, as_json: bool) -> None:
+    """Show one host: keys, recipient, tags.
+
+    \b
+    Example:
+      bento host show web --json
+    """
+    fleet = current_fleet(context)
+    found = next((one for one in fleet.hosts.values() if one.name == name), None)
+    if found is None:
+        raise InputError(f"no host is called '{printable(name)}'", *did_you_mean(name, fleet.hosts), "bento host list")
+    if as_json:
+        show_json(_facts(found))
+        return
+    click.echo(f"name: {found.name}")
+    for key in found.keys:
+        click.echo(f"key: {key.line}  {key.fingerprint}")
+    click.echo(f"recipient: {found.recipient.text}")
+    click.echo(f"tags: {' '.join(found.tags) or '-'}")
+    click.echo(f"source: {found.source.relative_to(fleet.root)}")
+
+
+def _facts(one: Host) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "keys": [key.line for key in one.keys],
+        "fingerprints": [key.fingerprint for key in one.keys],
+        "recipient": one.recipient.text,
+        "tags": list(one.tags),
+    }

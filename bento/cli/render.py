@@ -1,0 +1,124 @@
+"""How facts look: tables, times, progress. Rich is imported only when something is drawn."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from bento.names import HostName
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_WIDE = 400  # columns when piped: nothing is cut
+
+
+def show_json(value: Any) -> None:
+    """Facts for programs: stable keys, two-space indent."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Facts for people, on stdout. Cells are shown as they are: no markup, control characters taken out."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_clean(cell)) for cell in row))
+    for line in _lines(console, table):
+        click.echo(line)
+
+
+def _lines(console: Any, table: Any) -> Iterator[str]:
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        yield line.rstrip()
+
+
+def _clean(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def ago(then: int | None, now: int) -> str:
+    """A UTC time in seconds as a person says it."""
+    if then is None:
+        return "never"
+    seconds = max(0, now - then)
+    if seconds < _MINUTE:
+        return f"{seconds} s ago"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min ago"
+    if seconds < 2 * _DAY:
+        return f"{seconds // _HOUR} h ago"
+    return f"{seconds // _DAY} days ago"
+
+
+def short_system(path: str | None) -> str:
+    """A system's store path, by the start of its hash."""
+    return "-" if path is None else path.removeprefix("/nix/store/")[:10]
+
+
+@contextmanager
+def progress() -> "Iterator[Progress]":
+    """One line per host on a terminal, plain lines when piped; all on stderr."""
+    shown: Progress = _LiveProgress() if sys.stderr.isatty() else Progress()
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+class Progress:
+    """Plain lines."""
+
+    def __call__(self, host: HostName, what: str) -> None:
+        """Say what is being done for a host."""
+        click.echo(f"{host}: {what}", err=True)
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+
+class _LiveProgress(Progress):
+    """A line for each host, rewritten in place."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._lines: dict[HostName, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._live = Live(console=Console(stderr=True), get_renderable=self._draw, refresh_per_second=4)
+        self._live.start()
+
+    def __call__(self, host: HostName, what: str) -> None:
+        """Rewrite the host's line."""
+        with self._lock:
+            self._lines[host] = (what, time.monotonic())
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self._live.stop()
+
+    def _draw(self) -> Any:
+        from rich.text import Text
+
+        with self._lock:
+            lines = dict(self._lines)
+        now = time.monotonic()
+        return Text(
+            "\n".join(f"{host}: {what}{self._taking(what, now - began)}" for host, (what, began) in lines.items())
+        )
+
+    @staticmethod
+    def _taking(what: str, seconds: float) -> str:
+        return f"  {seconds:.0f} s" if what in ("building", "evaluating") and seconds >= 1 else ""

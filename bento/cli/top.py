@@ -1,0 +1,69 @@
+"""Where errors become words and exit codes: the only place that ends the program."""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import click
+
+from bento.errors import BentoError
+
+
+def complain(message: str, hints: Sequence[str] = ()) -> None:
+    """An error on stderr: the sentence, then what to type next."""
+    click.echo(f"error: {message}", err=True)
+    for hint in hints:
+        click.echo(f"hint: {hint}", err=True)
+
+
+def warn(message: str, hints: Sequence[str] = ()) -> None:
+    """A warning on stderr."""
+    click.echo(f"warning: {message}", err=True)
+    for hint in hints:
+        click.echo(f"hint: {hint}", err=True)
+
+
+def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
+    """The program of a command group: never a traceback without --debug."""
+
+    def main() -> NoReturn:
+        sys.exit(_run(command, name))
+
+    return main
+
+
+def _run(command: click.Command, name: str) -> int:
+    debug = "--debug" in sys.argv[1:]
+    try:
+        result = command.main(prog_name=name, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else name
+        complain(_lower(error.format_message()), [f"see: {where} --help"])
+        return error.exit_code
+    except click.exceptions.Abort:
+        complain("stopped")
+        return 130
+    except BentoError as error:
+        complain(error.message, error.hints)
+        if debug:
+            traceback.print_exc()
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does.
+        sys.stderr.close()
+        return 1
+    except Exception as error:  # noqa: BLE001 — the top: a bug is said in one line, and in full with --debug
+        if debug:
+            traceback.print_exc()
+        complain(f"{name} has a bug: {type(error).__name__}", ["run it again with --debug and report what it prints"])
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _lower(message: str) -> str:
+    message = message.rstrip(".")
+    return message[:1].lower() + message[1:]
