@@ -108,7 +108,7 @@ def list_secrets(context: click.Context, target: str | None, as_json: bool) -> N
 
 
 def _concerns(row: Row, wanted: Target) -> bool:
-    return row.declaration.target == wanted or any(copy.host == wanted for copy in row.copies)
+    return row.declaration.target == wanted or str(wanted) in [str(copy.host) for copy in row.copies]
 
 
 def _cells(row: Row, now: int) -> list[str]:

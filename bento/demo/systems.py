@@ -171,7 +171,7 @@ _TOPLEVEL = f"""platform: {{ host ? "nixos", message ? "hello", behaviour ? "ok"
 
 
 def flake(systems: Mapping[str, System], on: str | None = None) -> str:
-    """A flake.nix without inputs, with a nixosConfigurations attribute per host. `on` is a Nix platform, default this."""
+    """A flake.nix without inputs, one nixosConfigurations attribute a host. `on` is a Nix platform, else this one."""
     hosts = "".join(
         f"    nixosConfigurations.{nix_string(name)} = host {nix_string(name)} {system.as_nix()};\n"
         for name, system in systems.items()

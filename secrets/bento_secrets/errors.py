@@ -25,7 +25,7 @@ class InputError(BentoError):
 
 
 class BadName(InputError, ValueError):
-    """A name, digest or number that doesn't follow its rule. A ValueError too, so that parsers can say where it stood."""
+    """A name, digest or number that doesn't follow its rule. A ValueError too, so parsers can say where it stood."""
 
 
 class OpenFailed(BentoError):
@@ -34,3 +34,15 @@ class OpenFailed(BentoError):
 
 class RuntimeUnsafe(InputError):
     """The runtime folder is not a RAM mount of its own, so plaintext must not be written there."""
+
+
+class StoreFailed(BentoError):
+    """The secret store could not be read or written here: no room, no permission, somebody else writing."""
+
+
+class RuntimeFailed(BentoError):
+    """The runtime folder is a RAM mount, but the work in it failed: no room, a file that should be there isn't."""
+
+
+class LinkRefused(BentoError):
+    """A secret's link can't be made where it was asked for, because something else stands there."""

@@ -1,0 +1,72 @@
+# Two commands matter: `make demo` shows Bento at work, `make test` proves it. Both install what they need, and say so first.
+
+PYTHON ?= /usr/bin/python3
+export PYTHON
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+
+# Debian package=what shows that it is there (see tools/need)
+NEED_VENV := python3-venv=module:ensurepip
+NEED_DEMO := $(NEED_VENV) openssh-client=ssh-keygen nix-bin=nix-build
+NEED_TEST := $(NEED_DEMO) openssh-server=sshd age=age strace=strace
+NEED_FRESH := debootstrap=debootstrap debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg git=git
+
+# What `make fresh` runs in the new Debian; `make fresh TARGETS="demo test"` runs both.
+TARGETS ?= demo
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
+.PHONY: help demo test check unit fresh clean need-venv need-demo need-test need-fresh
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+demo: need-demo $(RUN) ## run the whole cycle on two throw-away hosts
+	$(BIN)/bento demo
+
+test: need-test check ## run every check and every test (the real sshd and Nix ones need root)
+	$(BIN)/python -m pytest
+
+check: $(DEV) ## formatting, lint, types and layers: the quick ones
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+
+unit: $(DEV) ## run the unit tests
+	$(BIN)/python -m pytest tests/unit
+
+fresh: need-fresh ## prove `make demo` on a new Debian 12 with only python3, make and git (root)
+	tools/fresh $(TARGETS)
+
+clean: ## remove the virtual environment and all caches
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+need-venv:
+	@tools/need $(NEED_VENV)
+
+need-demo:
+	@tools/need $(NEED_DEMO)
+
+need-test:
+	@tools/need $(NEED_TEST)
+
+need-fresh:
+	@tools/need $(NEED_FRESH)
+
+# The development set holds the run set, so it satisfies both stamps.
+$(RUN): requirements/run.txt pyproject.toml | need-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $(RUN)
+
+$(DEV): requirements/run.txt requirements/dev.txt pyproject.toml | need-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $(RUN) $(DEV)

@@ -1,0 +1,231 @@
+"""secrets.toml: which secrets there are, for whom, and what each looks like on a host. Written by hand or by Bento."""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, Self, TypeVar
+
+import tomlkit
+
+from bento_secrets.errors import BadName, InputError
+from bento_secrets.names import (
+    SecretName,
+    Target,
+    did_you_mean,
+    parse_account,
+    parse_all_units,
+    parse_link_path,
+    parse_mode,
+    printable,
+)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One secret: whose it is, its name, and its file on the host. `mode` is four octal digits.
+
+    `path` is where a link to it should stand; `restart` and `reload` are units to tell when it changes.
+    """
+
+    target: Target
+    name: SecretName
+    owner: str = "root"
+    group: str = "root"
+    mode: str = "0400"
+    path: str | None = None
+    restart: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What a person said about a secret's file; None is "not said". An empty `path` takes the link away."""
+
+    owner: str | None = None
+    group: str | None = None
+    mode: str | None = None
+    path: str | None = None
+    restart: tuple[str, ...] | None = None
+    reload: tuple[str, ...] | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        owner: str | None = None,
+        group: str | None = None,
+        mode: str | None = None,
+        path: str | None = None,
+        restart: Sequence[str] | None = None,
+        reload: Sequence[str] | None = None,
+    ) -> Self:
+        """Each value in its normal form; BadName for one that breaks its rule."""
+        return cls(
+            owner=None if owner is None else parse_account(owner),
+            group=None if group is None else parse_account(group),
+            mode=None if mode is None else parse_mode(mode),
+            path=path if not path else parse_link_path(path),
+            restart=None if restart is None else parse_all_units(restart),
+            reload=None if reload is None else parse_all_units(reload),
+        )
+
+    def over(self, declaration: Declaration) -> Declaration:
+        """`declaration` with what was said; the rest stays."""
+        said: dict[str, Any] = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.path == "":
+            said["path"] = None
+        return replace(declaration, **said)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a declaration stands, for an error: `secrets.toml, line 7, [[secret]] number 2`."""
+
+    file: str
+    number: int
+    first_line: int | None
+    lines: Sequence[str] = field(repr=False)
+
+    def of(self, key: str | None = None) -> str:
+        line = self.first_line
+        if line is not None and key is not None:
+            for offset, text in enumerate(self.lines):
+                if re.match(rf"""\s*["']?{re.escape(key)}["']?\s*=""", text):
+                    line += offset
+                    break
+        where = f"{self.file}, line {line}" if line is not None else f"{self.file}, [[secret]] number {self.number}"
+        return f"{where}, {printable(key)}" if key is not None else where
+
+
+_T = TypeVar("_T")
+_KEYS = tuple(item.name for item in fields(Declaration))
+_LISTS = ("restart", "reload")
+_HEADER = re.compile(r"\s*\[\[\s*secret\s*\]\]\s*(#.*)?")
+
+
+def parse_declarations(text: str, file: str = "secrets.toml") -> tuple[Declaration, ...]:
+    """The declarations in their order; InputError naming `file`, line and key."""
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{file} is no valid TOML: {printable(str(error), 200)}", "correct that line") from None
+    for key in content.keys() - {"secret"}:
+        raise InputError(f"{file}: unknown key '{printable(key)}'", "declare each secret in a [[secret]] table")
+    tables = content.get("secret", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise InputError(f"{file}: secret is no list of tables", "begin each secret with a line [[secret]]")
+    seen: dict[tuple[Target, SecretName], str] = {}
+    declarations = []
+    for table, place in zip(tables, _places(text, file, len(tables)), strict=True):
+        declaration = _parse_table(table, place)
+        identity = (declaration.target, declaration.name)
+        if identity in seen:
+            raise InputError(
+                f"{place.of()}: {declaration.name} for {declaration.target} stands twice, also at {seen[identity]}",
+                "remove one of the two tables",
+            )
+        seen[identity] = place.of()
+        declarations.append(declaration)
+    return tuple(declarations)
+
+
+def _places(text: str, file: str, count: int) -> list[_Place]:
+    # Lines as TOML counts them. `\x0b`, `\x85` and the like, which splitlines cuts at, are no line ends there.
+    lines = text.replace("\r\n", "\n").split("\n")
+    headers = [number for number, line in enumerate(lines) if _HEADER.fullmatch(line)]
+    if len(headers) != count:  # an unusual way to write it, or a header inside a string
+        return [_Place(file, number + 1, None, ()) for number in range(count)]
+    return [
+        _Place(file, number + 1, start + 1, lines[start:end])
+        for number, (start, end) in enumerate(pairwise([*headers, len(lines)]))
+    ]
+
+
+def _parse_table(table: Mapping[str, object], place: _Place) -> Declaration:
+    for key in table:
+        if key not in _KEYS:
+            hints = did_you_mean(key, _KEYS) or (f"known are {', '.join(_KEYS)}",)
+            raise InputError(f"{place.of(key)}: unknown key", *hints)
+    for key in ("target", "name"):
+        if key not in table:
+            raise InputError(f"{place.of()}: the secret has no {key}", f'add a line: {key} = "…"')
+
+    for key, value in table.items():
+        wanted, described = (list, "a list of strings") if key in _LISTS else (str, "a string")
+        if not isinstance(value, wanted) or (
+            isinstance(value, list) and not all(isinstance(one, str) for one in value)
+        ):
+            raise InputError(f"{place.of(key)}: should be {described}")
+    declaration = Declaration(
+        _parse_value(place, "target", lambda: Target.parse(str(table["target"]))),
+        _parse_value(place, "name", lambda: SecretName.parse(str(table["name"]))),
+    )
+    for key in _KEYS[2:]:
+        if key in table:
+            said: dict[str, Any] = {key: table[key]}
+            declaration = _parse_value(place, key, partial(Attributes.parse, **said)).over(declaration)
+    return declaration
+
+
+def _parse_value(place: _Place, key: str, parse: Callable[[], _T]) -> _T:
+    try:
+        return parse()
+    except BadName as error:
+        raise InputError(f"{place.of(key)}: {error}", *error.hints) from None
+
+
+def put_declaration(text: str, declaration: Declaration, file: str = "secrets.toml") -> str:
+    """`text` with `declaration` added at the end, or its table changed where it stands; comments and order stay.
+
+    InputError if `text` is wrong, or is written in a way that can't be edited safely.
+    """
+    before = parse_declarations(text, file)
+    known = [(one.target, one.name) for one in before]
+    try:
+        number = known.index((declaration.target, declaration.name))
+    except ValueError:
+        after = (*before, declaration)
+        edited = _append(text, declaration)
+    else:
+        after = (*before[:number], declaration, *before[number + 1 :])
+        document = tomlkit.parse(text)
+        _edit(document["secret"][number], before[number], declaration)
+        edited = tomlkit.dumps(document)
+    # Whatever a person wrote and tomlkit made of it: nothing else may have changed.
+    if _parsed(edited) != after:
+        raise InputError(
+            f"{file} is written in a way that Bento can't edit safely",
+            "write each secret as a [[secret]] table of its own, and run the command again",
+        )
+    return edited
+
+
+def _append(text: str, declaration: Declaration) -> str:
+    table = tomlkit.table()
+    _edit(table, None, declaration)
+    # By hand: tomlkit's own append joins a table to a last line that has no line end.
+    gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
+    return f"{text}{gap}[[secret]]\n{tomlkit.dumps(table)}"
+
+
+def _edit(table: Any, before: Declaration | None, after: Declaration) -> None:
+    """Write what differs; a value that becomes the default goes away."""
+    for item in fields(Declaration):
+        value = getattr(after, item.name)
+        default = item.default
+        if value == (getattr(before, item.name) if before else default):
+            continue
+        if value == default:
+            table.remove(item.name)
+        else:
+            table[item.name] = list(value) if isinstance(value, tuple) else value
+
+
+def _parsed(text: str) -> tuple[Declaration, ...] | None:
+    try:
+        return parse_declarations(text)
+    except InputError:
+        return None

@@ -1,0 +1,124 @@
+"""Change several files of a folder, all or none, whenever the process or the power is cut.
+
+New contents are written to `.staged/0`, `.staged/1`, … and then `.staged/plan` says where each belongs. The rename that
+puts the plan in place is the commit: without it the left-over is dropped, with it the renames are finished. Readers
+that find a plan look through it, so from the commit on they see the new state, though they never write.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import PurePosixPath
+
+from bento_secrets import durable
+from bento_secrets.errors import StoreFailed
+
+STAGED = ".staged"
+_PLAN = "plan"
+_PLAN_LIMIT = 8 * 1024 * 1024  # bytes: 50,000 destinations
+_FOLDER_MODE = 0o755
+_FILE_MODE = 0o644
+
+Plan = dict[str, str]  # destination, relative to the folder -> name below .staged
+
+
+def commit(folder_fd: int, files: Mapping[str, bytes]) -> None:
+    """Write `files` (path relative to the folder -> content), all or none. No left-over may be there: settle first."""
+    plan: Plan = {}
+    try:
+        with durable.folder_at(folder_fd, (STAGED,), make=_FOLDER_MODE) as staged_fd:
+            for number, (path, content) in enumerate(sorted(files.items())):
+                durable.write_new_at(staged_fd, str(number), content, _FILE_MODE)
+                plan[path] = str(number)
+            os.fsync(staged_fd)
+            text = json.dumps({"format": 1, "files": plan})
+            durable.write_atomic_at(staged_fd, _PLAN, text.encode(), _FILE_MODE)
+    except BaseException:
+        # Tidy for whoever looks; the next writer would drop it too. The first error is the one to tell.
+        with suppress(OSError, StoreFailed):
+            if read_plan(folder_fd) is None:
+                _remove(folder_fd)
+        raise
+    _finish(folder_fd, plan)
+
+
+def settle(folder_fd: int) -> None:
+    """Finish a committed left-over, drop any other."""
+    plan = read_plan(folder_fd)
+    if plan is not None:
+        _finish(folder_fd, plan)
+    else:
+        _remove(folder_fd)
+
+
+def read_plan(folder_fd: int) -> Plan | None:
+    """The committed left-over's plan, if there is one."""
+    try:
+        with durable.folder_at(folder_fd, (STAGED,)) as staged_fd:
+            content = durable.read_at(staged_fd, _PLAN, _PLAN_LIMIT)
+    except FileNotFoundError:
+        return None
+    return None if content is None else _parse_plan(content)
+
+
+def read(folder_fd: int, path: str, limit: int, plan: Plan | None) -> bytes | None:
+    """At most `limit` + 1 bytes of the file at `path`, as it will be once `plan` is finished; None if there is none."""
+    if plan and path in plan:
+        with suppress(FileNotFoundError), durable.folder_at(folder_fd, (STAGED,)) as staged_fd:
+            staged = durable.read_at(staged_fd, plan[path], limit)
+            if staged is not None:
+                return staged
+    *folders, name = path.split("/")
+    try:
+        with durable.folder_at(folder_fd, tuple(folders)) as parent:
+            return durable.read_at(parent, name, limit)
+    except FileNotFoundError:
+        return None
+
+
+def _finish(folder_fd: int, plan: Plan) -> None:
+    with durable.folder_at(folder_fd, (STAGED,)) as staged_fd:
+        for path, staged in plan.items():
+            *folders, name = path.split("/")
+            with durable.folder_at(folder_fd, tuple(folders), make=_FOLDER_MODE) as parent:
+                # A staged file that is gone was renamed before the cut.
+                with suppress(FileNotFoundError):
+                    os.rename(staged, name, src_dir_fd=staged_fd, dst_dir_fd=parent)
+                # On a second go too: the rename may not have reached the disk before the plan goes.
+                os.fsync(parent)
+    _remove(folder_fd)
+
+
+def _remove(folder_fd: int) -> None:
+    """Remove .staged: the plan first, so that a cut in between leaves something to drop."""
+    try:
+        with durable.folder_at(folder_fd, (STAGED,)) as staged_fd:
+            with os.scandir(staged_fd) as entries:
+                names = [entry.name for entry in entries]
+            for name in sorted(names, key=lambda name: name != _PLAN):
+                os.unlink(name, dir_fd=staged_fd)
+    except FileNotFoundError:
+        return
+    os.rmdir(STAGED, dir_fd=folder_fd)
+    os.fsync(folder_fd)
+
+
+def _parse_plan(content: bytes) -> Plan:
+    try:
+        plan = json.loads(content)
+        files = plan["files"]
+        sound = plan["format"] == 1 and all(_is_inside(path) and str(name).isdecimal() for path, name in files.items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise StoreFailed(
+            f"{STAGED}/{_PLAN} in the secret store is damaged or from another version of Bento",
+            f"look at it; then remove the folder {STAGED} and run the last bento command again",
+        )
+    return {path: str(name) for path, name in files.items()}
+
+
+def _is_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and "/".join(parts) == path and ".." not in parts and parts[0] not in ("/", STAGED)

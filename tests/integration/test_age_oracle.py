@@ -1,0 +1,83 @@
+"""Debian's `age` command as the independent judge: it opens what Bento seals, and Bento opens what it seals."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from bento_secrets.identities import Identity, age_identity_of_seed, load_ssh_identity
+from bento_secrets.recipients import Recipient
+from bento_secrets.sealing import Plaintext, open_sealed, seal
+from bento_secrets.ssh_keys import SshPublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+pytestmark = pytest.mark.skipif(shutil.which("age") is None, reason="needs the age command")
+SIZES = [0, 1, 64 * 1024 - 1, 64 * 1024, 1024 * 1024]
+PAIRS = {
+    "AAAAC3NzaC1lZDI1NTE5AAAAIOHz+U0YtjINc54dZiJNclfmEFifF7RXCFlNlTbuZBji": (
+        "age17044m9wgakla6pzftf4srtl3h5mcsr85jysgt5fg23zpnta8sfdqhzn452"
+    ),
+    "AAAAC3NzaC1lZDI1NTE5AAAAIF/KPU3Z5LSjbBI6hrq25wCcseq2UpqSzUFZRr+ux6LM": (
+        "age1hjm3aujg9e79f5yth8a2cejzdjg5n9vnu96l05p70uvfpeltnpms7yy3pp"
+    ),
+}
+
+
+def age(*arguments: str, given: bytes) -> bytes:
+    return subprocess.run(["age", *arguments], input=given, capture_output=True, check=True).stdout
+
+
+def keygen(folder: Path, *arguments: str) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-N", "", "-f", str(folder / "key"), *arguments], check=True)
+    return folder / "key"
+
+
+@pytest.fixture(scope="module")
+def ed25519(tmp_path_factory: pytest.TempPathFactory) -> tuple[Identity, Path]:
+    """An SSH key's identity as Bento derives it, and the same as a file for the age command."""
+    key = keygen(tmp_path_factory.mktemp("ed25519"), "-t", "ed25519")
+    private = load_ssh_private_key(key.read_bytes(), password=None)
+    assert isinstance(private, Ed25519PrivateKey)
+    derived = key.with_name("derived")
+    derived.write_text(age_identity_of_seed(private.private_bytes_raw()) + "\n")
+    return load_ssh_identity(key), derived
+
+
+@pytest.fixture(scope="module")
+def rsa(tmp_path_factory: pytest.TempPathFactory) -> tuple[Identity, Path]:
+    key = keygen(tmp_path_factory.mktemp("rsa"), "-t", "rsa", "-b", "2048")
+    return load_ssh_identity(key), key
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_each_opens_what_the_other_sealed(kind: str, size: int, request: pytest.FixtureRequest) -> None:
+    identity, file = request.getfixturevalue(kind)
+    plaintext = os.urandom(size)
+    sealed = seal(Plaintext(plaintext), [identity.recipient])
+    assert age("-d", "-i", str(file), given=sealed) == plaintext
+    theirs = age("-e", "-r", identity.recipient.text, given=plaintext)
+    assert open_sealed(theirs, [identity]).data == plaintext
+
+
+def test_a_file_for_host_and_admin_opens_with_either(
+    ed25519: tuple[Identity, Path], rsa: tuple[Identity, Path]
+) -> None:
+    sealed = seal(Plaintext(b"for both"), [ed25519[0].recipient, rsa[0].recipient])
+    for _, file in (ed25519, rsa):
+        assert age("-d", "-i", str(file), given=sealed) == b"for both"
+
+
+def test_age_keygen_derives_the_same_recipient(ed25519: tuple[Identity, Path]) -> None:
+    identity, file = ed25519
+    derived = subprocess.run(["age-keygen", "-y", str(file)], capture_output=True, text=True, check=True).stdout
+    assert derived.strip() == identity.recipient.text
+    assert Identity.from_age(file.read_text()).recipient == identity.recipient
+
+
+@pytest.mark.parametrize(("blob", "recipient"), PAIRS.items())
+def test_the_known_pairs_are_recipients_that_age_seals_to(blob: str, recipient: str) -> None:
+    assert Recipient.of_host_key(SshPublicKey.parse(f"ssh-ed25519 {blob}")).text == recipient
+    assert age("-e", "-r", recipient, given=b"x").startswith(b"age-encryption.org/v1\n-> X25519 ")

@@ -1,0 +1,165 @@
+"""Debian's OpenSSH server on loopback, with a chrooted account per host, as the design's server has them."""
+
+import grp
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rig.keys import make_ssh_key
+
+_TRIES = 5  # for a port: another program may take a free one before sshd does
+
+# sshd refuses chroots and key files below a folder that others may write to, as /tmp is. So it gets its own /run, and
+# in it the test's folders. Its own PID namespace ends the open sessions with it, as a power cut of the server would.
+_START = """
+set -eu
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/sshd /run/rig /run/publish
+mount --bind "$1" /run/rig
+mount --bind "$2" /run/publish
+exec "$3" -D -e -f /run/rig/sshd_config
+"""
+
+_CONFIG = """\
+Port {port}
+ListenAddress 127.0.0.1
+HostKey /run/rig/host_key
+PidFile none
+AuthorizedKeysFile /run/rig/authorized/%u
+AuthenticationMethods publickey
+UsePAM no
+UseDNS no
+StrictModes yes
+PermitRootLogin no
+MaxStartups 200
+LogLevel VERBOSE
+Subsystem sftp internal-sftp
+ChrootDirectory /run/publish/%u
+ForceCommand internal-sftp
+DisableForwarding yes
+PermitTTY no
+"""
+
+
+class Sshd:
+    """A running sshd. `folder` holds its keys, configuration and log; `publish` the hosts' chroots."""
+
+    def __init__(self, folder: Path, publish: Path) -> None:
+        self.folder = folder
+        self.publish = publish
+        self.address = "127.0.0.1"
+        self.port = 0
+        self.log = folder / "log"
+        for path in (folder, publish, folder / "authorized"):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o755)
+        self._key = make_ssh_key(folder / "host_key", comment="server")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def host_key_line(self) -> str:
+        """The server's public key as `ssh-ed25519 AAAA…`: what hosts pin."""
+        return " ".join(self._key.line.split()[:2])
+
+    def add_host(self, name: str, public_key_lines: Iterable[str], *, folders: bool = True) -> Path:
+        """Let the system user `name` in with these keys; returns its chroot. Again for a host: replaces its keys.
+
+        Without `folders`, its chroot is left for the publisher to make.
+        """
+        keys = self.folder / "authorized" / name
+        keys.write_text("".join(f"{line}\n" for line in public_key_lines))
+        keys.chmod(0o644)
+        chroot = self.publish / name
+        if folders:
+            (chroot / "release").mkdir(parents=True, exist_ok=True)
+            (chroot / "reports").mkdir(exist_ok=True)
+            os.chown(chroot / "reports", 0, grp.getgrnam(name).gr_gid)
+            for path, mode in ((chroot, 0o755), (chroot / "release", 0o755), (chroot / "reports", 0o2770)):
+                path.chmod(mode)
+        return chroot
+
+    def remove_host(self, name: str) -> None:
+        """Let the host in no more; its chroot stays."""
+        (self.folder / "authorized" / name).unlink()
+
+    def start(self) -> None:
+        """Listen; after `stop`, on the same port again. Raises RuntimeError with sshd's log where it can't."""
+        for _ in range(_TRIES if self.port == 0 else 1):
+            port = self.port or _free_port()
+            if self._try(port):
+                self.port = port
+                return
+        raise RuntimeError(f"sshd doesn't start: {self.log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """Go away, with every open session."""
+        if self._process is not None:
+            _kill(self._process)
+            self._process = None
+
+    def restart(self, *, new_host_key: bool = False) -> None:
+        """Stop and start on the same port, with another host key if asked."""
+        self.stop()
+        if new_host_key:
+            (self.folder / "host_key").unlink()
+            (self.folder / "host_key.pub").unlink()
+            self._key = make_ssh_key(self.folder / "host_key", comment="another server")
+        self.start()
+
+    def _try(self, port: int) -> bool:
+        (self.folder / "sshd_config").write_text(_CONFIG.format(port=port))
+        program = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ["PATH"])
+        if program is None:
+            raise RuntimeError("there is no sshd: install openssh-server")
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
+        before = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [*unshare, "sh", "-c", _START, "sshd", str(self.folder), str(self.publish), program],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 10
+        while process.poll() is None and time.monotonic() < deadline:
+            if f"listening on 127.0.0.1 port {port}.".encode() in self.log.read_bytes()[before:]:
+                self._process = process
+                return True
+            time.sleep(0.01)
+        _kill(process)
+        return False
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End sshd, the first process of its PID namespace, and so all in it; `unshare`, its parent, follows."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    for child in children.read_text().split() if children.exists() else ():
+        os.kill(int(child), signal.SIGKILL)
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,68 @@
+"""Keys, members and a RAM mount for the tests of the secrets module."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bento_secrets.identities import Identity, load_ssh_identity
+from bento_secrets.members import Member
+from bento_secrets.names import HostName, TagName
+from bento_secrets.runtime import Runtime
+from bento_secrets.store import SecretStore
+
+
+@pytest.fixture(scope="session")
+def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real key files: ed25519, ed25519b, rsa (2048), weak (1024), ecdsa, locked (with a passphrase), pem (RSA, PKCS#1)."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name, arguments in {
+        "ed25519": ("-t", "ed25519"),
+        "ed25519b": ("-t", "ed25519"),
+        "rsa": ("-t", "rsa", "-b", "2048"),
+        "weak": ("-t", "rsa", "-b", "1024"),
+        "ecdsa": ("-t", "ecdsa"),
+        "pem": ("-t", "rsa", "-b", "2048", "-m", "PEM"),
+        "locked": ("-t", "ed25519", "-N", "a passphrase"),
+    }.items():
+        phrase = () if "-N" in arguments else ("-N", "")
+        command = ("ssh-keygen", "-q", *arguments, *phrase, "-C", f"{name}@test", "-f", str(folder / name))
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def identity(key_folder: Path) -> Identity:
+    return load_ssh_identity(key_folder / "ed25519")
+
+
+@pytest.fixture(scope="session")
+def other_identity(key_folder: Path) -> Identity:
+    return load_ssh_identity(key_folder / "ed25519b")
+
+
+@pytest.fixture
+def member(identity: Identity) -> Callable[..., Member]:
+    def make(name: str, *tags: str) -> Member:
+        return Member(HostName.parse(name), identity.recipient, frozenset(TagName.parse(tag) for tag in tags))
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SecretStore:
+    made = SecretStore(tmp_path / "secrets")
+    made.create()
+    return made
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    """A runtime folder on a tmpfs of 1 MiB, unmounted afterwards."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    made = Runtime(tmp_path / "run")
+    made.ensure(1024 * 1024)
+    yield made
+    subprocess.run(["umount", str(made.root)], check=True)

@@ -1,0 +1,261 @@
+"""secrets.toml and secrets.lock: what is read comes back, what is wrong is named, comments stay."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import tomlkit
+from bento_secrets.declared import Attributes, Declaration, parse_declarations, put_declaration
+from bento_secrets.errors import BentoError, InputError
+from bento_secrets.lock import Copy, parse_lock, render_lock
+from bento_secrets.names import Digest, HostName, SecretName, Target
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+hosts = st.sampled_from(["router", "web1", "web2", "_x"])
+names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,8}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,8}){0,3}", fullmatch=True)
+units = st.lists(st.sampled_from(["a.service", "b@x.service", "c.timer"]), unique=True).map(tuple)
+declarations = st.builds(
+    Declaration,
+    target=(hosts | hosts.map("@".__add__)).map(Target),
+    name=names.map(SecretName),
+    owner=st.sampled_from(["root", "nginx", "1000"]),
+    group=st.sampled_from(["root", "www", "0"]),
+    mode=st.sampled_from(["0400", "0440", "0640"]),
+    path=st.none() | st.sampled_from(["/etc/a/b", "/var/lib/ü \"quoted'/x"]),
+    restart=units,
+    reload=units,
+)
+unique = st.lists(declarations, unique_by=lambda one: (one.target, one.name), max_size=6)
+copies = st.dictionaries(
+    st.tuples(hosts.map(HostName), names.map(SecretName)),
+    st.builds(
+        Copy,
+        sha256=st.from_regex(r"[0-9a-f]{64}", fullmatch=True).map(Digest),
+        recipients=st.sets(st.sampled_from([f"age1{c * 58}" for c in "qpz"] + ["ssh-rsa AAAA="]), min_size=1).map(
+            lambda texts: tuple(sorted(texts))
+        ),
+        sealed=st.integers(0, 2**53 - 1),
+        must_rotate=st.booleans(),
+    ),
+)
+TOML = """\
+# The fleet's secrets.
+
+[[secret]]   # the router's
+name = "wg"  # wireguard
+target = "router"
+mode = "0400" # said on purpose
+restart = [
+  "a.service",  # first
+]
+
+# between
+
+[[secret]]
+target = "@web"
+name = "tls"
+# the end"""
+
+
+def put_all(text: str, many: list[Declaration]) -> str:
+    for one in many:
+        text = put_declaration(text, one)
+    return text
+
+
+@given(unique)
+@settings(deadline=None)
+def test_declarations_written_are_declarations_read(many: list[Declaration]) -> None:
+    assert parse_declarations(put_all("", many)) == tuple(many)
+
+
+@given(declarations)
+@settings(deadline=None)
+def test_adding_keeps_every_line_a_person_wrote(new: Declaration) -> None:
+    edited = put_declaration(TOML, new)
+    assert edited.startswith(TOML)
+    assert parse_declarations(edited) == (*parse_declarations(TOML), new)
+
+
+@given(st.sampled_from([0, 1]), declarations)
+@settings(deadline=None)
+def test_replacing_keeps_comments_order_and_the_others(number: int, values: Declaration) -> None:
+    before = parse_declarations(TOML)
+    new = Declaration(before[number].target, before[number].name, *list(vars(values).values())[2:])
+    edited = put_declaration(TOML, new)
+    assert parse_declarations(edited) == (*before[:number], new, *before[number + 1 :])
+    for comment in ("# The fleet's secrets.", "# the router's", "# wireguard", "# between", "# the end"):
+        assert comment in edited
+    assert put_declaration(edited, new) == edited
+
+
+def test_replacing_with_the_same_changes_nothing() -> None:
+    assert put_declaration(TOML, parse_declarations(TOML)[0]) == TOML
+
+
+def test_an_inline_list_is_refused_rather_than_spoilt() -> None:
+    text = 'secret = [{target = "router", name = "a"}]\n'
+    assert len(parse_declarations(text)) == 1
+    with pytest.raises(InputError, match="can't edit"):
+        put_declaration(text, Declaration(Target("router"), SecretName("b")))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('onwer = "root"', ["secrets.toml, line 7", "onwer", "did you mean owner?"]),
+        ('"owner" = 3', ["line 7", "owner", "should be a string"]),
+        ('restart = "a.service"', ["line 7", "restart", "list of strings"]),
+        ("reload = [1]", ["line 7", "reload", "list of strings"]),
+        ('mode = "0755"', ["line 7", "mode", "executable"]),
+        ('path = "etc/x"', ["line 7", "path", "absolute"]),
+        ('restart = ["nginx"]', ["line 7", "restart", "systemd unit"]),
+        ('owner = "a b"', ["line 7", "owner"]),
+        ("mode = 0o400", ["line 7", "mode"]),
+        ("owner = 1979-05-27", ["line 7", "owner"]),
+        ("zzz.q = 1", ["zzz", "known are target, name"]),
+        ("[secret.extra]", ["extra", "unknown key"]),
+        ("broken", ["line 7"]),
+        ('\n[[secret]]\ntarget="r"\nname="b"', ["line 8", "stands twice", "line 4"]),
+        ('[[secret]]\ntarget="r"', ["line 7", "no name"]),
+        ('[[secret]]\nname="r"', ["line 7", "no target"]),
+        ('[[secret]]\nname="x"\ntarget="No"', ["line 9", "target", "no host name"]),
+        ('[[secret]]\nname="../x"\ntarget="no"', ["line 8", "name", "no secret name"]),
+        ('[[secrets]]\nname="x"', ["unknown key 'secrets'"]),
+    ],
+)
+def test_errors_name_file_line_and_key(line: str, said: list[str]) -> None:
+    text = f'# one\n\n\n[[secret]]\ntarget = "r"\nname = "b"\n{line}\n'
+    with pytest.raises(InputError) as caught:
+        parse_declarations(text)
+    shown = " ".join((str(caught.value), *caught.value.hints))
+    assert [part for part in said if part not in shown] == []
+
+
+@given(st.text() | st.text().map(lambda text: f"[[secret]]\n{text}"))
+def test_garbage_toml_gives_input_errors_only(text: str) -> None:
+    try:
+        parse_declarations(text)
+    except InputError:
+        return
+    tomllib.loads(text)
+
+
+values = st.recursive(
+    st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(min_size=1, max_size=5), inner, max_size=3),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["target", "name", "owner", "path", "restart", "x"]), values, max_size=4))
+def test_wrong_types_give_input_errors_only(table: dict[str, Any]) -> None:
+    try:
+        made = parse_declarations(tomlkit.dumps({"secret": [table]}))
+    except InputError:
+        return
+    assert all(isinstance(one.owner, str) for one in made)
+
+
+def test_deeply_nested_files_give_input_errors() -> None:
+    with pytest.raises(InputError):
+        parse_declarations("a = " + "[" * 5000)
+    with pytest.raises(InputError):
+        parse_lock("[" * 200_000)
+    with pytest.raises(InputError):
+        parse_lock('{"format":' + "1" * 5000 + ',"copies":{}}')
+
+
+def test_what_is_not_said_stays_and_an_empty_path_goes() -> None:
+    before = Declaration(Target("r"), SecretName("n"), "a", "b", "0440", "/etc/a/b", ("a.service",), ("b.service",))
+    assert Attributes().over(before) == before
+    assert Attributes.parse(mode="600", path="", restart=[]).over(before) == Declaration(
+        Target("r"), SecretName("n"), "a", "b", "0600", None, (), ("b.service",)
+    )
+
+
+@pytest.mark.parametrize(
+    "said", [{"owner": "-x"}, {"group": ""}, {"mode": "0477"}, {"path": "/x"}, {"reload": ["--now.service"]}]
+)
+def test_attributes_are_checked(said: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        Attributes.parse(**said)
+
+
+@given(copies)
+def test_a_lock_written_is_the_lock_read_one_copy_a_line(lock: dict[tuple[HostName, SecretName], Copy]) -> None:
+    text = render_lock(lock)
+    assert parse_lock(text) == lock
+    assert render_lock(dict(reversed(lock.items()))) == text
+    assert len(text.splitlines()) == len(lock) + 2
+    content = json.loads(text)["copies"]
+    assert list(content) == sorted(content)
+
+
+GOOD = {"sha256": "0" * 64, "recipients": [f"age1{'q' * 58}"], "sealed": 1, "must_rotate": False}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": "0" * 63},
+        {"sha256": 1},
+        {"recipients": []},
+        {"recipients": "age1"},
+        {"recipients": [1]},
+        {"recipients": ["age1x", "age1x"]},
+        {"recipients": ["ssh-ed25519 AAAA"]},
+        {"recipients": [f"age1{'q' * 58}", f"age1{'p' * 58}"]},
+        {"sealed": True},
+        {"sealed": 1.0},
+        {"sealed": -1},
+        {"sealed": 2**53},
+        {"must_rotate": 0},
+        {"extra": 1},
+    ],
+)
+def test_a_wrong_copy_is_refused_by_its_name(change: dict[str, Any]) -> None:
+    def text(copy: dict[str, Any]) -> str:
+        return json.dumps({"format": 1, "copies": {"router/wg": copy}})
+
+    assert len(parse_lock(text(GOOD))) == 1
+    with pytest.raises(InputError, match="router/wg"):
+        parse_lock(text(GOOD | change))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format":1}',
+        '{"format":2,"copies":{}}',
+        '{"format":true,"copies":{}}',
+        '{"format":1,"copies":[]}',
+        '{"format":1,"copies":{},"x":1}',
+        '{"format":1,"copies":{"router":{}}}',
+        '{"format":1,"copies":{"router/../x":{}}}',
+        '{"format":1,"copies":{"a/\\ud800":{}}}',
+        '{"format":1,"copies":{},"copies":{}}',
+    ],
+)
+def test_a_lock_of_another_shape_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_lock(text)
+
+
+def test_a_merge_conflict_is_called_one() -> None:
+    lines = render_lock({(HostName("a"), SecretName("b")): Copy(Digest("0" * 64), ("ssh-rsa AAAA",), 1)}).splitlines()
+    text = "\n".join([lines[0], "<<<<<<< HEAD", lines[1], "=======", lines[1], ">>>>>>> other", lines[2]])
+    with pytest.raises(InputError, match="merge conflict"):
+        parse_lock(text)
+
+
+@given(st.text() | values.map(json.dumps))
+def test_garbage_locks_give_input_errors_only(text: str) -> None:
+    parsers: list[Callable[[str], object]] = [parse_lock]
+    for parse in parsers:
+        with pytest.raises(BentoError):
+            parse(text)
