@@ -91,12 +91,12 @@ def _finish(folder_fd: int, plan: Plan) -> None:
 
 
 def _remove(folder_fd: int) -> None:
-    """Remove .staged: the plan first, so that a cut in between leaves something to drop."""
+    """Remove .staged, which holds no content that is still wanted: nothing was committed, or all was renamed."""
     try:
         with durable.folder_at(folder_fd, (STAGED,)) as staged_fd:
             with os.scandir(staged_fd) as entries:
                 names = [entry.name for entry in entries]
-            for name in sorted(names, key=lambda name: name != _PLAN):
+            for name in names:
                 os.unlink(name, dir_fd=staged_fd)
     except FileNotFoundError:
         return

@@ -6,12 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
 from bento_secrets.identities import Identity, age_identity_of_seed, load_ssh_identity
 from bento_secrets.recipients import Recipient
 from bento_secrets.sealing import Plaintext, open_sealed, seal
 from bento_secrets.ssh_keys import SshPublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 pytestmark = pytest.mark.skipif(shutil.which("age") is None, reason="needs the age command")
 SIZES = [0, 1, 64 * 1024 - 1, 64 * 1024, 1024 * 1024]

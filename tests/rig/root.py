@@ -51,7 +51,8 @@ class PrivateRoot:
         self.env = nix_env(folder / "home", channel)
         for part in ("nix/var/nix/profiles", "run", "root"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        self._holder = self._hold()
+        self._commands: list[subprocess.Popen[bytes]] = []
+        self._start()
 
     def __enter__(self) -> Self:
         return self
@@ -107,13 +108,15 @@ class PrivateRoot:
         stderr: int | IO[Any] = subprocess.PIPE,
     ) -> subprocess.Popen[bytes]:
         """Start a command in it. The process is the command itself: a signal reaches it and nothing else."""
-        return subprocess.Popen(
+        command = subprocess.Popen(
             self._enter(argv, cwd),
             env={**self.env, **(env or {})},
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
         )
+        self._commands.append(command)
+        return command
 
     def reboot(self) -> None:
         """A power cut and a boot: all its processes and mounts vanish, /run is emptied, the boot default runs."""
@@ -124,7 +127,7 @@ class PrivateRoot:
         if default is not None:
             for name in ("current-system", "booted-system"):
                 (self.folder / "run" / name).symlink_to(default)
-        self._holder = self._hold()
+        self._start()
 
     def path(self, inside: str | Path) -> Path:
         """Where a path of this machine can be read from outside, mounts included.
@@ -177,20 +180,26 @@ class PrivateRoot:
         namespace = f"--mount=/proc/{self._holder.pid}/ns/mnt"
         return ["nsenter", namespace, "--", "env", f"--chdir={cwd or '/'}", *map(str, argv)]
 
-    def _hold(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> None:
         argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _HOLD, "hold", str(self.folder)]
         holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if holder.stdout is None or holder.stdout.readline() != b"ready\n":
             said = holder.communicate()[1].decode(errors="replace")
             raise RuntimeError(f"can't make a private root (root is needed): {said}")
-        return holder
+        self._holder = holder
+        # While this is open, the kernel gives the namespace's number to no other one: `_stop` must not kill a stranger.
+        self._space = os.open(f"/proc/{holder.pid}/ns/mnt", os.O_RDONLY)
 
     def _stop(self) -> None:
         if self._holder.returncode is not None:
             return
-        space = Path(f"/proc/{self._holder.pid}/ns/mnt").stat().st_ino
+        for command in self._commands:  # one that was just started may not be in the namespace yet
+            if command.poll() is None:
+                command.kill()
+        self._commands.clear()
+        number = os.fstat(self._space).st_ino
         deadline = time.monotonic() + 20
-        while members := _members(space):
+        while members := _members(number):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"processes {members} of a private root don't end")
             for pid in members:
@@ -198,14 +207,15 @@ class PrivateRoot:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
         self._holder.communicate()
+        os.close(self._space)
 
 
-def _members(space: int) -> list[int]:
-    """The processes whose mount namespace has this inode. A zombie has none any more."""
+def _members(number: int) -> list[int]:
+    """The processes in the mount namespace of this inode number. A zombie is in none any more."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with suppress(OSError):
-                if (entry / "ns" / "mnt").stat().st_ino == space:
+                if (entry / "ns" / "mnt").stat().st_ino == number:
                     found.append(int(entry.name))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from bento_secrets.identities import Identity, load_ssh_identity
 from bento_secrets.members import Member
 from bento_secrets.names import HostName, TagName
@@ -15,7 +16,7 @@ from bento_secrets.store import SecretStore
 
 @pytest.fixture(scope="session")
 def key_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real key files: ed25519, ed25519b, rsa (2048), weak (1024), ecdsa, locked (with a passphrase), pem (RSA, PKCS#1)."""
+    """Real key files; `weak` is RSA of 1024 bits, `locked` has a passphrase, `pem` is RSA as PKCS#1."""
     folder = tmp_path_factory.mktemp("keys")
     for name, arguments in {
         "ed25519": ("-t", "ed25519"),

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import tomlkit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bento_secrets.declared import Attributes, Declaration, parse_declarations, put_declaration
 from bento_secrets.errors import BentoError, InputError
 from bento_secrets.lock import Copy, parse_lock, render_lock
 from bento_secrets.names import Digest, HostName, SecretName, Target
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 hosts = st.sampled_from(["router", "web1", "web2", "_x"])
 names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,8}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,8}){0,3}", fullmatch=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import pytest
+
 from bento_secrets.declared import Declaration
 from bento_secrets.errors import InputError
 from bento_secrets.identities import Identity
@@ -32,7 +33,7 @@ def test_a_hosts_own_secret_beats_its_tags_in_any_order(member: Make) -> None:
     own, tagged, second = secret("web1", "a"), secret("@web", "a"), secret("@eu", "a")
     for order in ([own, tagged], [tagged, own], [tagged, own, second]):
         result = effective(order, [member("web1", "web", "eu"), member("web2", "web")])
-        assert (result[HostName("web1")]["a"], result[HostName("web2")]["a"]) == (own, tagged)
+        assert (result[HostName("web1")], result[HostName("web2")]) == ({"a": own}, {"a": tagged})
 
 
 @pytest.mark.parametrize(

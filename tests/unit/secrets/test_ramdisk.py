@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bento_secrets.errors import RuntimeUnsafe
 from bento_secrets.ramdisk import has_swap, parse_mountinfo, unsafe_reason
 from bento_secrets.runtime import Runtime
-from hypothesis import given
-from hypothesis import strategies as st
 
 RUN = "25 30 0:23 / /run rw,nosuid,nodev - tmpfs tmpfs rw,size=2467k,mode=755"
 GOOD = "40 25 0:39 / /run/bento rw,nosuid,nodev,noexec,relatime shared:7 - tmpfs bento rw,size=1024k,mode=751,noswap"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from bento_secrets.errors import BentoError, InputError, LinkRefused, RuntimeFailed, RuntimeUnsafe
 from bento_secrets.links import apply_links
 from bento_secrets.names import Digest, SecretName

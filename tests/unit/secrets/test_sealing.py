@@ -8,15 +8,17 @@ import time
 import traceback
 from pathlib import Path
 
+import pyrage  # type: ignore[import-untyped]
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bento_secrets import age
 from bento_secrets.errors import InputError, OpenFailed
 from bento_secrets.identities import Identity, load_ssh_identity
 from bento_secrets.limits import LIMITS
 from bento_secrets.recipients import Recipient
 from bento_secrets.sealing import Plaintext, open_sealed, seal
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ALICE = Identity.from_age("AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX")
 HEADER = b"age-encryption.org/v1\n"
@@ -43,7 +45,7 @@ def test_each_recipient_opens_and_nobody_else(key_folder: Path, identity: Identi
 def test_nothing_is_sealed_to_nobody_or_to_more_than_a_host_accepts() -> None:
     with pytest.raises(InputError):
         seal(Plaintext(b"x"), [])
-    many = [Recipient(age.pyrage.x25519.Identity.generate().to_public().__str__()) for _ in range(34)]
+    many = [Recipient(str(pyrage.x25519.Identity.generate().to_public())) for _ in range(34)]
     sealed = seal(Plaintext(b"x"), many[:32])
     assert len(sealed) < LIMITS.MAX_HEADER
     with pytest.raises(InputError, match="more than a host accepts"):
@@ -106,7 +108,7 @@ def test_costly_headers_are_refused_before_the_library_sees_them(
 
 def test_a_real_passphrase_file_is_refused() -> None:
     with pytest.raises(OpenFailed, match="passphrase"):
-        open_sealed(age.pyrage.passphrase.encrypt(b"x", "phrase"), [ALICE])
+        open_sealed(pyrage.passphrase.encrypt(b"x", "phrase"), [ALICE])
 
 
 def test_the_size_cap_holds_on_both_sides() -> None:
