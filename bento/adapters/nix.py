@@ -85,7 +85,13 @@ def _system(path: str, done: Done) -> SystemPath:
 
 
 def version() -> str:
-    """What `nix --version` says. Raises EnvironmentFailed without Nix."""
+    """What `nix --version` says, once the Nix store can be used. Raises EnvironmentFailed without Nix.
+
+    Opening the store once before several builds matters: in a new one, two at a time stumble over each other's folders.
+    """
+    opened = run(["nix-instantiate", "--eval", "--expr", "1"], timeout=60)
+    if opened.code != 0:
+        raise EnvironmentFailed(f"Nix doesn't work here: {opened.words()}", "try it: nix-instantiate --eval --expr 1")
     return run(["nix", "--version"], timeout=60).out.decode("utf-8", "replace").strip()
 
 

@@ -16,7 +16,12 @@ def traces(plaintexts: Sequence[bytes], folders: Sequence[Path], text: str = "")
     Mounts that others have inside these folders aren't seen: only what is on the disk.
     """
     needles = tuple(needle for plaintext in plaintexts for needle in _needles(plaintext))
-    found = [str(path) for folder in folders for path in _walk(folder) if _holds(_content(path), needles)]
+    found = [
+        str(path)
+        for folder in folders
+        for path in _walk(folder)
+        if _holds(os.fsencode(path.name), needles) or _holds(_content(path), needles)
+    ]
     if _holds(text.encode(), needles):
         found.append("what the commands said")
     return found
@@ -24,7 +29,7 @@ def traces(plaintexts: Sequence[bytes], folders: Sequence[Path], text: str = "")
 
 @contextmanager
 def planted(plaintext: bytes, folders: Sequence[Path]) -> Iterator[list[str]]:
-    """Puts the plaintext into each folder for a while, and gives the files: a search that misses one is worth nothing."""
+    """Puts the plaintext into each folder for a while and gives the files: the search must find each of them."""
     with ExitStack() as plants:
         files = []
         for number, folder in enumerate(folders):
@@ -55,7 +60,7 @@ def _content(path: Path) -> bytes:
     mode = path.lstat().st_mode
     if stat.S_ISREG(mode):
         return path.read_bytes()
-    return os.fsencode(path.readlink()) if stat.S_ISLNK(mode) else os.fsencode(path.name)
+    return os.fsencode(path.readlink()) if stat.S_ISLNK(mode) else b""
 
 
 def _holds(data: bytes, needles: Sequence[bytes]) -> bool:

@@ -134,13 +134,17 @@ class Machine:
             env=self._env,
             start_new_session=True,
         )
-        said = first.stdout.readline() if first.stdout is not None else b""
-        if said == b"ready\n":
-            return first
-        with suppress(OSError, subprocess.TimeoutExpired):
-            said += first.communicate(timeout=_PATIENCE)[0]
-        first.kill()
-        first.wait()
+        said = b""
+        try:
+            said = first.stdout.readline() if first.stdout is not None else b""
+            if said == b"ready\n":
+                return first
+            with suppress(OSError, subprocess.TimeoutExpired):
+                said += first.communicate(timeout=_PATIENCE)[0]
+        finally:
+            if said != b"ready\n":
+                first.kill()
+                first.wait()
         raise EnvironmentFailed(
             f"can't make the machine {self.name}: {said.decode('utf-8', 'replace').strip()}",
             "the demo needs leave to mount: in a container, a privileged one",

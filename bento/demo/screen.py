@@ -27,9 +27,8 @@ class Screen:
         for line in textwrap.wrap(text, _WIDTH):
             self._write(line)
 
-    def typed(self, where: str, argv: Sequence[str], then: str = "") -> None:
+    def typed(self, where: str, line: str, then: str = "") -> None:
         """A command, after the prompt of the machine it is typed on. `then` tells what else the person does."""
-        line = " ".join(_word(word) for word in argv)
         self._write(f"{where}$ {line}{f'   {then}' if then else ''}", "36")
 
     def answer(self, text: str) -> None:
@@ -47,8 +46,12 @@ class Screen:
         sys.stdout.flush()
 
 
+def as_typed(argv: Sequence[str]) -> str:
+    """A command as a person types it; of a public key only the beginning."""
+    return " ".join(_word(word) for word in argv)
+
+
 def _word(word: str) -> str:
-    """A word as typed; of a public key only its beginning."""
     for kind in _KEY_TYPES:
         if word.startswith(kind):
             return f'"{kind}AAAA…"'

@@ -3,15 +3,15 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bento.adapters.process import run
+from bento.adapters.process import Done, run
 from bento.demo.machine import HOME, Machine
-from bento.demo.screen import Screen
+from bento.demo.screen import Screen, as_typed
 from bento.demo.server import serving
 from bento.demo.systems import write_channel
 from bento.errors import EnvironmentFailed, WorkFailed
@@ -60,28 +60,36 @@ class Stage:
         """The publish folder, seen from outside."""
         return self.admin.home / "chroot"
 
-    def type(self, machine: Machine, *argv: str, stdin: bytes | None = None, cwd: Path = HOME, then: str = "") -> str:
+    def type(
+        self, machine: Machine, argv: Sequence[str], *, stdin: bytes | None = None, cwd: Path = HOME, then: str = ""
+    ) -> str:
         """Type a command, show what it answers, and return that. Raises WorkFailed unless it exits with 0."""
-        self.screen.typed(machine.name, argv, then)
-        done = machine.run(argv, stdin=stdin, cwd=cwd)
+        self.screen.typed(machine.name, as_typed(argv), then)
+        return self._answer(machine, machine.run(argv, stdin=stdin, cwd=cwd))
+
+    def shell(self, machine: Machine, line: str, cwd: Path) -> str:
+        """Type a line that only bash understands."""
+        self.screen.typed(machine.name, line)
+        return self._answer(machine, machine.run(["bash", "-c", line], cwd=cwd))
+
+    def _answer(self, machine: Machine, done: Done) -> str:
         said = (done.err + done.out).decode("utf-8", "replace")
         self.screen.answer(said)
         if done.code != 0:
-            raise WorkFailed(f"the demo stopped: '{' '.join(argv[:2])}' on {machine.name} ended with exit {done.code}")
+            raise WorkFailed(f"the demo stopped: the last command, on {machine.name}, ended with exit {done.code}")
         return said
 
     def bento(self, *argv: str, stdin: bytes | None = None, then: str = "") -> str:
         """Type a bento command in the fleet folder."""
-        return self.type(self.admin, "bento", *argv, stdin=stdin, cwd=FLEET, then=then)
+        return self.type(self.admin, ["bento", *argv], stdin=stdin, cwd=FLEET, then=then)
 
     def agent(self, host: str, *argv: str) -> str:
         """Type a bento-agent command on a host."""
-        return self.type(self.hosts[host], "bento-agent", "--config", "agent.toml", *argv)
+        return self.type(self.hosts[host], ["bento-agent", "--config", "agent.toml", *argv])
 
-    def status(self) -> dict[str, dict[str, Any]]:
-        """What `bento status --json` says of each host, by name."""
-        rows = json.loads(self.admin.run(["bento", "status", "--json"], cwd=FLEET).out)
-        return {row["host"]: row for row in rows}
+    def ask(self, *argv: str) -> Any:
+        """What a bento command with --json says, without showing it."""
+        return json.loads(self.admin.run(["bento", *argv, "--json"], cwd=FLEET).out)
 
     def recorded(self, host: str) -> tuple[str, ...]:
         """What was asked of the recorder in systemctl's place."""
@@ -104,13 +112,14 @@ class Stage:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder for everything the demo makes, 0700, removed in the end."""
+def temporary_folder(*, keep: bool) -> Iterator[Path]:
+    """A folder for everything the demo makes, 0700, removed in the end unless it is to be kept."""
     folder = Path(tempfile.mkdtemp(prefix="bento-demo-"))
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        if not keep:
+            shutil.rmtree(folder)
 
 
 def set_stage(stack: ExitStack, folder: Path, path: str, screen: Screen) -> Stage:

@@ -1,0 +1,187 @@
+"""`bento demo` as a person runs it: what it shows, how it ends, and that it leaves nothing."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+BENTO = Path(sys.executable).parent / "bento"
+FEWEST_CHECKS = 20
+
+
+@pytest.fixture
+def temporary(as_root: None, tmp_path: Path) -> Iterator[Path]:
+    """The folder that the demo makes its own in."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    before = top()
+    yield folder
+    assert top() == before, "something was made in the real root"
+
+
+def top() -> set[str]:
+    return {entry.name for entry in Path("/").iterdir()}
+
+
+def start(temporary: Path, *args: str, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [BENTO, "--debug", "demo", *args],
+        env={**os.environ, "TMPDIR": str(temporary), **env},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def users(folder: Path) -> list[str]:
+    """Processes that know of the folder, by command line, environment or mounts."""
+    needle = os.fsencode(folder)
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and int(process.name) != os.getpid():
+            for file in ("cmdline", "environ", "mountinfo"):
+                with suppress(OSError):
+                    if needle in (process / file).read_bytes():
+                        found.append(f"{process.name} {file}: {(process / 'cmdline').read_bytes()!r}")
+    return found
+
+
+def assert_nothing_runs(temporary: Path) -> None:
+    assert users(temporary) == []
+    assert str(temporary) not in Path("/proc/self/mountinfo").read_text()
+
+
+def listening(pid: int) -> set[str]:
+    """The addresses that a process listens on, in the kernel's hex."""
+    sockets = {link for fd in Path(f"/proc/{pid}/fd").iterdir() if (link := str(fd.readlink())).startswith("socket:")}
+    found = set()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in sockets and fields[3] in ("0A", "07"):
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+def read_until(demo: subprocess.Popen[str], text: str) -> str:
+    assert demo.stdout is not None
+    shown = ""
+    for line in demo.stdout:
+        shown += line
+        if text in line:
+            return shown
+    raise AssertionError(f"the demo never said {text!r}: {shown}")
+
+
+def test_the_whole_cycle_works_and_leaves_nothing(temporary: Path) -> None:
+    home = temporary.parent / "home"
+    home.mkdir()
+    accounts = Path("/etc/passwd").read_bytes()
+    began = time.monotonic()
+    demo = start(temporary, HOME=str(home), SSH_AUTH_SOCK="/nowhere/agent", BENTO_DIR="/nowhere", NAME="nobody")
+    shown = read_until(demo, "$ bento deploy")
+    assert users(temporary), "the search for processes finds none even while there are some"
+    addresses = listening(demo.pid)
+    shown += demo.communicate(timeout=60)[0]
+
+    assert demo.returncode == 0, shown
+    assert time.monotonic() - began < 60
+    assert addresses == {"0100007F"}, "it listens on 127.0.0.1 and nothing else"
+    table = shown.partition("What was checked\n")[2].splitlines()
+    checked = [line for line in table if re.match(r"ok  |FAILED", line)]
+    assert len(checked) >= FEWEST_CHECKS
+    assert all(line.startswith("ok  ") for line in checked)
+    assert f"{len(checked)} of {len(checked)} checks ok" in table
+    assert "\x1b" not in shown, "plain when piped"
+    for line in (
+        "admin$ bento init acme --address 127.0.0.1",
+        "(writes hosts/alpha/flake.nix)",
+        "admin$ bento secret add alpha - --name app/token --restart app.service",
+        "admin$ bento deploy",
+        "beta$ bento-agent --config agent.toml run",
+        "    installed without a rebuild",
+        "without nixpkgs",
+        "stands in for systemctl",
+    ):
+        assert line in shown
+    assert list(temporary.iterdir()) == []
+    assert list(home.rglob("*")) == []
+    assert Path("/etc/passwd").read_bytes() == accounts
+    assert_nothing_runs(temporary)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["This plays", "alpha$ bento-agent"])
+def test_a_demo_that_is_stopped_leaves_nothing(temporary: Path, number: signal.Signals, moment: str) -> None:
+    demo = start(temporary)
+    read_until(demo, moment)
+    if number == signal.SIGINT:
+        os.killpg(demo.pid, number)  # as Ctrl-C does
+    else:
+        demo.send_signal(number)
+    shown = demo.communicate(timeout=30)[0]
+    assert demo.returncode == 130, shown
+    assert "error: stopped" in shown
+    assert "Traceback" not in shown
+    assert list(temporary.iterdir()) == []
+    assert_nothing_runs(temporary)
+
+
+def test_even_a_killed_demo_leaves_no_process_and_no_mount(temporary: Path) -> None:
+    demo = start(temporary)
+    read_until(demo, "alpha$ bento-agent")
+    demo.kill()
+    demo.communicate(timeout=30)
+    deadline = time.monotonic() + 20
+    while users(temporary) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert_nothing_runs(temporary)
+
+
+def test_a_command_that_fails_ends_it_and_leaves_nothing(temporary: Path, tmp_path: Path) -> None:
+    """A nix that can't build stands first on the PATH."""
+    broken = tmp_path / "bin"
+    broken.mkdir()
+    (broken / "nix-build").write_text("#!/bin/sh\necho 'error: no space left' >&2\nexit 1\n")
+    (broken / "nix-build").chmod(0o755)
+    demo = start(temporary, PATH=f"{broken}:{os.environ['PATH']}")
+    shown = demo.communicate(timeout=60)[0]
+    assert demo.returncode == 1, shown
+    assert "error: beta: the build failed" in shown
+    assert "error: the demo stopped" in shown
+    assert list(temporary.iterdir()) == []
+    assert_nothing_runs(temporary)
+
+
+def test_a_restart_that_does_not_happen_fails_a_check(temporary: Path, tmp_path: Path) -> None:
+    """A stand-in for the recorder's shell is not to be had, so its `echo` is: a full disk for what it writes."""
+    demo = start(temporary)
+    shown = read_until(demo, "A secret is replaced")
+    for folder in temporary.iterdir():
+        (folder / "alpha/demo/systemctl").write_text("#!/bin/sh\ntrue\n")
+    shown += demo.communicate(timeout=60)[0]
+    assert demo.returncode == 1, shown
+    assert "FAILED  alpha: systemctl was asked for just: try-restart -- app.service" in shown
+    assert list(temporary.iterdir()) == []
+
+
+def test_keep_leaves_the_folder_and_says_where(temporary: Path) -> None:
+    demo = start(temporary, "--keep")
+    shown = demo.communicate(timeout=60)[0]
+    assert demo.returncode == 0, shown
+    (kept,) = temporary.iterdir()
+    assert f"left there to look at: {kept}" in shown
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert (kept / "admin/demo/acme/bento.toml").is_file()
+    assert (kept / "admin/demo/chroot/alpha/release/manifest").is_file()
+    assert not list((kept / "alpha/run/bento").iterdir()), "plaintext was on its tmpfs only, and is gone with it"
+    assert_nothing_runs(temporary)
