@@ -16,8 +16,6 @@ __all__ = ["busy_lock", "fsync_dir", "read_capped", "read_capped_at", "swap_link
 class Busy(EnvironmentFailed):
     """Somebody else holds the lock."""
 
-    exit_code = 75
-
 
 @contextmanager
 def busy_lock(path: Path, what: str) -> Iterator[None]:

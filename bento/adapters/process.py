@@ -1,5 +1,6 @@
 """The one place that starts programs: an argv list, never a shell; secrets never go through argv or environment."""
 
+import shutil
 import subprocess
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,12 @@ class Done:
 def missing_program(name: str) -> EnvironmentFailed:
     """The error for a program that isn't installed."""
     return EnvironmentFailed(f"the program {name} is not installed", f"install {_PACKAGES.get(name, name)}")
+
+
+def require(name: str) -> None:
+    """Raise EnvironmentFailed where a program isn't installed, before work is begun that would need it at the end."""
+    if shutil.which(name) is None:
+        raise missing_program(name)
 
 
 def run(

@@ -103,7 +103,10 @@ def connect(server: Server, login: HostName, identity: Path) -> Iterator[Session
     try:
         sock = socket.create_connection((server.address, server.port), timeout=server.timeout)
     except OSError as error:
-        raise ServerAway(f"can't reach the server {where}: {error.strerror or _plain(error)}") from None
+        raise ServerAway(
+            f"can't reach the server {where}: {error.strerror or _plain(error)}",
+            "the address and port are those of [[servers]] in the trust file",
+        ) from None
     try:
         transport = paramiko.Transport(sock, disabled_algorithms=_WEAK)
     except (OSError, paramiko.SSHException) as error:

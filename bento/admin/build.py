@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from bento.adapters import nix
 from bento.admin.inventory import Fleet, Host
@@ -33,19 +34,16 @@ class Built:
     fresh: bool
 
 
-def pack_hosts(hosts: Iterable[Host], fleet: Fleet, workspace: Workspace) -> tuple[Packed, ...]:
-    """Collect and pack every host's tree. Raises InputError before anything is written, if one can't be.
+def collect_trees(hosts: Iterable[Host], fleet: Fleet) -> Mapping[Path, Tree]:
+    """Every host's tree, by its source. Hosts of one flake share it. Raises InputError; writes nothing."""
+    return {source: collect(source, fleet.root) for source in dict.fromkeys(host.source for host in hosts)}
 
-    Hosts of one flake share their folder, which is read and packed once.
-    """
+
+def pack_hosts(hosts: Iterable[Host], trees: Mapping[Path, Tree], workspace: Workspace) -> tuple[Packed, ...]:
+    """Pack the hosts' trees, each once."""
     hosts = tuple(hosts)
-    trees: dict[str, Tree] = {}
-    for host in hosts:
-        if str(host.source) not in trees:
-            trees[str(host.source)] = collect(host.source, fleet.root)
-    workspace.prepare()
-    tars = {source: workspace.pack(tree) for source, tree in trees.items()}
-    return tuple(Packed(host, _ref(host, trees[str(host.source)], *tars[str(host.source)])) for host in hosts)
+    tars = {source: workspace.pack(trees[source]) for source in dict.fromkeys(host.source for host in hosts)}
+    return tuple(Packed(host, _ref(host, trees[host.source], *tars[host.source])) for host in hosts)
 
 
 def _ref(host: Host, tree: Tree, digest: Digest, size: int) -> ConfigRef:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bento.adapters.folder import PublishFolder, account_group
-from bento.admin.build import Built, Say, build_hosts, pack_hosts
+from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Content, Published, check_signers, publish, read_published
 from bento.admin.workspace import Workspace
@@ -48,12 +48,13 @@ def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Call
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in chosen]
     sealed, failed = collect_secrets(fleet, hosts)
-    packed = pack_hosts([host for host in hosts if host.name in sealed], fleet, workspace)
-    with folder.locked():
+    trees = collect_trees(hosts, fleet)
+    with workspace.locked(), folder.locked():
+        packed = pack_hosts([host for host in hosts if host.name in sealed], trees, workspace)
         built, broken = build_hosts(packed, fleet, workspace, say)
         failed = {**failed, **broken}
         published, unpublished, warnings = _publish_all(built, sealed, fleet, trust, folder, workspace, clock, say)
-    _forget_old_trees(fleet, chosen, workspace, built)
+        _forget_old_trees(fleet, chosen, workspace, built)
     return Deployed(
         published, {**failed, **unpublished}, sum(one.fresh for one in built), tuple(warnings) + _accounts(published)
     )

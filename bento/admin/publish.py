@@ -7,6 +7,7 @@ from typing import Literal
 
 from bento.adapters import signatures
 from bento.adapters.folder import PublishFolder
+from bento.adapters.process import require
 from bento.core.deploy_plan import compose, same_content
 from bento.errors import InputError
 from bento.models.limits import LIMITS
@@ -61,7 +62,8 @@ def read_published(folder: PublishFolder, host: HostName, trust: Trust) -> tuple
 
 
 def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
-    """Refuse to publish what hosts would refuse. Raises InputError."""
+    """Refuse to publish what hosts would refuse. Raises InputError, EnvironmentFailed without ssh-keygen."""
+    require("ssh-keygen")
     if not keys:
         raise InputError(
             "no signing key is named", 'put it into bento.local.toml: [signing] keys = ["~/.ssh/id_ed25519"]'
@@ -103,6 +105,8 @@ def publish(
         secrets=content.secrets,
         settings=content.settings,
     )
+    if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
+        raise InputError(f"the manifest of {content.host} is too large: it has too many secrets, or units for them")
     document = signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
     folder.ensure_host(content.host)
     _put_objects(folder, content, previous[0] if previous is not None else None, shared)

@@ -1,20 +1,38 @@
 """What this admin's machine remembers of a fleet between commands: packed trees, GC roots, what was built from what."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
+from bento.adapters.files import busy_lock
 from bento.adapters.tree import unpack, write_tar
 from bento.admin.pack import Tree
 from bento.errors import EnvironmentFailed
 from bento.models.signed import canonical
 from bento.names import BadName, Digest, HostName, SystemPath
 from bento_secrets.durable import write_atomic
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Nowhere(io.RawIOBase):
+    """A file that forgets what is written to it."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "ReadableBuffer") -> int:
+        return memoryview(data).nbytes
 
 
 class Workspace:
@@ -32,8 +50,18 @@ class Workspace:
         except OSError as error:
             raise EnvironmentFailed(f"can't make {self.root}: {error.strerror}") from None
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other commands on this fleet out while trees are packed and built. Raises Busy."""
+        self.prepare()
+        with busy_lock(self.root / "lock", f"another build or deploy of {self.root.name}"):
+            yield
+
     def pack(self, tree: Tree) -> tuple[Digest, int]:
-        """Keep the tree as a tar and return its sha256 and size in bytes."""
+        """Keep the tree as a tar and return its sha256 and size in bytes. One that is here already is not written."""
+        digest, size = write_tar(tree.entries, io.BufferedWriter(_Nowhere()))
+        if self.tar(digest).is_file():
+            return digest, size
         with tempfile.NamedTemporaryFile(dir=self.root / "trees", prefix=".pack-", delete=False) as out:
             temporary = Path(out.name)
             try:

@@ -1,9 +1,10 @@
 """`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bento.adapters.files import busy_lock
+from bento.adapters.files import Busy, busy_lock
 from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
@@ -32,6 +33,12 @@ EXIT = {
 }
 
 
+class AgentBusy(Busy):
+    """Another run is under way on this host; a timer tries again by itself."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
 @dataclass(frozen=True)
 class Ran:
     """How a run ended. `outcome` is None where there was nothing to report."""
@@ -42,8 +49,12 @@ class Ran:
 
 
 def run(host: Host) -> Ran:
-    """One run. Raises Busy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); everything else is in the result."""
-    with busy_lock(host.state.root / "lock", "another run of the agent"):
+    """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(busy_lock(host.state.root / "lock", "another run of the agent"))
+        except Busy as error:
+            raise AgentBusy(error.message, *error.hints) from None
         host.ensure_runtime()
         recovered = _recover(host)
         polled = _poll(host)
@@ -67,7 +78,11 @@ def _recover(host: Host) -> Ran | None:
     if journal.committed.serial is not None and host.runtime.live() is None:
         from bento.agent.recover import reinstall
 
-        reinstall(host, host.running())
+        try:
+            reinstall(host, host.running())
+        except BentoError as error:
+            # The next release may mend it, so the run goes on.
+            host.say(f"the secrets can't be installed: {error.message}")
     return None
 
 

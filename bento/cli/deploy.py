@@ -36,8 +36,10 @@ def build(context: click.Context, action: str, on: tuple[str, ...], as_json: boo
     fleet = current_fleet(context)
     names = _some(chosen(fleet, on))
     workspace = Workspace(fleet.root)
-    packed = builder.pack_hosts([fleet.hosts[name] for name in names], fleet, workspace)
-    with progress() as say:
+    hosts = [fleet.hosts[name] for name in names]
+    trees = builder.collect_trees(hosts, fleet)
+    with workspace.locked(), progress() as say:
+        packed = builder.pack_hosts(hosts, trees, workspace)
         if action == "build":
             built, failed = builder.build_hosts(packed, fleet, workspace, say)
             systems: Mapping[HostName, str] = {one.packed.host.name: one.system for one in built}

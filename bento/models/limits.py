@@ -24,7 +24,7 @@ class Limits:
     tree_bytes: int = 256 * MIB  # unpacked
     path: int = 1024  # bytes of one path inside a configuration
     segment: int = 255  # bytes of one name: what ext4 takes
-    report: int = 64 * KIB  # a signed report, armour included
+    report: int = 512 * KIB  # a signed report that names 1,000 secrets, armour included
     log_tail: int = 16 * KIB  # what a report quotes of build and switch output
     reason: int = 500  # characters
     reports: int = 2000  # files looked at in one host's reports folder

@@ -112,6 +112,8 @@ def test_gives_sftp_and_nothing_else(server: Server, tmp_path: Path) -> None:
             transport.open_session().invoke_shell()
         with pytest.raises(paramiko.ChannelException):
             transport.open_channel("direct-tcpip", ("127.0.0.1", server.port), ("127.0.0.1", 1))
+        with pytest.raises(paramiko.ChannelException):
+            transport.open_channel("another")
 
 
 def test_a_login_reads_its_own_folder(alpha: paramiko.SFTPClient) -> None:
