@@ -117,7 +117,7 @@ def _refresh_units(host: Host, before: Serial | None, after: Serial | None) -> t
     )
     for verb, names in (("restarting", units.restart), ("reloading", units.reload)):
         if names:
-            host.say(f"{verb} {', '.join(names)}: a secret of theirs changed")
+            host.say(f"{verb} {', '.join(names)}, because a secret changed")
     return Systemd(host.settings.systemctl).refresh(units)
 
 

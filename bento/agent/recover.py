@@ -28,6 +28,7 @@ def recover(host: Host, journal: Journal) -> Taken:
             taken = Taken("rolled-back", f"the run was cut off while {journal.phase}")
     except BentoError as error:
         taken = Taken("failed", f"recovering from a run that was cut off: {error.message}")
+    host.say(f"{taken.outcome}: {taken.reason}")
     _settle(host, journal, taken)
     serial = journal.new.serial if journal.new is not None else None
     manifest = None if serial is None else stored_manifest(host, serial)

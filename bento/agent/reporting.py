@@ -59,7 +59,6 @@ def make_report(
     )
     signed = signatures.sign(report.line, host.settings.identities[:1], NAMESPACE_REPORT)
     host.state.put_in_spool(counter, signed.raw)
-    host.say(f"{outcome}: {report.reason}" if report.reason else outcome)
 
 
 def _secret_states(host: Host, manifest: Manifest | None) -> "tuple[SecretReport, ...]":

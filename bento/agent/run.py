@@ -64,7 +64,7 @@ def run(host: Host) -> Ran:
 
         taken = take_release(host, *polled)
         deliver(host)
-        return Ran(taken.outcome, taken.reason, EXIT[taken.outcome])
+        return Ran(taken.outcome, f"release {polled[0].serial}: {taken.outcome}: {taken.reason}", EXIT[taken.outcome])
 
 
 def _recover(host: Host) -> Ran | None:
