@@ -1,6 +1,7 @@
 """The one place that starts programs: an argv list, never a shell; secrets never go through argv or environment."""
 
 import shutil
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -101,3 +102,29 @@ def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] |
             while size - len(kept[0]) >= tail:
                 size -= len(kept.popleft())
     return Done(process.returncode, b"", b"".join(kept)[-tail:])
+
+
+def attend(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run a program that a person works with, on this terminal; its exit code, negative for a signal.
+
+    Ctrl-C is the program's. It is ended if this process is. Raises EnvironmentFailed where it can't be started.
+    """
+    try:
+        child = subprocess.Popen(list(argv), env=dict(env))
+    except FileNotFoundError:
+        raise missing_program(argv[0]) from None
+    except OSError as error:
+        raise EnvironmentFailed(f"can't run {argv[0]}: {error.strerror}") from None
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return child.wait()
+    except BaseException:
+        child.terminate()
+        try:
+            child.wait(2)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,19 +1,22 @@
 """`bento deploy`: fleet → plan → build → publish. A host that fails is named and left as it was; the others go on."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from bento.adapters.folder import PublishFolder, account_group
 from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Content, Published, check_signers, publish, read_published
+from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
-from bento.models.manifest import Manifest, SecretRef
+from bento.models.manifest import Manifest, SecretRef, TemplateRef, check_contents
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
 from bento.names import Digest, HostName, SecretName
+from bento_secrets.check import Finding, check
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
 from bento_secrets.members import effective
@@ -36,6 +39,7 @@ class Sealed:
 
     refs: tuple[SecretRef, ...]
     ciphertexts: Mapping[Digest, bytes]
+    templates: tuple[TemplateRef, ...] = ()
 
 
 def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Callable[[], int], say: Say) -> Deployed:
@@ -47,7 +51,7 @@ def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Call
     folder = PublishFolder(fleet.publish_root)
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in chosen]
-    sealed, failed = collect_secrets(fleet, hosts)
+    sealed, failed, findings = collect_secrets(fleet, hosts, clock())
     trees = collect_trees(hosts, fleet)
     with workspace.locked(), folder.locked():
         packed = pack_hosts([host for host in hosts if host.name in sealed], trees, workspace)
@@ -56,23 +60,50 @@ def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Call
         published, unpublished, warnings = _publish_all(built, sealed, fleet, trust, folder, workspace, clock, say)
         _forget_old_trees(fleet, chosen, workspace, built)
     return Deployed(
-        published, {**failed, **unpublished}, sum(one.fresh for one in built), tuple(warnings) + _accounts(published)
+        published,
+        {**failed, **unpublished},
+        sum(one.fresh for one in built),
+        findings + tuple(warnings) + _accounts(published),
     )
 
 
-def collect_secrets(fleet: Fleet, hosts: list[Host]) -> tuple[dict[HostName, Sealed], dict[HostName, BentoError]]:
-    """Each host's sealed files. A host whose copies are not in order fails by itself."""
+def collect_secrets(
+    fleet: Fleet, hosts: list[Host], now: int
+) -> tuple[dict[HostName, Sealed], dict[HostName, BentoError], tuple[str, ...]]:
+    """Each host's sealed files, and warnings. A host that couldn't install its copies fails by itself."""
     store = fleet.store
-    state = store.read()
+    state, found = store.survey()
+    findings = check(state.declarations, state.lock, found, fleet.members, fleet.admins, now)
     wanted = effective(state.declarations, fleet.members)
+    templates = declared_templates(fleet)
     sealed: dict[HostName, Sealed] = {}
     failed: dict[HostName, BentoError] = {}
     for host in hosts:
         try:
-            sealed[host.name] = _sealed(store, state.lock, host, wanted.get(host.name, {}))
+            _refuse_broken(host.name, findings)
+            one = _sealed(store, state.lock, host, wanted.get(host.name, {}))
+            refs = template_refs(fleet, templates.get(host.name, ()))
+            check_contents(one.refs, refs)
+            sealed[host.name] = replace(one, templates=refs)
         except InputError as error:
             failed[host.name] = error
-    return sealed, failed
+    return sealed, failed, _warnings(findings, {host.name for host in hosts})
+
+
+def _refuse_broken(host: HostName, findings: tuple[Finding, ...]) -> None:
+    broken = [one for one in findings if one.breaks and host in one.hosts]
+    if broken:
+        hints = dict.fromkeys(hint for one in broken for hint in one.hints)
+        raise InputError("; ".join(one.message for one in broken), *hints)
+
+
+def _warnings(findings: tuple[Finding, ...], chosen: AbstractSet[HostName]) -> tuple[str, ...]:
+    """What doesn't stop a release, of these hosts or of no host at all."""
+    return tuple(
+        f"{one.message}; {one.hints[0]}"
+        for one in findings
+        if not one.breaks and (chosen & set(one.hosts) or not one.hosts)
+    )
 
 
 def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[SecretName, Declaration]) -> Sealed:
@@ -80,11 +111,6 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
     ciphertexts: dict[Digest, bytes] = {}
     for name, declared in sorted(wanted.items()):
         data = store.ciphertext(host.name, name, lock)
-        if host.recipient.text not in lock[host.name, name].recipients:
-            raise InputError(
-                f"the secret {name} of {host.name} is sealed to another key than the host has now",
-                f"seal it again: bento secret add {declared.target} FILE --name {name} --replace",
-            )
         digest = sha256(data)
         ciphertexts[digest] = data
         refs.append(
@@ -135,6 +161,7 @@ def _publish_all(
             settings=host.settings,
             tar=workspace.tar(one.packed.config.digest),
             ciphertexts=secrets.ciphertexts,
+            templates=secrets.templates,
         )
         try:
             previous = _previous(folder, host.name, trust, warnings)

@@ -64,6 +64,11 @@ class Fleet:
         return tuple(self.root / Path(key).expanduser() for key in self.file.signing.keys)
 
     @property
+    def identity_files(self) -> tuple[Path, ...]:
+        """Where this admin's identities lie: `~` is the user's home, a relative path begins at the fleet."""
+        return tuple(self.root / Path(file).expanduser() for file in self.file.secrets.identities)
+
+    @property
     def publish_root(self) -> Path:
         """The folder that holds the hosts' chroots."""
         if "://" in self.file.publish.to:

@@ -11,7 +11,7 @@ from bento.adapters.process import require
 from bento.core.deploy_plan import compose, same_content
 from bento.errors import InputError
 from bento.models.limits import LIMITS
-from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, parse_manifest
+from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef, parse_manifest
 from bento.models.signed import SignedDocument, sha256, split
 from bento.models.trust import NAMESPACE_RELEASE, Trust
 from bento.names import Digest, HostName, SystemPath
@@ -34,6 +34,7 @@ class Content:
     settings: Settings
     tar: Path
     ciphertexts: Mapping[Digest, bytes]
+    templates: tuple[TemplateRef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def publish(
     `shared` tells which host of this run already has an object, so that hosts of one flake share one file.
     """
     before = previous[1] if previous is not None else None
-    same = before is not None and same_content(before, content.config, content.secrets, content.settings)
+    same = before is not None and same_content(
+        before, content.config, content.secrets, content.templates, content.settings
+    )
     if before is not None and same and _complete(folder, before):
         return Published(before, None)
     manifest = compose(
@@ -103,10 +106,11 @@ def publish(
         config=content.config,
         system=content.system,
         secrets=content.secrets,
+        templates=content.templates,
         settings=content.settings,
     )
     if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
-        raise InputError(f"the manifest of {content.host} is too large: it has too many secrets, or units for them")
+        raise InputError(f"the manifest of {content.host} is too large: too many secrets, units or templates")
     document = signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
     folder.ensure_host(content.host)
     _put_objects(folder, content, previous[0] if previous is not None else None, shared)
@@ -164,7 +168,7 @@ def _changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:
     changes: list[Change] = []
     if before.config != after.config:
         changes.append("configuration")
-    if before.secrets != after.secrets:
+    if (before.secrets, before.templates) != (after.secrets, after.templates):
         changes.append("secrets")
     if before.settings != after.settings:
         changes.append("settings")

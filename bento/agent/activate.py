@@ -12,7 +12,16 @@ from bento.adapters import nix
 from bento.adapters.process import run_keeping_tail
 from bento.adapters.systemd import Systemd
 from bento.agent.host import Host
-from bento.agent.install import changed_units, flip, open_generation, settle_owners, stored_manifest
+from bento.agent.install import (
+    changed_units,
+    flip,
+    has_generation,
+    is_live,
+    open_generation,
+    settle_owners,
+    stored_manifest,
+    users_changed,
+)
 from bento.core import journal as rules
 from bento.core.journal import Journal, Point
 from bento.errors import BentoError, WorkFailed
@@ -70,14 +79,17 @@ def switch(host: Host, journal: Journal, log: Log) -> tuple[str, ...]:
     notes: list[str] = []
     if new.system != old.system:
         notes.extend(_switch_system(host, old, new, log))
+    elif users_changed(host, old.serial, new.serial):
+        host.say("activating the running system once more, because a secret for its users changed")
+        notes.extend(_switch_system(host, old, new, log))
     elif new.serial is not None:
         flip(host, new.serial)
-    if host.runtime.live() != new.serial:
+    if not is_live(host, new.serial):
         raise ActivationFailed("the system's activation didn't make the release's secrets live")
     if new.serial is not None:
         without = settle_owners(host, new.serial)
         if without:
-            raise ActivationFailed(f"the owner of {', '.join(without)} doesn't exist on this host")
+            raise ActivationFailed(f"this host lacks {', '.join(map(str, without))}")
     notes.extend(_refresh_units(host, old.serial, new.serial))
     return tuple(notes)
 
@@ -111,10 +123,7 @@ def _call(system: str, action: str, log: Log) -> int:
 
 
 def _refresh_units(host: Host, before: Serial | None, after: Serial | None) -> tuple[str, ...]:
-    units = changed_units(
-        None if before is None else stored_manifest(host, before),
-        None if after is None else stored_manifest(host, after),
-    )
+    units = changed_units(host, before, after)
     for verb, names in (("restarting", units.restart), ("reloading", units.reload)):
         if names:
             host.say(f"{verb} {', '.join(names)}, because a secret changed")
@@ -149,15 +158,16 @@ def _make_default(host: Host, system: str, log: Log) -> None:
 def roll_back(host: Host, journal: Journal, log: Log) -> None:
     """Bring system, secrets and boot default back to the captured old ones. Raises WorkFailed where that fails."""
     old, new = _points(journal)
-    if old.serial is not None and not host.runtime.has(old.serial):
+    if old.serial is not None and not has_generation(host, stored_manifest(host, old.serial)):
         open_generation(host, stored_manifest(host, old.serial))
-    if host.running() != old.system and old.system is not None:
+    # Whatever the links say: a rollback that was cut may have flipped them, and not given users their passwords back.
+    if old.system is not None and (host.running() != old.system or users_changed(host, new.serial, old.serial)):
         if not has_hook(old.system):
             flip(host, old.serial)
         code = _call(old.system, "test", log)
         if host.running() != old.system:
             raise WorkFailed(f"rolling back failed: the old system's switch ended with exit {code}")
-    if host.runtime.live() != old.serial:
+    if not is_live(host, old.serial):
         flip(host, old.serial)
     if old.serial is not None:
         settle_owners(host, old.serial)

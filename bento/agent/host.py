@@ -17,12 +17,13 @@ Say = Callable[[str], None]  # a line that a person can follow in the journal
 
 @dataclass(frozen=True)
 class Host:
-    """What every step of a run needs. `clock` gives UTC seconds."""
+    """What every step of a run needs. `clock` gives UTC seconds; `for_users` holds what is opened before users are."""
 
     settings: AgentSettings
     trust: Trust
     state: State
     runtime: Runtime
+    for_users: Runtime
     clock: Callable[[], int]
     say: Say
 
@@ -45,11 +46,14 @@ class Host:
 
     def ensure_runtime(self) -> None:
         """Have a tmpfs of its own for plaintext. Raises RuntimeUnsafe."""
-        self.runtime.ensure(LIMITS.generation * 2)  # two generations stand beside each other during a switch
+        for runtime in (self.runtime, self.for_users):
+            runtime.ensure(LIMITS.generation * 2)  # two generations stand beside each other during a switch
 
 
 def open_host(settings: AgentSettings, clock: Callable[[], int], say: Say) -> Host:
     """Read the trust file and make the state folder. Raises InputError, EnvironmentFailed."""
     state = State(settings.paths.state)
     state.prepare()
-    return Host(settings, read_trust(settings.trust), state, Runtime(settings.paths.runtime), clock, say)
+    root = settings.paths.runtime
+    for_users = Runtime(root, for_users=True)
+    return Host(settings, read_trust(settings.trust), state, Runtime(root), for_users, clock, say)

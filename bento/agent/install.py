@@ -1,16 +1,28 @@
-"""Open a release's secrets into a generation on tmpfs, and flip between generations."""
+"""Open a release's secrets into a generation on tmpfs, render its templates there, and flip between generations.
+
+What a release says is `for users` is a generation of its own, beside the other: it is live before there are users.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bento.adapters.files import read_capped
 from bento.adapters.systemd import Units
 from bento.agent.host import Host
 from bento.errors import BentoError, WorkFailed
 from bento.models.limits import LIMITS
-from bento.models.manifest import Manifest, parse_manifest
-from bento.models.signed import sha256
-from bento.names import Serial
-from bento_secrets.runtime import Installed
+from bento.models.manifest import Manifest, SecretRef, TemplateRef, parse_manifest
+from bento.models.signed import canonical, sha256
+from bento.names import Digest, SecretName, Serial
+from bento_secrets.runtime import Installed, Runtime, Unowned
+from bento_secrets.templates import parse_template, render
+
+if TYPE_CHECKING:
+    from bento_secrets.identities import Identity
+    from bento_secrets.sealing import Plaintext
+
+_SHOWN = 3  # identities and further secrets that an error lists
 
 
 def stored_manifest(host: Host, serial: Serial) -> Manifest:
@@ -19,38 +31,132 @@ def stored_manifest(host: Host, serial: Serial) -> Manifest:
 
 
 def installed(manifest: Manifest) -> tuple[Installed, ...]:
-    """The release's secrets as the secrets module installs them."""
-    return tuple(
-        Installed(
-            name=secret.name,
-            owner=secret.owner,
-            group=secret.group,
-            mode=secret.mode,
-            path=secret.path,
-            restart=secret.restart,
-            reload=secret.reload,
-            digest=secret.digest,
-        )
-        for secret in manifest.secrets
+    """The release's secrets and templates as they stand in `secrets/`, once there are users."""
+    secrets = {secret.name: secret.digest for secret in manifest.secrets}
+    return (
+        *(_installed(secret, secret.digest) for secret in manifest.secrets if not secret.users),
+        *(_installed(template, _digest(template, secrets)) for template in manifest.templates),
     )
 
 
-def open_generation(host: Host, manifest: Manifest) -> None:
-    """Open every secret of a release into its generation, all or nothing; the live link stays. Raises WorkFailed."""
-    from bento_secrets.identities import Identity, load_ssh_identity
-    from bento_secrets.sealing import Plaintext, open_sealed
+def installed_for_users(manifest: Manifest) -> tuple[Installed, ...]:
+    """The release's secrets as they stand in `secrets-for-users/`."""
+    return tuple(_installed(secret, secret.digest) for secret in manifest.secrets if secret.users)
 
-    identities: list[Identity] = [load_ssh_identity(path) for path in host.settings.identities]
-    opened: list[tuple[Installed, Plaintext]] = []
-    for item in installed(manifest):
-        data = read_capped(host.state.objects / item.digest, LIMITS.ciphertext, f"the sealed secret {item.name}")
-        if data is None or sha256(data) != item.digest:
-            raise WorkFailed(f"the sealed secret {item.name} isn't stored here whole")
+
+def _installed(one: SecretRef | TemplateRef, digest: Digest) -> Installed:
+    return Installed(
+        name=one.name,
+        owner=one.owner,
+        group=one.group,
+        mode=one.mode,
+        path=one.path,
+        restart=one.restart,
+        reload=one.reload,
+        digest=digest,
+    )
+
+
+def _digest(template: TemplateRef, secrets: dict[SecretName, Digest]) -> Digest:
+    """Of all that the rendered text follows from."""
+    names = parse_template(template.text, f"the template {template.name}").secrets
+    return sha256(canonical([template.text, [secrets[name] for name in names]]))
+
+
+def open_generation(host: Host, manifest: Manifest) -> None:
+    """Open every secret of a release into its generations, all or nothing; live links stay. Raises WorkFailed."""
+    opened = _open_all(host, manifest, manifest.secrets)
+    _write_for_users(host, manifest, opened)
+    opened |= _render_all(manifest, opened)
+    host.runtime.write_generation(manifest.serial, [(one, opened[one.name]) for one in installed(manifest)])
+
+
+def open_for_users(host: Host, manifest: Manifest) -> None:
+    """Open what must be there before users, and nothing else: one that is wrong elsewhere must lock nobody out."""
+    opened = _open_all(host, manifest, [secret for secret in manifest.secrets if secret.users])
+    _write_for_users(host, manifest, opened)
+
+
+def _write_for_users(host: Host, manifest: Manifest, opened: "dict[SecretName, Plaintext]") -> None:
+    wanted = installed_for_users(manifest)
+    if wanted:
+        host.for_users.write_generation(manifest.serial, [(one, opened[one.name]) for one in wanted])
+
+
+def _open_all(host: Host, manifest: Manifest, secrets: Sequence[SecretRef]) -> "dict[SecretName, Plaintext]":
+    """All of `secrets`, or WorkFailed, which names those that don't open, whom they are for, and who tried."""
+    from bento_secrets.sealing import open_sealed
+
+    if not secrets:
+        return {}
+    identities = _identities(host)
+    opened: dict[SecretName, Plaintext] = {}
+    failed: dict[SecretName, tuple[str, BentoError]] = {}
+    for secret in secrets:
+        data = read_capped(host.state.objects / secret.digest, LIMITS.ciphertext, f"the sealed secret {secret.name}")
+        if data is None or sha256(data) != secret.digest:
+            raise WorkFailed(f"the sealed secret {secret.name} isn't stored here whole")
         try:
-            opened.append((item, open_sealed(data, identities)))
+            opened[secret.name] = open_sealed(data, [identity for _, identity in identities])
         except BentoError as error:
-            raise WorkFailed(f"can't open the secret {item.name}: {error.message}", *error.hints) from None
-    host.runtime.write_generation(manifest.serial, opened)
+            failed[secret.name] = (secret.recipient, error)
+    if failed:
+        (first, (recipient, why)), *others = failed.items()
+        tried = _listed([f"{_short(identity.recipient.text)} ({path})" for path, identity in identities])
+        also = f"; nor {_listed([name for name, _ in others])}" if others else ""
+        raise WorkFailed(
+            f"can't open the secret {first} of release {manifest.serial}: {why.message}; it is sealed to "
+            f"{_short(recipient)}, tried were {tried}{also}",
+            *why.hints,
+        )
+    return opened
+
+
+def _identities(host: Host) -> "list[tuple[Path, Identity]]":
+    """Those of the settings that can be read: any may open, so that a host key can rotate. Raises WorkFailed."""
+    from bento_secrets.identities import load_ssh_identity
+
+    found: list[tuple[Path, Identity]] = []
+    troubles: list[BentoError] = []
+    for path in host.settings.identities:
+        try:
+            found.append((path, load_ssh_identity(path)))
+        except BentoError as error:
+            troubles.append(error)
+            host.say(error.message)
+    if not found:
+        raise WorkFailed(f"no identity to open secrets with: {troubles[0].message}", *troubles[0].hints)
+    return found
+
+
+def _short(recipient: str) -> str:
+    """An X25519 recipient whole; an RSA one by its end, which tells two apart."""
+    return recipient if recipient.startswith("age1") else f"ssh-rsa …{recipient[-16:]}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = len(words) - _SHOWN
+    return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _render_all(manifest: Manifest, opened: "dict[SecretName, Plaintext]") -> "dict[SecretName, Plaintext]":
+    from bento_secrets.sealing import Plaintext
+
+    contents = {name: plaintext.data for name, plaintext in opened.items()}
+    rendered: dict[SecretName, Plaintext] = {}
+    for one in manifest.templates:
+        where = f"the template {one.name}"
+        try:
+            rendered[one.name] = Plaintext(render(parse_template(one.text, where), contents, where))
+        except BentoError as error:
+            raise WorkFailed(error.message, *error.hints) from None
+    return rendered
+
+
+def has_generation(host: Host, manifest: Manifest) -> bool:
+    """Whether all of the release is on the tmpfs."""
+    users = bool(installed_for_users(manifest))
+    return host.runtime.has(manifest.serial) and (not users or host.for_users.has(manifest.serial))
 
 
 def live_manifest(host: Host) -> Manifest | None:
@@ -59,36 +165,86 @@ def live_manifest(host: Host) -> Manifest | None:
     return None if serial is None else stored_manifest(host, Serial.parse(serial))
 
 
-def flip(host: Host, serial: Serial | None) -> tuple[str, ...]:
-    """Make a generation live: link, owners, links elsewhere. Returns the secrets whose owner doesn't exist (yet).
+def is_live(host: Host, serial: Serial | None) -> bool:
+    """Whether both links are right for a release; None is "no release"."""
+    for_users = _serial_for_users(None if serial is None else stored_manifest(host, serial))
+    return host.runtime.live() == serial and host.for_users.live() == for_users
+
+
+def _serial_for_users(manifest: Manifest | None) -> Serial | None:
+    return manifest.serial if manifest is not None and installed_for_users(manifest) else None
+
+
+def flip(host: Host, serial: Serial | None) -> tuple[Unowned, ...]:
+    """Make a generation live: links, owners, links elsewhere. Returns the secrets whose owner doesn't exist (yet).
 
     None makes no generation live. The generation must be on the tmpfs.
     """
-    from bento_secrets.links import apply_links
+    from bento_secrets.links import apply_links, link_paths
 
-    before = live_manifest(host)
     after = None if serial is None else stored_manifest(host, serial)
     wanted = () if after is None else installed(after)
+    flip_for_users(host, serial)
     missing = host.runtime.set_owners(serial, wanted) if serial is not None else ()
     host.runtime.flip(serial)
-    apply_links(host.runtime.root, wanted, () if before is None else installed(before))
+    # Links lie on disks and outlive the tmpfs: what was ever made is written down before it is.
+    before, now = host.state.links(), link_paths(wanted)
+    host.state.write_links({*before, *now})
+    apply_links(host.runtime.root, wanted, before)
+    host.state.write_links(now)
     return missing
 
 
-def settle_owners(host: Host, serial: Serial) -> tuple[str, ...]:
+def flip_for_users(host: Host, serial: Serial | None) -> None:
+    """Make the release's secrets for users live; a release without any takes the link away."""
+    host.for_users.flip(_serial_for_users(None if serial is None else stored_manifest(host, serial)))
+
+
+def settle_owners(host: Host, serial: Serial) -> tuple[Unowned, ...]:
     """Set owners once more, now that the system that brings its users is active; still missing ones are returned."""
     return host.runtime.set_owners(serial, installed(stored_manifest(host, serial)))
 
 
-def changed_units(before: Manifest | None, after: Manifest | None) -> Units:
+def changed_units(host: Host, before: Serial | None, after: Serial | None) -> Units:
     """The units of secrets whose content, owner, group or mode changed. A first install restarts nothing."""
-    old = {} if before is None else {item.name: item for item in installed(before)}
-    new = () if after is None else installed(after)
-    changed: Sequence[Installed] = [item for item in new if item.name in old and _differs(item, old[item.name])]
+    if before is None or after is None:
+        return Units()
+    changed = _changed(host, before, after)
     restart = tuple(dict.fromkeys(unit for item in changed for unit in item.restart))
     reload = tuple(dict.fromkeys(unit for item in changed for unit in item.reload if unit not in restart))
     return Units(restart, reload)
 
 
-def _differs(one: Installed, other: Installed) -> bool:
-    return (one.digest, one.owner, one.group, one.mode) != (other.digest, other.owner, other.group, other.mode)
+def users_changed(host: Host, before: Serial | None, after: Serial | None) -> bool:
+    """Whether a secret for users came, went or changed: only activation gives users their passwords."""
+    old = () if before is None else installed_for_users(stored_manifest(host, before))
+    new = () if after is None else installed_for_users(stored_manifest(host, after))
+    if before is None or after is None or {item.name for item in old} != {item.name for item in new}:
+        return bool(old or new)
+    return bool(_changed_in(host.for_users, before, after, old, new))
+
+
+def _changed(host: Host, before: Serial, after: Serial) -> list[Installed]:
+    old, new = stored_manifest(host, before), stored_manifest(host, after)
+    return [
+        *_changed_in(host.for_users, before, after, installed_for_users(old), installed_for_users(new)),
+        *_changed_in(host.runtime, before, after, installed(old), installed(new)),
+    ]
+
+
+def _changed_in(
+    runtime: Runtime, before: Serial, after: Serial, old: Sequence[Installed], new: Sequence[Installed]
+) -> list[Installed]:
+    """Those of `new` that were there and are another now. Sealed anew with the same content is no change."""
+    known = {item.name: item for item in old}
+    changed = []
+    for item in new:
+        was = known.get(item.name)
+        if was is None:
+            continue
+        same = (item.owner, item.group, item.mode) == (was.owner, was.group, was.mode) and (
+            item.digest == was.digest or runtime.same_content(before, after, item.name) is True
+        )
+        if not same:
+            changed.append(item)
+    return changed

@@ -2,7 +2,14 @@
 
 from bento.agent.activate import Log, commit, roll_back
 from bento.agent.host import Host
-from bento.agent.install import flip, open_generation, settle_owners, stored_manifest
+from bento.agent.install import (
+    flip,
+    flip_for_users,
+    open_for_users,
+    open_generation,
+    settle_owners,
+    stored_manifest,
+)
 from bento.agent.reporting import make_report
 from bento.agent.take import Taken
 from bento.core import journal as rules
@@ -10,6 +17,7 @@ from bento.core import trust_rules
 from bento.core.journal import Journal
 from bento.errors import BentoError
 from bento.names import Serial
+from bento_secrets.runtime import Unowned
 
 
 def recover(host: Host, journal: Journal) -> Taken:
@@ -45,7 +53,17 @@ def _settle(host: Host, journal: Journal, taken: Taken) -> None:
     host.state.write_floor(done)
 
 
-def reinstall(host: Host, system: str | None) -> tuple[Serial | None, tuple[str, ...]]:
+def reinstall_for_users(host: Host, system: str | None) -> Serial | None:
+    """Make what must be there before users live, of the release that belongs to `system`, offline. Its serial."""
+    serial = rules.serial_for(host.state.journal(), system)
+    if serial is not None:
+        host.ensure_runtime()
+        open_for_users(host, stored_manifest(host, serial))
+        flip_for_users(host, serial)
+    return serial
+
+
+def reinstall(host: Host, system: str | None) -> tuple[Serial | None, tuple[Unowned, ...]]:
     """Make the secrets that belong to `system` live, offline. Returns the serial, and those without owner."""
     serial = rules.serial_for(host.state.journal(), system)
     if serial is None:

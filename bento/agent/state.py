@@ -121,6 +121,25 @@ class State:
                 if path.name not in keep:
                     path.unlink(missing_ok=True)
 
+    # Links to secrets, which lie outside of the state.
+
+    def links(self) -> tuple[str, ...]:
+        """Where this host has made links and not removed them. Raises Damaged."""
+        table = self._read("links.json")
+        if table is None:
+            return ()
+        try:
+            paths = table.texts("paths")
+            table.done()
+        except InputError as error:
+            raise self._damaged("links.json", error) from None
+        return paths
+
+    def write_links(self, paths: Collection[str]) -> None:
+        """Remember where links are."""
+        if sorted(paths) != sorted(self.links()):
+            self._write("links.json", {"paths": sorted(paths)})
+
     # Reports.
 
     def next_counter(self) -> int:

@@ -151,7 +151,8 @@ def prune(host: Host) -> None:
     if floor is not None:
         serials.add(floor.serial)
     live = host.runtime.live()
-    host.runtime.prune({serial for serial in (live, journal.committed.serial) if serial is not None})
+    for runtime in (host.runtime, host.for_users):
+        runtime.prune({serial for serial in (live, journal.committed.serial) if serial is not None})
     objects: set[Digest] = set()
     for serial in serials:
         objects |= set(objects_of(stored_manifest(host, serial)))

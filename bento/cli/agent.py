@@ -52,24 +52,38 @@ def run_once(context: click.Context) -> int:
 
 @agent.command("install-secrets")
 @click.option("--system", metavar="PATH", help="The system being activated. Default: the running one.")
+@click.option("--for-users", is_flag=True, help="Only those that must be there before users: passwords' hashes.")
 @click.pass_context
-def install_secrets(context: click.Context, system: str | None) -> int:
+def install_secrets(context: click.Context, system: str | None, for_users: bool) -> int:
     """Open the secrets of the release that belongs to a system, without the network. For boot and activation.
+
+    \b
+    Exit: 0 done, 1 failed, 4 an owner doesn't exist yet.
 
     \b
     Example:
       bento-agent install-secrets --system /nix/store/…-nixos-system-web
     """
-    from bento.agent.recover import reinstall
+    from bento.agent.recover import reinstall, reinstall_for_users
 
     host = _host(context)
-    serial, without = reinstall(host, system if system is not None else host.running())
+    belonging = system if system is not None else host.running()
+    if for_users:
+        done = reinstall_for_users(host, belonging)
+        where = host.for_users.secrets
+        click.echo(
+            "no release has been installed yet"
+            if done is None
+            else f"the secrets of release {done} for users are in {where}"
+        )
+        return 0
+    serial, without = reinstall(host, belonging)
     if serial is None:
         click.echo("no release has been installed yet")
         return 0
-    click.echo(f"the secrets of release {serial} are in {host.runtime.root}/secrets")
+    click.echo(f"the secrets of release {serial} are in {host.runtime.secrets}")
     if without:
-        complain(f"the owner of {', '.join(without)} doesn't exist here; root keeps it")
+        complain(f"this host lacks {', '.join(map(str, without))}: root keeps what is theirs")
         return DEGRADED
     return 0
 

@@ -1,5 +1,6 @@
 """What the commands share: finding the fleet, `--on`, reading it."""
 
+import getpass
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,27 @@ def on_option(function: F) -> F:
         metavar="HOSTS",
         help="Only these: names, globs, @tags, comma-separated.",
     )(function)
+
+
+def identity_option(function: F) -> F:
+    """`--identity`, the same everywhere."""
+    return click.option(
+        "--identity",
+        "identities",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Opens secrets: an age identity file, or an SSH private key. Default: those that bento.toml names.",
+    )(function)
+
+
+def ask(prompt: str) -> str:
+    """What a person types at the terminal, unseen; nothing without one. stdin is left alone: it may hold a secret."""
+    try:
+        with Path("/dev/tty").open("w") as terminal:
+            return getpass.getpass(f"{prompt}: ", stream=terminal)
+    except (OSError, EOFError):
+        return ""
 
 
 def json_option(function: F) -> F:

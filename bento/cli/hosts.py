@@ -1,18 +1,23 @@
-"""`bento host add|list|show`."""
+"""`bento host add|list|rekey|show`."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bento.admin.edit import add_host
+from bento.admin.edit import add_host, replace_keys
 from bento.admin.inventory import Host
-from bento.cli.context import chosen, current_fleet, fleet_root, json_option, on_option
+from bento.admin.secrets import identities_of
+from bento.cli.context import ask, chosen, current_fleet, fleet_root, identity_option, json_option, on_option
 from bento.cli.render import show_json, show_table
+from bento.cli.secret_care import show_steps
+from bento.cli.top import complain
 from bento.errors import InputError
-from bento.names import HostName, TagName, did_you_mean, printable
+from bento.names import HostName, TagName, Target, did_you_mean, printable
+from bento_secrets.rekey import add_again
 from bento_secrets.ssh_keys import SshPublicKey
 
+SOME_LEFT = 3
 _KEY_FILE = 64 * 1024  # bytes; an authorized_keys-like file with every key of one host
 
 
@@ -39,19 +44,61 @@ def add(
       bento host add web --key "ssh-ed25519 AAAA… root@web"
     """
     parsed_name = HostName.parse(name)
-    lines = [*keys, *(line for file in files for line in _key_lines(file))]
-    if not lines:
-        raise InputError(
-            f"{parsed_name} needs a key: that of its /etc/ssh/ssh_host_ed25519_key.pub",
-            f"bento host add {parsed_name} --key-file FILE",
-        )
-    parsed = tuple(SshPublicKey.parse(line) for line in lines)
+    parsed = _parse_keys("add", parsed_name, keys, files)
     root = fleet_root(context)
     add_host(root, parsed_name, parsed, tuple(TagName.parse(tag.removeprefix("@")) for tag in tags))
     click.echo(f"added {parsed_name} to bento.toml")
     added = current_fleet(context).hosts[parsed_name]
     if not added.source.is_dir():
         click.echo(f"next: put its configuration into {added.source.relative_to(root)}/")
+
+
+@host.command("rekey")
+@click.argument("name")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="The host's new SSH public key, as text.")
+@click.option("--key-file", "files", multiple=True, metavar="FILE", type=Path, help="A .pub file; one key a line.")
+@identity_option
+@click.pass_context
+def rekey(
+    context: click.Context, name: str, keys: tuple[str, ...], files: tuple[Path, ...], identities: tuple[Path, ...]
+) -> int:
+    """Give a host a new key, and seal its secrets to it.
+
+    Secrets that your identity opens are sealed again; the others are named, and need their file again (exit 3). All of
+    them are marked "must rotate": the old key could open them.
+
+    \b
+    Examples:
+      bento host rekey web --key-file web.pub
+      ssh-keyscan -t ed25519 web | bento host rekey web --key-file /dev/stdin
+    """
+    parsed_name = HostName.parse(name)
+    parsed = _parse_keys("rekey", parsed_name, keys, files)
+    root = fleet_root(context)
+    opened = identities_of(current_fleet(context), identities, ask)
+    fleet = replace_keys(root, parsed_name, parsed)
+    click.echo(f"{parsed_name} has the key {parsed[0].fingerprint} in bento.toml now")
+    done = fleet.store.rekey(fleet.members, fleet.admins, opened, Target(parsed_name), partial=True)
+    show_steps(done.done)
+    if not done.left:
+        if done.done:
+            click.echo("next: bento deploy")
+        return 0
+    said = ", ".join(dict.fromkeys(str(step.name) for step in done.left))
+    complain(f"{parsed_name} can't open these until they are added again: {said}", add_again(done.left))
+    return SOME_LEFT
+
+
+def _parse_keys(
+    command: str, name: HostName, keys: tuple[str, ...], files: tuple[Path, ...]
+) -> tuple[SshPublicKey, ...]:
+    lines = [*keys, *(line for file in files for line in _key_lines(file))]
+    if not lines:
+        raise InputError(
+            f"{name} needs a key: that of its /etc/ssh/ssh_host_ed25519_key.pub",
+            f"bento host {command} {name} --key-file FILE",
+        )
+    return tuple(SshPublicKey.parse(line) for line in lines)
 
 
 def _key_lines(file: Path) -> list[str]:

@@ -1,18 +1,27 @@
-"""`bento secret add|list`."""
+"""`bento secret add|list`, and the group that all secret commands are in."""
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from bento.admin.secrets import name_for, read_plaintext
+from bento.admin.installed import Installed, installed, read_reports
+from bento.admin.inventory import Fleet
+from bento.admin.secrets import check_mode, new_secrets
 from bento.cli.context import current_fleet, json_option
+from bento.cli.generate import generate
+from bento.cli.importing import import_
 from bento.cli.render import ago, show_json, show_table
-from bento.errors import InputError
-from bento.names import Target, did_you_mean
+from bento.cli.secret_access import edit, remove, show
+from bento.cli.secret_care import check, parse_target, rekey
+from bento.cli.top import warn
+from bento.errors import BentoError
+from bento.models.report import Report
+from bento.names import HostName, Target
 from bento_secrets.declared import Attributes
-from bento_secrets.listing import Row, rows
+from bento_secrets.listing import HostCopy, Row, rows
 
 
 @click.group()
@@ -22,7 +31,7 @@ def secret() -> None:
 
 @secret.command("add")
 @click.argument("target")
-@click.argument("file", metavar="FILE|-")
+@click.argument("files", metavar="FILE…|DIR|-", nargs=-1, required=True)
 @click.option("--name", metavar="NAME", help="The secret's name. Default: the file's.")
 @click.option("--owner", metavar="USER", help="Who owns it on the host. Default: root.")
 @click.option("--group", metavar="GROUP", help="Its group on the host. Default: root.")
@@ -30,12 +39,14 @@ def secret() -> None:
 @click.option("--path", metavar="PATH", help="Also a link to it there. It lies at /run/bento/secrets/NAME.")
 @click.option("--restart", multiple=True, metavar="UNIT", help="Restart this unit when it changes.")
 @click.option("--reload", multiple=True, metavar="UNIT", help="Reload this unit when it changes.")
+@click.option("--max-age", metavar="AGE", help="Have `check` tell when the content is older: 36h, 90d, 12w, 1y.")
 @click.option("--replace", is_flag=True, help="Give an existing secret this content; unsaid options stay.")
+@click.option("--force", is_flag=True, help="Also a mode that shows it to every user of the host.")
 @click.pass_context
 def add(
     context: click.Context,
     target: str,
-    file: str,
+    files: tuple[str, ...],
     name: str | None,
     owner: str | None,
     group: str | None,
@@ -43,37 +54,40 @@ def add(
     path: str | None,
     restart: tuple[str, ...],
     reload: tuple[str, ...],
+    max_age: str | None,
     replace: bool,
+    force: bool,
 ) -> None:
-    """Seal FILE (or stdin, `-`) for TARGET: a host, or @tag for each host that has the tag.
+    """Seal each FILE (or stdin, `-`) for TARGET: a host, or @tag for each host that has the tag.
 
-    Nothing is opened for this, and the content is never written anywhere unsealed.
+    Of a folder, each file is added under its path in the folder: all of them or none. Nothing is opened for this, and
+    the content is never written anywhere unsealed.
 
     \b
     Examples:
       bento secret add web db-password.txt --name db-password --restart myapp.service
       pwgen -s 32 1 | bento secret add @dc1 - --name borg/passphrase
       bento secret add web tls.key --name tls/site.key --owner nginx --replace
+      bento secret add web ./web-secrets/ --max-age 90d
     """
-    parsed_target = Target.parse(target)
-    parsed_name = name_for(file, name)
+    parsed = Target.parse(target)
     attributes = Attributes.parse(
-        owner=owner, group=group, mode=mode, path=path, restart=restart or None, reload=reload or None
+        owner=owner,
+        group=group,
+        mode=mode,
+        path=path,
+        restart=restart or None,
+        reload=reload or None,
+        max_age=max_age,
     )
+    check_mode(attributes, force=force)
     fleet = current_fleet(context)
-    if file == "-" and sys.stdin.isatty():
+    if "-" in files and sys.stdin.isatty():
         click.echo("type the secret, then Ctrl-D:", err=True)
-    hosts = fleet.store.add(
-        parsed_target,
-        parsed_name,
-        attributes,
-        read_plaintext(file),
-        fleet.members,
-        fleet.admins,
-        replace=replace,
-        now=int(time.time()),
-    )
-    click.echo(f"sealed {parsed_name} for {', '.join(hosts)}")
+    items = new_secrets(files, name, parsed, attributes)
+    sealed = fleet.store.add_many(items, fleet.members, fleet.admins, replace=replace, now=int(time.time()))
+    for item, hosts in zip(items, sealed, strict=True):
+        click.echo(f"sealed {item.name} for {', '.join(hosts)}")
     click.echo("next: bento deploy")
 
 
@@ -82,7 +96,17 @@ def add(
 @json_option
 @click.pass_context
 def list_secrets(context: click.Context, target: str | None, as_json: bool) -> None:
-    """Show what is declared, and whether each host's copy is there and sealed to today's recipients.
+    """Show what is declared, the state of each host's copy, and which version the hosts have, by their reports.
+
+    \b
+    States of a copy:
+      missing, changed, stale  see `bento secret check`
+      must rotate, too old     its content should be changed
+    On the hosts:
+      installed                the version that is here
+      pending                  another version, or none yet
+      failed                   the host could not install it
+      unknown                  the host has not reported
 
     \b
     Examples:
@@ -90,42 +114,61 @@ def list_secrets(context: click.Context, target: str | None, as_json: bool) -> N
       bento secret list web --json
     """
     fleet = current_fleet(context)
-    state = fleet.store.read()
-    found = rows(state.declarations, state.lock, fleet.members, fleet.admins)
+    state, files = fleet.store.survey()
+    found = rows(state.declarations, state.lock, fleet.members, fleet.admins, files)
     if target is not None:
-        wanted = Target.parse(target)
-        known = {*fleet.hosts, *("@" + tag for host in fleet.hosts.values() for tag in host.tags)}
-        if wanted not in known:
-            raise InputError(f"no host or tag is called '{wanted}'", *did_you_mean(wanted, known), "bento host list")
+        wanted = parse_target(fleet, target)
         found = tuple(row for row in found if _concerns(row, wanted))
+    reports = _reports(fleet, {copy.host for row in found for copy in row.copies})
     if as_json:
-        show_json([_facts(row) for row in found])
+        show_json([_facts(row, reports) for row in found])
     elif not found:
         click.echo("no secrets yet; add one: bento secret add HOST FILE", err=True)
     else:
-        heads = ["target", "name", "hosts", "owner:group mode", "sealed", "state"]
-        show_table(heads, [_cells(row, int(time.time())) for row in found])
+        heads = ["target", "name", "hosts", "owner:group mode", "age", "state", "on hosts"]
+        show_table(heads, [_cells(row, reports, int(time.time())) for row in found])
 
 
 def _concerns(row: Row, wanted: Target) -> bool:
     return row.declaration.target == wanted or str(wanted) in [str(copy.host) for copy in row.copies]
 
 
-def _cells(row: Row, now: int) -> list[str]:
+def _reports(fleet: Fleet, hosts: set[HostName]) -> Mapping[HostName, Report | None]:
+    """Without a publish folder or trust file the store can be listed all the same."""
+    try:
+        return read_reports(fleet, sorted(hosts))
+    except BentoError as error:
+        warn(f"what the hosts have is unknown: {error.message}")
+        return {}
+
+
+def _installed(row: Row, copy: HostCopy, reports: Mapping[HostName, Report | None]) -> Installed:
+    return installed(reports.get(copy.host), row.declaration.name, copy.digest)
+
+
+def _cells(row: Row, reports: Mapping[HostName, Report | None], now: int) -> list[str]:
     one = row.declaration
     bad = [f"{copy.host} {copy.state}" for copy in row.copies if copy.state != "ok"]
-    hosts = ", ".join(copy.host for copy in row.copies) or "-"
+    if any(copy.must_rotate for copy in row.copies):
+        bad.append("must rotate")
+    if row.too_old(now):
+        bad.append("too old")
+    by_word: dict[str, list[str]] = {}
+    for copy in row.copies:
+        by_word.setdefault(_installed(row, copy, reports).word, []).append(copy.host)
+    words = list(by_word) if len(by_word) == 1 else [f"{', '.join(names)} {word}" for word, names in by_word.items()]
     return [
         one.target,
         one.name,
-        hosts,
+        ", ".join(copy.host for copy in row.copies) or "-",
         f"{one.owner}:{one.group} {one.mode}",
         ago(row.sealed, now),
         ", ".join(bad) or "ok",
+        "; ".join(words) or "-",
     ]
 
 
-def _facts(row: Row) -> dict[str, Any]:
+def _facts(row: Row, reports: Mapping[HostName, Report | None]) -> dict[str, Any]:
     one = row.declaration
     return {
         "target": one.target,
@@ -136,5 +179,21 @@ def _facts(row: Row) -> dict[str, Any]:
         "path": one.path,
         "restart": list(one.restart),
         "reload": list(one.reload),
-        "hosts": [{"host": copy.host, "state": copy.state, "sealed": copy.sealed} for copy in row.copies],
+        "max_age": one.max_age,
+        "hosts": [_copy_facts(copy, _installed(row, copy, reports)) for copy in row.copies],
     }
+
+
+def _copy_facts(copy: HostCopy, there: Installed) -> dict[str, Any]:
+    return {
+        "host": copy.host,
+        "state": copy.state,
+        "sealed": copy.sealed,
+        "digest": copy.digest,
+        "must_rotate": copy.must_rotate,
+        "installed": {"state": there.word, "digest": there.digest, "time": there.time},
+    }
+
+
+for command in (check, edit, generate, import_, rekey, remove, show):
+    secret.add_command(command)

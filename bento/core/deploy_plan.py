@@ -1,7 +1,7 @@
 """What a deploy publishes: whether a release is new, its serial, and its manifest."""
 
 from bento.errors import WorkFailed
-from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings
+from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef
 from bento.models.signed import SignedDocument, sha256
 from bento.names import MAX_SERIAL, HostName, Serial, SystemPath
 
@@ -18,9 +18,16 @@ def next_serial(previous: Serial | None, now: int) -> Serial:
     return Serial.parse(min(max(now, (previous or 0) + 1), MAX_SERIAL))
 
 
-def same_content(previous: Manifest, config: ConfigRef, secrets: tuple[SecretRef, ...], settings: Settings) -> bool:
+def same_content(
+    previous: Manifest,
+    config: ConfigRef,
+    secrets: tuple[SecretRef, ...],
+    templates: tuple[TemplateRef, ...],
+    settings: Settings,
+) -> bool:
     """Nothing a host would do differently: nothing is written and the serial stays."""
-    return (previous.config, previous.secrets, previous.settings) == (config, secrets, settings)
+    before = (previous.config, previous.secrets, previous.templates, previous.settings)
+    return before == (config, secrets, templates, settings)
 
 
 def compose(
@@ -32,6 +39,7 @@ def compose(
     config: ConfigRef,
     system: SystemPath | None,
     secrets: tuple[SecretRef, ...],
+    templates: tuple[TemplateRef, ...],
     settings: Settings,
 ) -> Manifest:
     """The next release of `host`. `now` in UTC seconds; `previous` is what is published, verified."""
@@ -45,5 +53,6 @@ def compose(
         config=config,
         system=system if config.kind == "flake" else None,
         secrets=secrets,
+        templates=templates,
         settings=settings,
     )

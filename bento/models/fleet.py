@@ -36,9 +36,10 @@ class SigningTable(Frozen):
 
 
 class SecretsTable(Frozen):
-    """Recipients that may open secrets on the admin's side; none by default."""
+    """`admins` are recipients that may open secrets on the admin's side; `identities` are their private files."""
 
     admins: tuple[str, ...] = ()
+    identities: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 class BuildTable(Frozen):

@@ -16,6 +16,8 @@ class Limits:
     armour: int = 16 * KIB  # an RSA-16384 SSHSIG is about 8 KiB
     secrets: int = 1000  # per host
     units: int = 32  # per secret
+    templates: int = 100  # per host; each a configuration file
+    template: int = 64 * KIB  # characters of a template's text; it travels in the manifest
     args: int = 64  # Nix arguments in the settings
     config: int = 256 * MIB  # a configuration is text; this leaves room for a firmware file
     ciphertext: int = 17 * MIB  # the secrets module's largest plaintext plus age's overhead

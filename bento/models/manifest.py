@@ -1,5 +1,6 @@
 """The manifest: the signed description of one release (design: Release)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
@@ -22,7 +23,8 @@ from bento.models.fields import (
 )
 from bento.models.limits import LIMITS
 from bento.models.signed import canonical
-from bento.names import printable
+from bento.names import SecretName, did_you_mean, printable
+from bento_secrets.templates import parse_template
 
 ConfigKind = Literal["flake", "channel"]
 Action = Literal["switch", "boot"]
@@ -39,12 +41,29 @@ class ConfigRef(Frozen):
 
 
 class SecretRef(Frozen):
-    """One sealed file and how it is to be installed. `recipient` says which of the host's it is sealed to."""
+    """One sealed file and how it is to be installed. `recipient` says which of the host's it is sealed to.
+
+    One for `users` is installed in a phase of its own, before there are users: a password's hash, for example.
+    """
 
     name: SecretField
     digest: DigestField
     size: Annotated[int, Field(ge=1, le=LIMITS.ciphertext)]
     recipient: Annotated[str, Field(max_length=4096)]
+    owner: AccountField
+    group: AccountField
+    mode: ModeField
+    path: LinkField | None
+    restart: UnitsField
+    reload: UnitsField
+    users: bool = False
+
+
+class TemplateRef(Frozen):
+    """A text with secrets named in it, rendered on the host. It is signed, and no secret itself."""
+
+    name: SecretField
+    text: Annotated[str, Field(max_length=LIMITS.template)]
     owner: AccountField
     group: AccountField
     mode: ModeField
@@ -73,6 +92,7 @@ class Manifest(Frozen):
     config: ConfigRef
     system: SystemField | None
     secrets: Annotated[tuple[SecretRef, ...], Field(max_length=LIMITS.secrets)]
+    templates: Annotated[tuple[TemplateRef, ...], Field(max_length=LIMITS.templates)] = ()
     settings: Settings
 
     @property
@@ -92,7 +112,48 @@ def parse_manifest(line: bytes) -> Manifest:
     if manifest.line != line:
         # Duplicate keys and other spellings of the same thing have no place in what is signed.
         raise InputError("the manifest is not in canonical form")
-    names = [secret.name.lower() for secret in manifest.secrets]
-    if len(set(names)) != len(names):
-        raise InputError("the manifest names a secret twice")
+    check_contents(manifest.secrets, manifest.templates)
     return manifest
+
+
+def check_contents(secrets: Sequence[SecretRef], templates: Sequence[TemplateRef]) -> None:
+    """Whether a host can install these: asked before they are signed, and again by the host. Raises InputError."""
+    files: list[SecretRef | TemplateRef] = [*secrets, *templates]
+    _check_names([one.name for one in files])
+    _check_links([one.path for one in files if one.path is not None])
+    for secret in secrets:
+        if secret.users and (secret.owner, secret.group, secret.mode, secret.path) != ("root", "root", "0400", None):
+            raise InputError(
+                f"the secret {secret.name} is needed before there are users: it is root's, 0400, and has no link",
+                "leave out its owner, group, mode and path, or users",
+            )
+    known = {secret.name for secret in secrets}
+    for template in templates:
+        for name in parse_template(template.text, f"the template {template.name}").secrets:
+            if name not in known:
+                raise InputError(
+                    f"the template {template.name} names the secret {name}, which the host doesn't have",
+                    *did_you_mean(name, known),
+                )
+
+
+def _check_names(names: Sequence[SecretName]) -> None:
+    """Secrets and templates are files of one folder: no name may equal another but for case, or be its folder."""
+    seen: set[str] = set()
+    for name in sorted(str(name).lower() for name in names):
+        parts = name.split("/")
+        if any("/".join(parts[:depth]) in seen for depth in range(1, len(parts) + 1)):
+            raise InputError(
+                f"two secrets or templates of one host can't share the name {name}, or one is the other's folder",
+                "rename one of them",
+            )
+        seen.add(name)
+
+
+def _check_links(paths: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for path in sorted(paths, key=lambda path: path.count("/")):
+        parts = path.split("/")
+        if any("/".join(parts[:depth]) in seen for depth in range(2, len(parts) + 1)):
+            raise InputError(f"two links of one host collide at {path}", "give one of them another path")
+        seen.add(path)

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import tomlkit
 
+from bento_secrets.ages import parse_max_age
 from bento_secrets.errors import BadName, InputError
 from bento_secrets.names import (
     SecretName,
@@ -27,7 +28,8 @@ from bento_secrets.names import (
 class Declaration:
     """One secret: whose it is, its name, and its file on the host. `mode` is four octal digits.
 
-    `path` is where a link to it should stand; `restart` and `reload` are units to tell when it changes.
+    `path` is where a link to it should stand; `restart` and `reload` are units to tell when it changes; `max_age` is
+    how long one content may live, as `90d`.
     """
 
     target: Target
@@ -38,11 +40,12 @@ class Declaration:
     path: str | None = None
     restart: tuple[str, ...] = ()
     reload: tuple[str, ...] = ()
+    max_age: str | None = None
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a person said about a secret's file; None is "not said". An empty `path` takes the link away."""
+    """What a person said about a secret; None is "not said". An empty `path` or `max_age` takes it away."""
 
     owner: str | None = None
     group: str | None = None
@@ -50,6 +53,7 @@ class Attributes:
     path: str | None = None
     restart: tuple[str, ...] | None = None
     reload: tuple[str, ...] | None = None
+    max_age: str | None = None
 
     @classmethod
     def parse(
@@ -61,6 +65,7 @@ class Attributes:
         path: str | None = None,
         restart: Sequence[str] | None = None,
         reload: Sequence[str] | None = None,
+        max_age: str | None = None,
     ) -> Self:
         """Each value in its normal form; BadName for one that breaks its rule."""
         return cls(
@@ -70,13 +75,13 @@ class Attributes:
             path=path if not path else parse_link_path(path),
             restart=None if restart is None else parse_all_units(restart),
             reload=None if reload is None else parse_all_units(reload),
+            max_age=max_age if not max_age else parse_max_age(max_age),
         )
 
     def over(self, declaration: Declaration) -> Declaration:
         """`declaration` with what was said; the rest stays."""
         said: dict[str, Any] = {key: value for key, value in asdict(self).items() if value is not None}
-        if self.path == "":
-            said["path"] = None
+        said |= {key: None for key in ("path", "max_age") if said.get(key) == ""}
         return replace(declaration, **said)
 
 
@@ -178,24 +183,56 @@ def _parse_value(place: _Place, key: str, parse: Callable[[], _T]) -> _T:
 
 
 def put_declaration(text: str, declaration: Declaration, file: str = "secrets.toml") -> str:
-    """`text` with `declaration` added at the end, or its table changed where it stands; comments and order stay.
+    """As put_declarations, for one."""
+    return put_declarations(text, [declaration], file)
+
+
+def put_declarations(text: str, declarations: Sequence[Declaration], file: str = "secrets.toml") -> str:
+    """`text` with each added at the end, or its table changed where it stands; comments and order stay.
 
     InputError if `text` is wrong, or is written in a way that can't be edited safely.
     """
-    before = parse_declarations(text, file)
-    known = [(one.target, one.name) for one in before]
-    try:
-        number = known.index((declaration.target, declaration.name))
-    except ValueError:
-        after = (*before, declaration)
-        edited = _append(text, declaration)
-    else:
-        after = (*before[:number], declaration, *before[number + 1 :])
+    after = list(parse_declarations(text, file))
+    places = {(one.target, one.name): number for number, one in enumerate(after)}
+    changed = {number: one for one in declarations if (number := places.get((one.target, one.name))) is not None}
+    edited = text
+    if changed:
         document = tomlkit.parse(text)
-        _edit(document["secret"][number], before[number], declaration)
+        for number, one in changed.items():
+            _edit(document["secret"][number], after[number], one)
+            after[number] = one
         edited = tomlkit.dumps(document)
+    for one in declarations:
+        if (one.target, one.name) not in places:
+            after.append(one)
+            edited = _append(edited, one)
+    return _checked(edited, after, file)
+
+
+def drop_declaration(text: str, target: Target, name: SecretName, file: str = "secrets.toml") -> str:
+    """`text` without that table; InputError as put_declarations, and if there is none."""
+    before = parse_declarations(text, file)
+    numbers = [number for number, one in enumerate(before) if (one.target, one.name) == (target, name)]
+    if not numbers:
+        known = {one.name for one in before if one.target == target}
+        elsewhere = [f"there is one for {one.target}" for one in before if one.name == name]
+        raise InputError(
+            f"there is no secret {name} for {target}",
+            *did_you_mean(name, known),
+            *elsewhere,
+            "see what there is: bento secret list",
+        )
+    (number,) = numbers
+    document: Any = tomlkit.parse(text)
+    del document["secret"][number]
+    if len(before) == 1:
+        del document["secret"]
+    return _checked(tomlkit.dumps(document), [*before[:number], *before[number + 1 :]], file)
+
+
+def _checked(edited: str, wanted: Sequence[Declaration], file: str) -> str:
     # Whatever a person wrote and tomlkit made of it: nothing else may have changed.
-    if _parsed(edited) != after:
+    if _parsed(edited) != tuple(wanted):
         raise InputError(
             f"{file} is written in a way that Bento can't edit safely",
             "write each secret as a [[secret]] table of its own, and run the command again",

@@ -32,6 +32,14 @@ class OpenFailed(BentoError):
     """A sealed file that could not be opened with the identities at hand."""
 
 
+class PluginFailed(BentoError):
+    """An age plugin isn't installed, or failed at its work."""
+
+
+class GeneratorFailed(BentoError):
+    """The command that should have made a secret failed, or made none."""
+
+
 class RuntimeUnsafe(InputError):
     """The runtime folder is not a RAM mount of its own, so plaintext must not be written there."""
 

@@ -63,38 +63,71 @@ def age_identity_of_seed(seed: bytes) -> str:
     return bech32.encode("age-secret-key-", hashlib.sha512(seed).digest()[:32]).upper()
 
 
+class Locked(InputError):
+    """A private key file that is protected by a passphrase, where none was given."""
+
+
 def load_ssh_identity(path: Path) -> Identity:
     """The identity of an ed25519 or RSA private key file without a passphrase; InputError naming the file."""
-    content = _read(path)
+    key = read_ssh_private(path, read_private(path), None)
+    return identity_of_ssh(key)
+
+
+SshPrivateKey = ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+
+
+def read_ssh_private(path: Path, content: bytes, passphrase: str | None) -> SshPrivateKey:
+    """The key in a private key file's content, OpenSSH's format or PEM.
+
+    InputError naming the file; Locked if it needs a passphrase and none was given.
+    """
     if content.startswith((b"ssh-", b"ecdsa-", b"sk-")):
         raise InputError(f"{path} is a public key, and the private one is needed", f"try {path.with_suffix('')}")
     load = load_ssh_private_key if content.lstrip().startswith(_OPENSSH) else load_pem_private_key
     try:
-        key = load(content, password=None)
+        key = load(content, password=None if passphrase is None else passphrase.encode())
     except TypeError:
-        raise InputError(
+        raise Locked(
             f"{path} is protected by a passphrase, which Bento can't ask for",
             "use a key without one, or an age identity",
         ) from None
     except (ValueError, UnsupportedAlgorithm):
+        if passphrase is not None:
+            raise InputError(
+                f"the passphrase of {path} is wrong, or the file is damaged", f"try it: ssh-keygen -y -f {path}"
+            ) from None
         raise InputError(
-            f"{path} is no private key that Bento can read", "see what it is: ssh-keygen -l -f FILE"
+            f"{path} is no private key that Bento can read", f"see what it is: ssh-keygen -l -f {path}"
         ) from None
     if not isinstance(key, ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
         raise InputError(
-            f"{path} is neither an ed25519 nor an RSA key, so nothing can be sealed to it", "use the host's ed25519 key"
+            f"{path} is neither an ed25519 nor an RSA key, so nothing can be sealed to it",
+            "use an ed25519 key; to make one: ssh-keygen -t ed25519",
         )
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    recipient = Recipient.of_host_key(SshPublicKey.parse(public))
+    return key
+
+
+def identity_of_ssh(key: SshPrivateKey) -> Identity:
+    """What opens files sealed to the key's recipient; InputError for an RSA key of a size that age refuses."""
+    recipient = Recipient.of_host_key(ssh_public(key))
     if isinstance(key, ed25519.Ed25519PrivateKey):
         native, _ = age.x25519_identity(age_identity_of_seed(key.private_bytes_raw()))
         return Identity(native, recipient)
+    return Identity(native_ssh(key), recipient)
+
+
+def ssh_public(key: SshPrivateKey) -> SshPublicKey:
+    """The key's public half."""
+    return SshPublicKey.parse(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
+
+
+def native_ssh(key: SshPrivateKey) -> age.NativeIdentity:
+    """For age's own `ssh-ed25519` and `ssh-rsa` stanzas."""
     # Re-encoded, because old hosts keep RSA keys in PEM and age's library takes OpenSSH's format.
-    openssh = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    return Identity(age.ssh_identity(openssh), recipient)
+    return age.ssh_identity(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
 
 
-def _read(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
     """A regular file's content. A symlink is followed: hosts with an ephemeral root keep their keys behind one."""
     try:
         # O_NONBLOCK so that a FIFO can't hold the agent.

@@ -18,10 +18,17 @@ class Limits:
     MAX_STANZAS: int = 33  # lines
     # age adds 16 bytes a 64 KiB chunk and a 16-byte nonce.
     MAX_CIPHERTEXT: int = MAX_SECRET + MAX_HEADER + 16 + (MAX_SECRET // (64 * KIB) + 1) * 16
+    # A rendered template is a configuration file with some secrets in it. A host holds all of its own at once.
+    MAX_RENDERED: int = 1 * MIB
     # The longest line OpenSSH takes for a 16384-bit RSA key is below 3 KiB.
     MAX_PUBLIC_KEY: int = 8 * KIB
     # An OpenSSH private key file of 16384-bit RSA is about 13 KiB.
     MAX_PRIVATE_KEY: int = 64 * KIB
+    # A person's identities over all files. The age library tries each on each stanza.
+    MAX_IDENTITIES: int = 64  # identities
+    # Work factor of a passphrase-protected identity file, as a power of two. age writes 18, rage what takes a second;
+    # 20 costs 1 GiB of memory and some seconds, and each step doubles both.
+    MAX_SCRYPT: int = 20
     # age's RSA stanza: below 2048 bits is breakable, above 4096 the age library refuses.
     MIN_RSA_BITS: int = 2048  # bits
     MAX_RSA_BITS: int = 4096  # bits

@@ -1,26 +1,30 @@
-"""What `bento secret list` shows, from the declarations and the lock alone."""
+"""What `bento secret list` shows of the store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from bento_secrets.ages import age_seconds
+from bento_secrets.check import CopyState, copy_state
+from bento_secrets.copies import Found, copy_path
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
-from bento_secrets.members import Member, effective
-from bento_secrets.names import HostName
+from bento_secrets.members import Member, adopted, effective
+from bento_secrets.names import Digest, HostName
 from bento_secrets.recipients import Recipient, texts
-
-CopyState = Literal["ok", "missing", "stale"]
 
 
 @dataclass(frozen=True)
 class HostCopy:
-    """One host's copy: sealed when (UTC seconds; None if missing). Stale: today it would be sealed to others."""
+    """One host's copy; `sealed` is its content's age, UTC seconds. Both are None if the lock knows none of this secret.
+
+    Stale: today it would be sealed to others.
+    """
 
     host: HostName
     state: CopyState
     sealed: int | None
     must_rotate: bool
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True)
@@ -32,25 +36,45 @@ class Row:
 
     @property
     def sealed(self) -> int | None:
-        """When a copy was last sealed, UTC seconds; None if none is."""
+        """When the youngest content was first sealed, UTC seconds; None if there is none."""
         return max((copy.sealed for copy in self.copies if copy.sealed is not None), default=None)
+
+    def too_old(self, now: int) -> bool:
+        """Whether a copy's content is older than the secret's max_age."""
+        if self.declaration.max_age is None:
+            return False
+        limit = now - age_seconds(self.declaration.max_age)
+        return any(copy.sealed is not None and copy.sealed < limit for copy in self.copies)
 
 
 def rows(
-    declarations: Sequence[Declaration], lock: Copies, members: Sequence[Member], admins: Sequence[Recipient]
+    declarations: Sequence[Declaration],
+    lock: Copies,
+    members: Sequence[Member],
+    admins: Sequence[Recipient],
+    found: Found | None = None,
 ) -> tuple[Row, ...]:
-    """One row a declaration, in the file's order; hosts by name. InputError as members.effective."""
+    """One row a declaration, in the file's order; hosts by name. InputError as members.effective.
+
+    Without `found` the files are taken to be what the lock says.
+    """
     wanted = effective(declarations, members)
+    lock = adopted(lock, declarations, members)
     recipients = {member.name: texts([member.recipient, *admins]) for member in members}
+    hosts: dict[tuple[str, str], list[HostName]] = {}
+    for host, names in sorted(wanted.items()):
+        for name, one in names.items():
+            hosts.setdefault((one.target, name), []).append(host)
 
     def copy_of(host: HostName, declaration: Declaration) -> HostCopy:
         copy = lock.get((host, declaration.name))
-        if copy is None:
-            return HostCopy(host, "missing", None, must_rotate=False)
-        state: CopyState = "ok" if copy.recipients == recipients[host] else "stale"
-        return HostCopy(host, state, copy.sealed, copy.must_rotate)
+        digest = copy.sha256 if copy is not None else None
+        there = digest if found is None else found.digests.get(copy_path(host, declaration.name))
+        state = copy_state(declaration, copy, there, recipients[host])
+        if copy is None or copy.target != declaration.target:
+            return HostCopy(host, state, None, must_rotate=False)
+        return HostCopy(host, state, copy.sealed, copy.must_rotate, digest)
 
     return tuple(
-        Row(one, tuple(copy_of(host, one) for host in sorted(wanted) if wanted[host].get(one.name) is one))
-        for one in declarations
+        Row(one, tuple(copy_of(host, one) for host in hosts.get((one.target, one.name), []))) for one in declarations
     )

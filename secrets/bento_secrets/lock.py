@@ -7,24 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from bento_secrets.errors import InputError
-from bento_secrets.names import Digest, HostName, SecretName, printable
+from bento_secrets.names import Digest, HostName, SecretName, Target, printable
 
-_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}|ssh-rsa [A-Za-z0-9+/]+={0,2}")
+_RECIPIENT = re.compile(
+    r"age1[02-9ac-hj-np-z]{58}|age1[a-z0-9][a-z0-9+._-]{0,63}1[02-9ac-hj-np-z]{6,8000}|ssh-rsa [A-Za-z0-9+/]+={0,2}"
+)
 _HINT = "take it from git: git checkout HEAD -- secrets/secrets.lock"
+_KEYS = ("sha256", "recipients", "sealed", "must_rotate")
 _MAX_TIME = 2**53 - 1  # what every JSON reader keeps exactly
 
 
 @dataclass(frozen=True)
 class Copy:
-    """One host's sealed file: sha256 of its bytes, recipients (texts, sorted), when it was sealed (UTC seconds).
+    """One host's sealed file: sha256 of its bytes, its recipients' texts, sorted.
 
-    `must_rotate`: somebody who could open it no longer may, so its content should change.
+    `sealed` is when this content was first sealed, UTC seconds: sealing it anew, to others, doesn't make it younger.
+    `must_rotate`: somebody who could open it no longer may, so its content should change. `target`: whose secret it is,
+    the host's own or a tag's; None in a lock that doesn't say.
     """
 
     sha256: Digest
     recipients: tuple[str, ...]
     sealed: int
     must_rotate: bool = False
+    target: Target | None = None
 
 
 Copies = Mapping[tuple[HostName, SecretName], Copy]
@@ -64,7 +70,7 @@ def _as_json(copy: Copy) -> dict[str, Any]:
         "recipients": list(copy.recipients),
         "sealed": copy.sealed,
         "must_rotate": copy.must_rotate,
-    }
+    } | ({} if copy.target is None else {"target": copy.target})
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,9 +90,10 @@ def _parse_entry(key: str, value: object, file: str) -> tuple[tuple[HostName, Se
 
 
 def _parse_copy(value: object) -> Copy:
-    if not isinstance(value, dict) or value.keys() != {"sha256", "recipients", "sealed", "must_rotate"}:
-        raise ValueError("should hold sha256, recipients, sealed and must_rotate, nothing else")
-    digest, recipients, sealed, must_rotate = (value[key] for key in ("sha256", "recipients", "sealed", "must_rotate"))
+    if not isinstance(value, dict) or value.keys() - {"target"} != set(_KEYS):
+        raise ValueError(f"should hold {', '.join(_KEYS)} and target, nothing else")
+    digest, recipients, sealed, must_rotate = (value[key] for key in _KEYS)
+    target = value.get("target")
     if not isinstance(digest, str):
         raise TypeError("sha256 is no string")
     if not isinstance(recipients, list) or not recipients or not all(isinstance(text, str) for text in recipients):
@@ -97,4 +104,7 @@ def _parse_copy(value: object) -> Copy:
         raise ValueError("sealed is no time in UTC seconds")
     if not isinstance(must_rotate, bool):
         raise TypeError("must_rotate is neither true nor false")
-    return Copy(Digest.parse(digest), tuple(recipients), sealed, must_rotate)
+    if target is not None and not isinstance(target, str):
+        raise TypeError("target is no string")
+    parsed = None if target is None else Target.parse(target)
+    return Copy(Digest.parse(digest), tuple(recipients), sealed, must_rotate, parsed)

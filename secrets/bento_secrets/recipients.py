@@ -1,4 +1,8 @@
-"""Who may open a sealed file: X25519 recipients, derived from ssh-ed25519 keys as `ssh-to-age` does, and RSA keys."""
+"""Who may open a sealed file: X25519 recipients, derived from ssh-ed25519 keys as `ssh-to-age` does, and RSA keys.
+
+An admin's may also be a plugin's (`age1yubikey1…`), because a token can't be asked for another kind. A host's never is:
+it is derived from the host's SSH key.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +10,7 @@ from typing import Self
 
 from nacl import bindings, exceptions
 
-from bento_secrets import age, bech32
+from bento_secrets import age, bech32, plugins
 from bento_secrets.errors import InputError
 from bento_secrets.limits import LIMITS
 from bento_secrets.names import printable
@@ -39,8 +43,14 @@ class Recipient:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `age1…`, or from an ssh line, whose ed25519 key is derived as a host's is; InputError."""
+        """An admin's, from `age1…`, or from an ssh line, whose ed25519 key is derived as a host's is; InputError."""
         text = text.strip()
+        if text.upper().startswith(("AGE-SECRET-KEY-", "AGE-PLUGIN-")):
+            raise InputError(
+                "this is an age identity, and its public half was asked for", "see that half: age-keygen -y FILE"
+            )
+        if len(text) > LIMITS.MAX_PUBLIC_KEY:
+            raise InputError(f"a recipient of {len(text)} characters is too long", "give one recipient, on one line")
         if not text.startswith("age1"):
             return cls.of_host_key(SshPublicKey.parse(text))
         try:
@@ -49,18 +59,24 @@ class Recipient:
             raise InputError(
                 f"'{printable(text)}' is no age recipient: {error}", "copy it whole; it begins with age1"
             ) from None
-        if prefix != "age" or len(point) != 32:  # noqa: PLR2004 — an X25519 point
+        if prefix == "age" and len(point) == 32:  # noqa: PLR2004 — an X25519 point
+            _check_x25519(text, point)
+            return cls(text)
+        try:
+            plugins.plugin_of_recipient(text)
+        except ValueError:
             raise InputError(
-                f"'{printable(text)}' is a recipient of an age plugin or of a newer kind",
-                "use an X25519 recipient, as age-keygen makes it, or an ssh-ed25519 or ssh-rsa key",
-            )
-        _check_x25519(text, point)
+                f"'{printable(text)}' is a recipient of a kind that Bento doesn't know",
+                "use an X25519 recipient, as age-keygen makes it, a plugin's, or an ssh-ed25519 or ssh-rsa key",
+            ) from None
         return cls(text)
 
     @property
     def kind(self) -> str:
-        """`X25519` or `ssh-rsa`, as age calls their stanzas."""
-        return "X25519" if self.text.startswith("age1") else "ssh-rsa"
+        """`X25519` or `ssh-rsa`, as age calls their stanzas, or `plugin`."""
+        if self.text.startswith("age1"):
+            return "plugin" if "1" in self.text[4:] else "X25519"
+        return "ssh-rsa"
 
     def native(self) -> age.NativeRecipient:
         """For the age library; InputError if the text was never checked and is wrong."""
@@ -68,6 +84,24 @@ class Recipient:
             return age.recipient(self.text)
         except ValueError as error:
             raise InputError(f"'{printable(self.text)}' is no recipient: {error}") from None
+
+
+def natives(recipients: Iterable[Recipient]) -> list[age.NativeRecipient]:
+    """For the age library, each once; a plugin's together, so that it runs once a file. InputError, PluginFailed."""
+    plain, grouped = [], dict[str, list[str]]()
+    for recipient in sorted(set(recipients)):
+        if recipient.kind == "plugin":
+            grouped.setdefault(_plugin(recipient), []).append(recipient.text)
+        else:
+            plain.append(recipient.native())
+    return plain + [plugins.native_recipient(plugin, texts) for plugin, texts in grouped.items()]
+
+
+def _plugin(recipient: Recipient) -> str:
+    try:
+        return plugins.plugin_of_recipient(recipient.text)
+    except ValueError as error:
+        raise InputError(f"'{printable(recipient.text)}' is no recipient: {error}") from None
 
 
 def texts(recipients: Iterable[Recipient]) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 /run/bento/                     the mount, 0751: passable for the owners of secrets, listable only for root
   generations/SERIAL/NAME       one installed set; a file is root's, 0400, until its owner is set
   secrets -> generations/SERIAL
+  generations-for-users/, secrets-for-users
+                                the same again for what must be there before there are users: root's, 0400, always
 """
 
 import ctypes
@@ -25,8 +27,6 @@ from bento_secrets.names import Digest, SecretName
 if TYPE_CHECKING:
     from bento_secrets.sealing import Plaintext  # importing it would load cryptography on the agent's poll path
 
-_GENERATIONS = "generations"
-_LINK = "secrets"
 _FOLDER_MODE = 0o751
 _PAGE = 4096
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -46,15 +46,37 @@ class Installed:
     digest: Digest
 
 
+@dataclass(frozen=True)
+class Unowned:
+    """A secret that stays root's, and the user and the group it is waiting for; None where that one is there."""
+
+    name: SecretName
+    user: str | None
+    group: str | None
+
+    def __str__(self) -> str:
+        accounts = [f"{kind} {one}" for kind, one in (("user", self.user), ("group", self.group)) if one is not None]
+        return f"the {' and the '.join(accounts)} of the secret {self.name}"
+
+
 class Runtime:
     """The runtime folder at `root`. One process at a time may change it: the agent holds a lock of its own.
 
+    Two stand in one folder and share its size: the usual one, and, `for_users`, the one that is there before users are.
     RuntimeUnsafe if `root` is no RAM mount of its own, RuntimeFailed if the work in it fails.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, for_users: bool = False) -> None:
         self.root = root
         self._size = LIMITS.MAX_RUNTIME
+        suffix = "-for-users" if for_users else ""
+        self._top = f"generations{suffix}"
+        self._link = f"secrets{suffix}"
+
+    @property
+    def secrets(self) -> Path:
+        """The folder in which programs find the live secrets: a path that never changes."""
+        return self.root / self._link
 
     def ensure(self, size: int) -> None:
         """Make the folder and mount RAM of `size` bytes there, if it isn't yet; then check as `check` does."""
@@ -84,10 +106,10 @@ class Runtime:
     def live(self) -> int | None:
         """The serial that the link names; None if there is no link, or it isn't one of Bento's."""
         try:
-            target = str((self.root / _LINK).readlink())
+            target = str(self.secrets.readlink())
         except OSError:
             return None
-        match = re.fullmatch(rf"{_GENERATIONS}/([0-9]{{1,16}})", target)
+        match = re.fullmatch(rf"{self._top}/([0-9]{{1,16}})", target)
         return int(match[1]) if match else None
 
     def write_generation(self, serial: int, items: Sequence[tuple[Installed, "Plaintext"]]) -> None:
@@ -100,15 +122,15 @@ class Runtime:
         if len(contents) != len(items):
             raise InputError(f"release {serial} names a secret twice")
         with self._failing(f"write the secrets of release {serial}"):
-            self._make_folder(self.root / _GENERATIONS)
-            final, new = self._generation(serial), self.root / _GENERATIONS / f".new-{serial}"
+            self._make_folder(self.root / self._top)
+            final, new = self._generation(serial), self.root / self._top / f".new-{serial}"
             if new.exists():
                 shutil.rmtree(new)
             if self.has(serial) and _read_all(final) == contents:
                 return
             self._check_room(contents)
             try:
-                self._write_files(new, contents)
+                self._write_files(new, contents, serial)
                 if self.has(serial):
                     _exchange(new, final)
                 else:
@@ -119,7 +141,7 @@ class Runtime:
 
     def flip(self, serial: int | None) -> None:
         """Point the link at generation `serial` in one step; None takes the link away."""
-        link, temporary = self.root / _LINK, self.root / f".{_LINK}-new"
+        link, temporary = self.secrets, self.root / f".{self._link}-new"
         with self._failing("change the link to the live secrets"):
             if serial is None:
                 link.unlink(missing_ok=True)
@@ -129,22 +151,23 @@ class Runtime:
                     f"the secrets of release {serial} are not in {self.root}", "run: bento-agent recover"
                 )
             temporary.unlink(missing_ok=True)
-            temporary.symlink_to(f"{_GENERATIONS}/{serial}")
+            temporary.symlink_to(f"{self._top}/{serial}")
             temporary.rename(link)
 
-    def set_owners(self, serial: int, installed: Sequence[Installed]) -> tuple[str, ...]:
-        """Give each file of a generation its owner, group and mode; the names whose owner or group doesn't exist.
+    def set_owners(self, serial: int, installed: Sequence[Installed]) -> tuple[Unowned, ...]:
+        """Give each file of a generation its owner, group and mode; those whose owner or group doesn't exist (yet).
 
-        Those stay root's, 0400, and the others are done all the same.
+        They stay root's, 0400, and the others are done all the same.
         """
-        unknown = []
+        unknown: list[Unowned] = []
         with self._failing(f"set the owners of release {serial}"), durable.folder(self._generation(serial)) as top:
             for one in installed:
                 user, group = user_number(one.owner), group_number(one.group)
                 *folders, name = one.name.split("/")
                 with durable.folder_at(top, tuple(folders)) as parent, _file_at(parent, name) as descriptor:
                     if user is None or group is None:
-                        unknown.append(str(one.name))
+                        missing = (one.owner if user is None else None, one.group if group is None else None)
+                        unknown.append(Unowned(one.name, *missing))
                         os.fchmod(descriptor, 0o400)
                         os.fchown(descriptor, 0, 0)
                         continue
@@ -154,16 +177,33 @@ class Runtime:
                     os.fchmod(descriptor, int(one.mode, 8))
         return tuple(unknown)
 
+    def same_content(self, one: int, other: int, name: SecretName) -> bool | None:
+        """Whether two generations hold the same under `name`; None where it isn't in both."""
+        try:
+            return self._read(one, name) == self._read(other, name)
+        except OSError:
+            return None
+
     def prune(self, keep: Collection[int]) -> None:
         """Remove all generations but those of `keep` and the live one, and what a cut run left."""
         kept = {str(serial) for serial in (*keep, self.live()) if serial is not None}
         with self._failing("remove old secrets"), suppress(FileNotFoundError):
-            for generation in (self.root / _GENERATIONS).iterdir():
+            for generation in (self.root / self._top).iterdir():
                 if generation.name not in kept:
                     shutil.rmtree(generation)
 
     def _generation(self, serial: int) -> Path:
-        return self.root / _GENERATIONS / str(serial)
+        return self.root / self._top / str(serial)
+
+    def _read(self, serial: int, name: SecretName) -> bytes:
+        *folders, file = name.split("/")
+        with (
+            durable.folder(self._generation(serial)) as top,
+            durable.folder_at(top, tuple(folders)) as parent,
+            _file_at(parent, file) as descriptor,
+            os.fdopen(os.dup(descriptor), "rb") as content,
+        ):
+            return content.read()
 
     def _real(self) -> str:
         """The root as the kernel names it: its parents resolved, itself no link."""
@@ -173,18 +213,21 @@ class Runtime:
         path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         path.chmod(_FOLDER_MODE)  # whatever the umask
 
-    def _write_files(self, new: Path, contents: dict[SecretName, bytes]) -> None:
+    def _write_files(self, new: Path, contents: dict[SecretName, bytes], serial: int) -> None:
         self._make_folder(new)
         with durable.folder(new) as top:
             for name, content in contents.items():
                 *folders, file = name.split("/")
-                with durable.folder_at(top, tuple(folders), make=_FOLDER_MODE) as parent:
+                with (
+                    self._failing(f"write the secret {name} of release {serial}"),
+                    durable.folder_at(top, tuple(folders), make=_FOLDER_MODE) as parent,
+                ):
                     durable.write_new_at(parent, file, content, 0o400)
 
     def _check_room(self, contents: dict[SecretName, bytes]) -> None:
         """A ramfs takes whatever comes, until the machine dies of it: so Bento counts, in pages, on every kind."""
         wanted = sum(_pages(len(content)) for content in contents.values())
-        used = sum(_pages(path.lstat().st_size) for path in (self.root / _GENERATIONS).rglob("*") if not path.is_dir())
+        used = sum(_pages(path.lstat().st_size) for path in self.root.rglob("*") if not path.is_dir())
         if wanted + used > self._size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

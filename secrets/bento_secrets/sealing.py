@@ -1,15 +1,23 @@
 """Seal and open: binary age files, version 1 (age-encryption.org/v1), in memory only."""
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from bento_secrets import age
 from bento_secrets.errors import InputError, OpenFailed
-from bento_secrets.identities import Identity
 from bento_secrets.limits import LIMITS
-from bento_secrets.recipients import Recipient
+from bento_secrets.names import printable
+from bento_secrets.recipients import Recipient, natives
 
 _VERSION = b"age-encryption.org/v1\n"
+
+
+class Opener(Protocol):
+    """An identity: a host's, or an admin's."""
+
+    @property
+    def native(self) -> age.NativeIdentity:
+        """For the age library."""
 
 
 class Plaintext:
@@ -36,24 +44,29 @@ class Plaintext:
 
 
 def seal(plaintext: Plaintext, recipients: Sequence[Recipient]) -> bytes:
-    """A binary age file that each of `recipients` can open; InputError for none, or for more than a host accepts."""
+    """A binary age file that each of `recipients` can open.
+
+    InputError for none, or for more than a host accepts; PluginFailed if a recipient's plugin isn't installed.
+    """
     if not recipients:
         raise InputError("a secret sealed to nobody could never be opened", "name a host or an admin recipient")
-    natives = [recipient.native() for recipient in sorted(set(recipients))]
     try:
-        sealed = age.encrypt(plaintext.data, natives)
+        sealed = age.encrypt(plaintext.data, natives(recipients))
     except ValueError as error:
-        raise InputError(f"the secret could not be sealed: {error}") from None
+        raise InputError(
+            f"the secret could not be sealed: {_sentence(error)}", "see the recipients: secrets.admins in bento.toml"
+        ) from None
     try:
         _check_header(sealed)
     except OpenFailed:
         raise InputError(
-            f"{len(natives)} recipients are more than a host accepts in one file", "name fewer admins in bento.toml"
+            f"{len(set(recipients))} recipients are more than a host accepts in one file",
+            "name fewer admins in bento.toml",
         ) from None
     return sealed
 
 
-def open_sealed(ciphertext: bytes, identities: Sequence[Identity]) -> Plaintext:
+def open_sealed(ciphertext: bytes, identities: Sequence[Opener]) -> Plaintext:
     """What was sealed to any of `identities`; OpenFailed, which quotes neither key nor plaintext.
 
     It proves nothing about who sealed it: the caller compares the digest with a signed manifest first.
@@ -65,9 +78,15 @@ def open_sealed(ciphertext: bytes, identities: Sequence[Identity]) -> Plaintext:
         return Plaintext(age.decrypt(ciphertext, [identity.native for identity in identities]))
     except ValueError as error:
         raise OpenFailed(
-            f"the sealed file could not be opened: {str(error).lower()}",
-            "if the host's key changed, seal again: bento secret add TARGET NAME FILE --replace",
+            f"the sealed file could not be opened: {_sentence(error)}",
+            "if the host's key changed, seal again: bento secret add TARGET FILE --name NAME --replace",
         ) from None
+
+
+def _sentence(error: ValueError) -> str:
+    # A plugin's words may be in it.
+    text = printable(str(error), 300)
+    return text[:1].lower() + text[1:].removesuffix(".")
 
 
 def _check_header(ciphertext: bytes) -> None:

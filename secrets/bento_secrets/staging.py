@@ -1,8 +1,9 @@
 """Change several files of a folder, all or none, whenever the process or the power is cut.
 
-New contents are written to `.staged/0`, `.staged/1`, … and then `.staged/plan` says where each belongs. The rename that
-puts the plan in place is the commit: without it the left-over is dropped, with it the renames are finished. Readers
-that find a plan look through it, so from the commit on they see the new state, though they never write.
+New contents are written to `.staged/0`, `.staged/1`, … and then `.staged/plan` says where each belongs, and which files
+go. The rename that puts the plan in place is the commit: without it the left-over is dropped, with it the work is
+finished. Readers that find a plan look through it, so from the commit on they see the new state, though they never
+write.
 """
 
 import json
@@ -20,15 +21,21 @@ _PLAN_LIMIT = 8 * 1024 * 1024  # bytes: 50,000 destinations
 _FOLDER_MODE = 0o755
 _FILE_MODE = 0o644
 
-Plan = dict[str, str]  # destination, relative to the folder -> name below .staged
+Plan = dict[str, str | None]  # destination, relative to the folder -> name below .staged; None: the file goes
 
 
-def commit(folder_fd: int, files: Mapping[str, bytes]) -> None:
-    """Write `files` (path relative to the folder -> content), all or none. No left-over may be there: settle first."""
+def commit(folder_fd: int, files: Mapping[str, bytes | None]) -> None:
+    """Write `files` (path relative to the folder -> content, or None to remove it), all or none.
+
+    No left-over may be there: settle first.
+    """
     plan: Plan = {}
     try:
         with durable.folder_at(folder_fd, (STAGED,), make=_FOLDER_MODE) as staged_fd:
             for number, (path, content) in enumerate(sorted(files.items())):
+                if content is None:
+                    plan[path] = None
+                    continue
                 durable.write_new_at(staged_fd, str(number), content, _FILE_MODE)
                 plan[path] = str(number)
             os.fsync(staged_fd)
@@ -65,8 +72,11 @@ def read_plan(folder_fd: int) -> Plan | None:
 def read(folder_fd: int, path: str, limit: int, plan: Plan | None) -> bytes | None:
     """At most `limit` + 1 bytes of the file at `path`, as it will be once `plan` is finished; None if there is none."""
     if plan and path in plan:
+        number = plan[path]
+        if number is None:
+            return None
         with suppress(FileNotFoundError), durable.folder_at(folder_fd, (STAGED,)) as staged_fd:
-            staged = durable.read_at(staged_fd, plan[path], limit)
+            staged = durable.read_at(staged_fd, number, limit)
             if staged is not None:
                 return staged
     *folders, name = path.split("/")
@@ -81,6 +91,9 @@ def _finish(folder_fd: int, plan: Plan) -> None:
     with durable.folder_at(folder_fd, (STAGED,)) as staged_fd:
         for path, staged in plan.items():
             *folders, name = path.split("/")
+            if staged is None:
+                _unlink(folder_fd, tuple(folders), name)
+                continue
             with durable.folder_at(folder_fd, tuple(folders), make=_FOLDER_MODE) as parent:
                 # A staged file that is gone was renamed before the cut.
                 with suppress(FileNotFoundError):
@@ -88,6 +101,22 @@ def _finish(folder_fd: int, plan: Plan) -> None:
                 # On a second go too: the rename may not have reached the disk before the plan goes.
                 os.fsync(parent)
     _remove(folder_fd)
+
+
+def _unlink(folder_fd: int, folders: tuple[str, ...], name: str) -> None:
+    """Remove a file, and the folders that are empty without it."""
+    with suppress(FileNotFoundError), durable.folder_at(folder_fd, folders) as parent:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=parent)
+        os.fsync(parent)
+    for depth in range(len(folders), 0, -1):
+        try:
+            with durable.folder_at(folder_fd, folders[: depth - 1]) as above:
+                os.rmdir(folders[depth - 1], dir_fd=above)
+        except FileNotFoundError:
+            continue
+        except OSError:  # not empty; and an empty folder that stays does no harm
+            return
 
 
 def _remove(folder_fd: int) -> None:
@@ -108,7 +137,9 @@ def _parse_plan(content: bytes) -> Plan:
     try:
         plan = json.loads(content)
         files = plan["files"]
-        sound = plan["format"] == 1 and all(_is_inside(path) and str(name).isdecimal() for path, name in files.items())
+        sound = plan["format"] == 1 and all(
+            _is_inside(path) and (name is None or str(name).isdecimal()) for path, name in files.items()
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
@@ -116,7 +147,7 @@ def _parse_plan(content: bytes) -> Plan:
             f"{STAGED}/{_PLAN} in the secret store is damaged or from another version of Bento",
             f"look at it; then remove the folder {STAGED} and run the last bento command again",
         )
-    return {path: str(name) for path, name in files.items()}
+    return {path: None if name is None else str(name) for path, name in files.items()}
 
 
 def _is_inside(path: str) -> bool:

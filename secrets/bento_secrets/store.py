@@ -1,30 +1,32 @@
 """The secret store: a fleet's `secrets/` folder, holding sealed files, their declarations and the lock."""
 
-import fcntl
 import hashlib
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bento_secrets import durable, staging
-from bento_secrets.declared import Attributes, Declaration, parse_declarations, put_declaration
+from bento_secrets import drafts, rekey, staging
+from bento_secrets.copies import CopyReader, Found, copy_path
+from bento_secrets.declared import Attributes, Declaration, parse_declarations
+from bento_secrets.drafts import Draft, NewSecret
 from bento_secrets.errors import InputError, StoreFailed
 from bento_secrets.limits import LIMITS
-from bento_secrets.lock import Copies, Copy, parse_lock, render_lock
-from bento_secrets.members import Member, effective
-from bento_secrets.names import Digest, HostName, SecretName, Target, did_you_mean
-from bento_secrets.recipients import Recipient, texts
-from bento_secrets.sealing import Plaintext, seal
+from bento_secrets.lock import Copies, parse_lock, render_lock
+from bento_secrets.members import Member, adopted, effective, with_targets
+from bento_secrets.names import HostName, SecretName, Target, did_you_mean
+from bento_secrets.opened import LOCK, TOML, opened, reason, text
+from bento_secrets.recipients import Recipient
+from bento_secrets.rekey import Rekeyed, Step
+from bento_secrets.sealing import Opener, Plaintext
 
-_TOML = "secrets.toml"
-_LOCK = "secrets.lock"
+__all__ = ["NewSecret", "Opened", "Removed", "SecretStore", "StoreState", "copy_path"]
+
 _NEW_FILES = {
     ".gitignore": "# Only sealed files and their lists belong in git.\n*\n!*/\n!*.age\n"
-    + "".join(f"!/{name}\n" for name in (_TOML, _LOCK, ".gitignore")),
-    _TOML: """\
+    + "".join(f"!/{name}\n" for name in (TOML, LOCK, ".gitignore")),
+    TOML: """\
 # The fleet's secrets: what each is called, for whom it is, and what it looks like on a host.
 # `bento secret add` writes here, and so may you. Its content is in HOST/NAME.age, sealed.
 #
@@ -37,8 +39,9 @@ _NEW_FILES = {
 # path = "/etc/wireguard/key"    # a link to the secret; without it: /run/bento/secrets/wireguard/private
 # restart = ["systemd-networkd.service"]
 # reload = []
+# max_age = "90d"                # `bento secret check` tells when the content is older; h, d, w or y
 """,
-    _LOCK: render_lock({}),
+    LOCK: render_lock({}),
 }
 
 
@@ -48,6 +51,24 @@ class StoreState:
 
     declarations: tuple[Declaration, ...]
     lock: Copies
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A secret's content, the declaration it belongs to, and the store's state when it was read."""
+
+    declaration: Declaration
+    plaintext: Plaintext
+    state: StoreState
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Whose copies went; and of those, who now gets a tag's secret of that name, sealed anew or still missing."""
+
+    hosts: tuple[HostName, ...]
+    resealed: tuple[Step, ...]
+    missing: tuple[Step, ...]
 
 
 class SecretStore:
@@ -67,18 +88,24 @@ class SecretStore:
         except FileExistsError:
             pass
         except OSError as error:
-            raise StoreFailed(f"{self.folder} can't be made: {_reason(error)}") from None
-        with self._opened(writing=True) as folder_fd:
+            raise StoreFailed(f"{self.folder} can't be made: {reason(error)}") from None
+        with opened(self.folder, writing=True) as folder_fd:
             staging.settle(folder_fd)
-            missing = {name: text.encode() for name, text in _NEW_FILES.items() if not _exists(folder_fd, name)}
+            missing = {name: content.encode() for name, content in _NEW_FILES.items() if not _exists(folder_fd, name)}
             if missing:
                 staging.commit(folder_fd, missing)
 
     def read(self) -> StoreState:
         """The store as of now. Writes nothing: a change that was cut after its commit is read as if finished."""
-        with self._opened(writing=False) as folder_fd:
+        with opened(self.folder, writing=False) as folder_fd:
+            return self._state(folder_fd, staging.read_plan(folder_fd))[0]
+
+    def survey(self, identities: Sequence[Opener] = ()) -> tuple[StoreState, Found]:
+        """The store's lists and its sealed files at one moment, for check.check; opened, if there are identities."""
+        with opened(self.folder, writing=False) as folder_fd:
             plan = staging.read_plan(folder_fd)
-            return self._state(self._text(folder_fd, _TOML, plan), self._text(folder_fd, _LOCK, plan))
+            state, _ = self._state(folder_fd, plan)
+            return state, CopyReader(folder_fd, plan, state.lock).find(identities)
 
     def add(
         self,
@@ -92,142 +119,170 @@ class SecretStore:
         replace: bool,
         now: int,
     ) -> tuple[HostName, ...]:
-        """Seal `plaintext` for each host that gets `name` by `target`, and declare it; the hosts, by name.
+        """As add_many, for one secret; the hosts, by name."""
+        item = NewSecret(target, name, attributes, plaintext)
+        return self.add_many([item], members, admins, replace=replace, now=now)[0]
 
-        A host of a tag that has its own secret of that name is left out. With `replace` the secret must exist, and what
-        `attributes` doesn't say stays as declared; without it, it mustn't. `now` is UTC seconds.
+    def add_many(
+        self,
+        items: Sequence[NewSecret],
+        members: Sequence[Member],
+        admins: Sequence[Recipient],
+        *,
+        replace: bool,
+        now: int,
+        seen: StoreState | None = None,
+    ) -> tuple[tuple[HostName, ...], ...]:
+        """Seal each item for the hosts that get it by its target, and declare it; its hosts, by name. All or none.
+
+        A host of a tag that has its own secret of that name is left out. With `replace` the secrets must exist, and
+        what an item's attributes don't say stays as declared; without it, they mustn't. `now` is UTC seconds. `seen` is
+        the state that the new content was made from: InputError if somebody has changed these secrets since.
         """
-        with self._opened(writing=True) as folder_fd:
-            staging.settle(folder_fd)
-            toml, lock = self._text(folder_fd, _TOML), self._text(folder_fd, _LOCK)
-            state = self._state(toml, lock)
-            declaration = attributes.over(_base(state.declarations, target, name, replace=replace))
-            receivers = _receivers(_with(state.declarations, declaration), members, declaration)
-            files: dict[str, bytes] = {}
-            copies = dict(state.lock)
-            # All sealing comes before any writing: a bad recipient leaves nothing behind.
-            for member in receivers:
-                sealed = seal(plaintext, [member.recipient, *admins])
-                files[copy_path(member.name, name)] = sealed
-                digest = Digest(hashlib.sha256(sealed).hexdigest())
-                copies[member.name, name] = Copy(digest, texts([member.recipient, *admins]), now)
-            files[_TOML] = put_declaration(toml, declaration, str(self.folder / _TOML)).encode()
-            files[_LOCK] = render_lock(copies).encode()
-            staging.commit(folder_fd, files)
-        return tuple(member.name for member in receivers)
+        with self._change(members) as (draft, _):
+            if seen is not None:
+                _check_same(draft, seen, items)
+            receivers = drafts.add(draft, items, members, admins, replace=replace, now=now)
+        return tuple(tuple(member.name for member in one) for one in receivers)
+
+    def remove(
+        self,
+        target: Target,
+        name: SecretName,
+        members: Sequence[Member],
+        admins: Sequence[Recipient],
+        identities: Sequence[Opener] = (),
+    ) -> Removed:
+        """Drop the declaration and its copies.
+
+        Where a tag's secret of that name comes into effect, its content is sealed for the host from another host's
+        copy, if an identity opens one; else it is missing there, and the answer says so.
+        """
+        with self._change(members) as (draft, reader):
+            draft.undeclare(target, name)
+            dropped = sorted(key for key, copy in draft.lock.items() if (key[1], copy.target) == (name, target))
+            for key in dropped:
+                draft.drop(key)
+            wanted = effective(with_targets(draft.declarations, members), members)
+            heirs = [
+                Step(host, name, heir, (f"gets it from {heir.target} now",))
+                for host, _ in dropped
+                if (heir := wanted.get(host, {}).get(name)) is not None
+            ]
+            done = rekey.carry_out(heirs, draft, reader, members, admins, identities, partial=True)
+        return Removed(tuple(host for host, _ in dropped), done.done, done.left)
+
+    def rekey_plan(
+        self, members: Sequence[Member], admins: Sequence[Recipient], only: Target | None = None
+    ) -> tuple[Step, ...]:
+        """What `rekey` would do, if all can be opened. Writes nothing."""
+        with opened(self.folder, writing=False) as folder_fd:
+            draft, reader = self._draft(folder_fd, members, staging.read_plan(folder_fd))
+            return rekey.plan(draft, reader, members, admins, only)
+
+    def rekey(
+        self,
+        members: Sequence[Member],
+        admins: Sequence[Recipient],
+        identities: Sequence[Opener],
+        only: Target | None = None,
+        *,
+        partial: bool = False,
+    ) -> Rekeyed:
+        """Seal anew what isn't sealed to today's recipients, or is missing but can be had from another host's copy.
+
+        Copies that no host gets go. All or none: NeedsFile if something can't be opened; with `partial` that is left as
+        it is, marked "must rotate". `only` is a host or a tag. Contents stay, and with them their age.
+        """
+        with self._change(members) as (draft, reader):
+            steps = rekey.plan(draft, reader, members, admins, only)
+            return rekey.carry_out(steps, draft, reader, members, admins, identities, partial=partial)
+
+    def open(self, target: Target, name: SecretName, members: Sequence[Member], identities: Sequence[Opener]) -> Opened:
+        """What the target's secret is, a host's own or that of its tag; OpenFailed if no identity opens a copy."""
+        with opened(self.folder, writing=False) as folder_fd:
+            plan = staging.read_plan(folder_fd)
+            state, _ = self._state(folder_fd, plan)
+            declaration = _declared(state.declarations, members, target, name)
+            reader = CopyReader(folder_fd, plan, adopted(state.lock, state.declarations, members))
+            first = None if target.tag else HostName(target)
+            plaintext, _ = reader.opened(declaration, first, identities)
+        return Opened(declaration, plaintext, state)
 
     def ciphertext(self, host: HostName, name: SecretName, lock: Copies | None = None) -> bytes:
         """The sealed copy, compared with secrets.lock (`lock`, if the caller has read it); InputError if it differs."""
         path = copy_path(host, name)
-        with self._opened(writing=False) as folder_fd:
+        with opened(self.folder, writing=False) as folder_fd:
             plan = staging.read_plan(folder_fd)
             if lock is None:
-                lock = parse_lock(self._text(folder_fd, _LOCK, plan), str(self.folder / _LOCK))
+                lock = parse_lock(text(self.folder, folder_fd, LOCK, plan), str(self.folder / LOCK))
             content = staging.read(folder_fd, path, LIMITS.MAX_CIPHERTEXT, plan)
         again = f"seal it again: bento secret add TARGET {name} FILE --replace"
         copy = lock.get((host, name))
         if copy is None:
-            raise InputError(f"host {host} has no copy of secret {name} in {self.folder / _LOCK}", again)
+            raise InputError(f"host {host} has no copy of secret {name} in {self.folder / LOCK}", again)
         if content is None:
             raise InputError(f"{self.folder / path} is missing", f"git checkout HEAD -- {self.folder / path}", again)
         if hashlib.sha256(content).hexdigest() != copy.sha256:
             raise InputError(
-                f"{self.folder / path} isn't the file that {_LOCK} names: changed, or merged without the lock",
-                f"take both from one commit: git checkout COMMIT -- {self.folder / path} {self.folder / _LOCK}",
+                f"{self.folder / path} isn't the file that {LOCK} names: changed, or merged without the lock",
+                f"take both from one commit: git checkout COMMIT -- {self.folder / path} {self.folder / LOCK}",
                 again,
             )
         return content
 
-    def _state(self, toml: str, lock: str) -> StoreState:
-        return StoreState(
-            parse_declarations(toml, str(self.folder / _TOML)), parse_lock(lock, str(self.folder / _LOCK))
-        )
+    def _state(self, folder_fd: int, plan: staging.Plan | None) -> tuple[StoreState, str]:
+        """The lists, and the text of secrets.toml."""
+        toml, lock = (text(self.folder, folder_fd, name, plan) for name in (TOML, LOCK))
+        declarations = parse_declarations(toml, str(self.folder / TOML))
+        return StoreState(declarations, parse_lock(lock, str(self.folder / LOCK))), toml
 
-    def _text(self, folder_fd: int, name: str, plan: staging.Plan | None = None) -> str:
-        limit = LIMITS.MAX_SECRETS_TOML if name == _TOML else LIMITS.MAX_SECRETS_LOCK
-        content = staging.read(folder_fd, name, limit, plan)
-        path = self.folder / name
-        if content is None:
-            raise InputError(
-                f"{path} is missing", f"take it from git: git checkout HEAD -- {path}", "or begin: bento init"
-            )
-        if len(content) > limit:
-            raise InputError(f"{path} is too large (at most {limit} bytes)")
-        try:
-            return content.decode()
-        except UnicodeDecodeError:
-            raise InputError(f"{path} is no UTF-8 text", f"take it from git: git checkout HEAD -- {path}") from None
+    def _draft(self, folder_fd: int, members: Sequence[Member], plan: staging.Plan | None) -> tuple[Draft, CopyReader]:
+        state, toml = self._state(folder_fd, plan)
+        lock = adopted(state.lock, state.declarations, members)
+        draft = Draft(toml, str(self.folder / TOML), state.declarations, dict(lock))
+        return draft, CopyReader(folder_fd, plan, lock)
 
     @contextmanager
-    def _opened(self, *, writing: bool) -> Iterator[int]:
-        """A descriptor of the folder, locked: shared by readers, alone for a writer."""
-        if not self.folder.is_dir():
-            raise InputError(f"there is no secret store at {self.folder}", "make one: bento init")
-        try:
-            with durable.folder(self.folder) as folder_fd:
-                self._lock(folder_fd, fcntl.LOCK_EX if writing else fcntl.LOCK_SH)
-                yield folder_fd
-        except OSError as error:
-            hint = "nothing is half done; mend that, then see what is there: bento secret list" if writing else ""
-            raise StoreFailed(
-                f"the secret store {self.folder} failed: {_reason(error)}", *filter(None, [hint])
-            ) from None
+    def _change(self, members: Sequence[Member]) -> Iterator[tuple[Draft, CopyReader]]:
+        """A draft to work on, and what reads the copies as they were. It is written when the block ends well.
 
-    def _lock(self, folder_fd: int, kind: int) -> None:
-        # On the folder itself, so that nothing is left behind and a person's lock never belongs to root.
-        deadline = time.monotonic() + LIMITS.LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(folder_fd, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreFailed(
-                        f"another command is writing to the secret store {self.folder}",
-                        "wait for it, or see: ps -C bento",
-                    ) from None
-                time.sleep(0.05)
-            else:
-                return
+        All sealing comes before any writing: a bad recipient leaves nothing behind.
+        """
+        with opened(self.folder, writing=True) as folder_fd:
+            staging.settle(folder_fd)
+            draft, reader = self._draft(folder_fd, members, None)
+            before = (draft.toml, render_lock(draft.lock))
+            yield draft, reader
+            after = (draft.toml, render_lock(draft.finished()))
+            if draft.files or after != before:
+                staging.commit(folder_fd, {**draft.files, TOML: after[0].encode(), LOCK: after[1].encode()})
 
 
-def copy_path(host: HostName, name: SecretName) -> str:
-    """Where a host's sealed copy is, in the store; InputError if another's file could be where its folder is."""
-    if any(part.lower().endswith(".age") for part in name.split("/")[:-1]):
-        raise InputError(f"secret {name} would need a folder that ends in .age, as sealed files do", "rename it")
-    return f"{host}/{name}.age"
-
-
-def _base(declarations: Sequence[Declaration], target: Target, name: SecretName, *, replace: bool) -> Declaration:
-    """What is declared so far, or a new declaration; InputError if `replace` says otherwise."""
-    for one in declarations:
-        if (one.target, one.name) == (target, name):
-            if not replace:
-                raise InputError(f"secret {name} for {target} exists already", "to give it new content: --replace")
+def _declared(
+    declarations: Sequence[Declaration], members: Sequence[Member], target: Target, name: SecretName
+) -> Declaration:
+    known = [one for one in declarations if one.target == target]
+    if target.tag is None:
+        known = list(effective(declarations, members).get(HostName(target), {}).values())
+    for one in known:
+        if one.name == name:
             return one
-    if replace:
-        known = {one.name for one in declarations if one.target == target}
-        raise InputError(
-            f"there is no secret {name} for {target} to replace",
-            *did_you_mean(name, known),
-            "to add it, leave out --replace",
-        )
-    return Declaration(target, name)
+    raise InputError(
+        f"there is no secret {name} for {target}",
+        *did_you_mean(name, {one.name for one in known}),
+        "see what there is: bento secret list",
+    )
 
 
-def _with(declarations: Sequence[Declaration], new: Declaration) -> list[Declaration]:
-    others = [one for one in declarations if (one.target, one.name) != (new.target, new.name)]
-    return [*others, new]
+def _check_same(draft: Draft, seen: StoreState, items: Sequence[NewSecret]) -> None:
+    names = {item.name for item in items}
 
+    def of(lock: Copies) -> Mapping[tuple[HostName, SecretName], str]:
+        return {key: copy.sha256 for key, copy in lock.items() if key[1] in names}
 
-def _receivers(declarations: Sequence[Declaration], members: Sequence[Member], new: Declaration) -> list[Member]:
-    wanted = effective(declarations, members)
-    receivers = [member for member in members if wanted[member.name].get(new.name) is new]
-    if not receivers:
-        raise InputError(
-            f"every host of {new.target} has its own secret {new.name}",
-            f"replace it there: bento secret add HOST {new.name} FILE --replace",
-        )
-    return sorted(receivers, key=lambda member: member.name)
+    if of(draft.lock) != of(seen.lock):
+        raise InputError(f"somebody changed {', '.join(sorted(names))} meanwhile, so nothing was written", "begin anew")
 
 
 def _exists(folder_fd: int, name: str) -> bool:
@@ -236,8 +291,3 @@ def _exists(folder_fd: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _reason(error: OSError) -> str:
-    what = (error.strerror or "unknown error").lower()
-    return f"{error.filename}: {what}" if isinstance(error.filename, str) else what

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from bento_secrets.errors import BentoError, InputError, LinkRefused, RuntimeFailed, RuntimeUnsafe
-from bento_secrets.links import apply_links
+from bento_secrets.errors import BentoError, InputError, RuntimeFailed, RuntimeUnsafe
 from bento_secrets.names import Digest, SecretName
-from bento_secrets.runtime import Installed, Runtime
+from bento_secrets.runtime import Installed, Runtime, Unowned
 from bento_secrets.sealing import Plaintext
 
 DIGEST = Digest("0" * 64)
 
 
-def installed(name: str, owner: str = "root", mode: str = "0400", path: str | None = None) -> Installed:
-    return Installed(SecretName(name), owner, owner, mode, path, (), (), DIGEST)
+def installed(name: str, owner: str = "root", mode: str = "0400") -> Installed:
+    return Installed(SecretName(name), owner, owner, mode, None, (), (), DIGEST)
 
 
 def item(name: str, content: bytes = b"x") -> tuple[Installed, Plaintext]:
@@ -102,7 +101,7 @@ def test_too_large_a_generation_leaves_no_trace(runtime: Runtime) -> None:
     runtime.write_generation(1, [item("a")])
     for size in (1 << 20, 900 * 1024):  # refused by Bento's count; by the kernel, which needs room for folders too
         runtime._size = 1 << 40 if size < 1 << 20 else 1 << 20
-        with pytest.raises(RuntimeFailed, match="is full"):
+        with pytest.raises(RuntimeFailed, match="is full"):  # by the kernel it is a file that doesn't fit: named
             runtime.write_generation(2, [item("a"), item("b", bytes(size)), item("c", bytes(200 * 1024))])
         assert names(runtime.root / "generations") == ["1"]
     assert runtime.has(1)
@@ -164,7 +163,7 @@ def test_owners_are_set_and_a_missing_one_keeps_only_its_own_secret_roots(runtim
     ]
     wanted[0] = replace(wanted[0], group="nogroup")
     runtime.write_generation(1, [(one, Plaintext(b"x")) for one in wanted])
-    assert runtime.set_owners(1, wanted) == ("e",)
+    assert runtime.set_owners(1, wanted) == (Unowned(SecretName("e"), "nosuch", "nosuch"),)
     generation = runtime.root / "generations" / "1"
     assert modes(generation) == {
         "a": (65534, 65534, 0o440),
@@ -174,7 +173,11 @@ def test_owners_are_set_and_a_missing_one_keeps_only_its_own_secret_roots(runtim
     }
     gone = [installed("a", "nosuch"), installed("b/c", "4294967295"), installed("d", "nobody")]
     gone[2] = replace(gone[2], group="nosuch")
-    assert runtime.set_owners(1, gone) == ("a", "b/c", "d")
+    assert [str(one) for one in runtime.set_owners(1, gone)] == [
+        "the user nosuch and the group nosuch of the secret a",
+        "the user 4294967295 and the group 4294967295 of the secret b/c",
+        "the group nosuch of the secret d",
+    ]
     assert set(modes(generation).values()) == {(0, 0, 0o400)}
     with pytest.raises(RuntimeFailed):
         runtime.set_owners(1, [installed("absent")])
@@ -208,78 +211,47 @@ def test_pruning_keeps_what_is_named_and_what_is_live(runtime: Runtime) -> None:
     assert names(runtime.root / "generations") == ["2", "4"]
 
 
+def test_the_secret_that_does_not_fit_is_named(runtime: Runtime) -> None:
+    runtime._size = 1 << 40
+    with pytest.raises(RuntimeFailed, match=r"can't write the secret b of release 2: .* is full"):
+        runtime.write_generation(2, [item("a"), item("b", bytes(1 << 20)), item("c")])
+    assert names(runtime.root / "generations") == []
+
+
+def test_secrets_for_users_are_a_set_of_their_own_beside_the_other_and_share_its_room(runtime: Runtime) -> None:
+    for_users = Runtime(runtime.root, for_users=True)
+    for_users.ensure(1 << 20)
+    for_users.write_generation(1, [item("hash", b"users")])
+    for_users.flip(1)
+    runtime.write_generation(2, [item("hash", b"other")])
+    runtime.flip(2)
+    assert (for_users.live(), runtime.live()) == (1, 2)
+    assert ((for_users.secrets / "hash").read_bytes(), (runtime.secrets / "hash").read_bytes()) == (b"users", b"other")
+    assert modes(for_users.secrets) == {"hash": (0, 0, 0o400)}
+    runtime.prune([])
+    assert for_users.has(1)
+    for_users.flip(None)
+    for_users.prune([])
+    assert not for_users.has(1)
+    assert runtime.live() == 2
+    for_users._size = runtime._size = 64 * 1024
+    runtime.write_generation(3, [item("a", bytes(40 * 1024))])
+    with pytest.raises(RuntimeFailed, match="is full"):
+        for_users.write_generation(3, [item("a", bytes(24 * 1024))])
+
+
+def test_content_is_compared_between_generations(runtime: Runtime) -> None:
+    for serial, content in ((1, b"one"), (2, b"one"), (3, b"two")):
+        runtime.write_generation(serial, [item("a/b", content), item(f"only{serial}")])
+    name = SecretName("a/b")
+    assert [runtime.same_content(1, other, name) for other in (2, 3, 4)] == [True, False, None]
+    assert runtime.same_content(1, 2, SecretName("only1")) is None
+
+
 def test_errors_carry_no_plaintext(runtime: Runtime) -> None:
     with pytest.raises(BentoError) as caught:
         runtime.write_generation(1, [item("a", b"hunter2" * 200_000)])
     assert "hunter2" not in f"{caught.value!r}{caught.value.hints}{caught.value.__cause__}"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "run"
-
-
-def link(path: Path, name: str = "a") -> Installed:
-    return installed(name, path=str(path))
-
-
-def test_links_are_made_moved_and_removed(tmp_path: Path, root: Path) -> None:
-    first, second = tmp_path / "etc/app/key", tmp_path / "key2"
-    apply_links(root, [link(first), installed("nolink")], [])
-    assert str(first.readlink()) == f"{root}/secrets/a"
-    assert stat.S_IMODE(first.parent.stat().st_mode) == 0o755
-    apply_links(root, [link(first, "b/c"), link(second)], [link(first)])
-    assert (str(first.readlink()), str(second.readlink())) == (f"{root}/secrets/b/c", f"{root}/secrets/a")
-    before = first.lstat()
-    apply_links(root, [link(first, "b/c")], [link(first, "b/c"), link(second)])
-    assert first.lstat() == before
-    assert not second.is_symlink()
-
-
-def test_somebodys_file_is_never_touched_and_then_nothing_changes(tmp_path: Path, root: Path) -> None:
-    mine, theirs, old = tmp_path / "mine", tmp_path / "theirs", tmp_path / "old"
-    apply_links(root, [link(old)], [])
-    for make in (
-        lambda: theirs.write_text("x"),
-        lambda: theirs.symlink_to("/etc/passwd"),
-        lambda: theirs.symlink_to(f"{root}/secrets"),
-        lambda: theirs.symlink_to(f"{root}/secretsx/a"),
-        theirs.mkdir,
-    ):
-        make()
-        with pytest.raises(LinkRefused, match=str(theirs)):
-            apply_links(root, [link(mine), link(theirs, "b")], [link(old)])
-        assert (mine.is_symlink(), old.is_symlink(), theirs.lstat().st_size >= 0) == (False, True, True)
-        apply_links(root, [], [link(theirs)])  # not Bento's to remove either
-        assert theirs.lstat()
-        theirs.rmdir() if theirs.is_dir() and not theirs.is_symlink() else theirs.unlink()
-
-
-def test_a_symlink_on_the_way_is_refused(tmp_path: Path, root: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "way").symlink_to("real")
-    with pytest.raises(LinkRefused, match="through a symlink"):
-        apply_links(root, [link(tmp_path / "way/key")], [])
-    (tmp_path / "real/key").symlink_to(f"{root}/secrets/a")
-    apply_links(root, [], [link(tmp_path / "way/key")])
-    assert (tmp_path / "real/key").is_symlink()
-
-
-def test_missing_folders_are_made_only_where_root_alone_can_write(tmp_path: Path, root: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, 65534, 65534)
-    with pytest.raises(LinkRefused, match="isn't root's alone") as caught:
-        apply_links(root, [link(home / ".config/app/key")], [])
-    assert f"mkdir -p {home}/.config/app" in caught.value.hints[0]
-    assert names(home) == []
-    apply_links(root, [link(home / "key")], [])
-    assert (home / "key").is_symlink()
-
-
-def test_two_secrets_with_one_path_are_refused(tmp_path: Path, root: Path) -> None:
-    with pytest.raises(InputError):
-        apply_links(root, [link(tmp_path / "x"), link(tmp_path / "x", "b")], [])
 
 
 def test_the_poll_path_loads_no_heavy_library() -> None:

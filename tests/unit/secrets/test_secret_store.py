@@ -3,13 +3,10 @@
 import errno
 import hashlib
 import os
-import signal
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,12 +20,12 @@ from bento_secrets.names import HostName, SecretName, Target
 from bento_secrets.recipients import Recipient
 from bento_secrets.sealing import Plaintext, open_sealed
 from bento_secrets.store import SecretStore, copy_path
+from rig.cuts import at_step, kill_at
 
 Make = Callable[..., Member]
 WEB, NAME = Target("@web"), SecretName("tls/key")
 NONE = Attributes()
 PLAIN = b"hunter2-hunter2-hunter2"
-STEPS = ("mkdir", "open", "write", "fchmod", "fsync", "rename", "unlink", "rmdir")
 
 
 @pytest.fixture
@@ -213,45 +210,6 @@ def test_a_second_writer_waits_and_then_gives_up(
         with pytest.raises(StoreFailed, match="another command"):
             add(store, fleet)
     assert add(store, fleet)
-
-
-@contextmanager
-def at_step(number: int, action: Callable[[], None], log: list[str] | None = None) -> Iterator[None]:
-    """Before the `number`th changing system call, and each one after it, do `action`."""
-    count = 0
-    real = {name: getattr(os, name) for name in STEPS}
-
-    def wrap(name: str) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
-            count += 1
-            if log is not None:
-                log.append(name)
-            if count >= number:
-                if name == "write":
-                    real["write"](args[0], bytes(args[1])[: len(args[1]) // 2])
-                action()
-            return real[name](*args, **kwargs)
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in STEPS:
-            patch.setattr(os, name, wrap(name))
-        yield
-
-
-def kill_at(number: int, work: Callable[[], object]) -> bool:
-    """Run `work` in a forked child that is SIGKILLed at its `number`th changing system call; whether it was."""
-    child = os.fork()
-    if child == 0:
-        with suppress(BaseException), at_step(number, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-            work()
-            os._exit(0)
-        os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
 
 
 def cut_at_every_step(store: SecretStore, fleet: list[Member], identity: Identity, cut: Callable[[int], bool]) -> int:

@@ -1,0 +1,102 @@
+"""`bento secret generate`."""
+
+import shlex
+import time
+
+import click
+
+from bento.admin.public_halves import add_generated, public_half
+from bento.cli.context import current_fleet
+from bento.errors import InputError
+from bento.names import SecretName, Target
+from bento_secrets.declared import Attributes
+from bento_secrets.generate import KINDS, Generated, by_kind, of_command
+
+
+@click.command()
+@click.argument("target")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), help="What to make. Default: password.")
+@click.option("--length", type=int, metavar="N", help="Characters of a password, bytes of hex or base64. Default: 32.")
+@click.option(
+    "--alphabet",
+    metavar="ALPHABET",
+    help="Of a password: alnum (the default), lower, digits, symbols, or the characters themselves.",
+)
+@click.option("--exec", "command", metavar="CMD", help="Take what this command writes to stdout. No shell reads it.")
+@click.option("--owner", metavar="USER", help="Who owns it on the host. Default: root.")
+@click.option("--group", metavar="GROUP", help="Its group on the host. Default: root.")
+@click.option("--mode", metavar="MODE", help="Its mode, octal. Default: 0400.")
+@click.option("--path", metavar="PATH", help="Also a link to it there. It lies at /run/bento/secrets/NAME.")
+@click.option("--restart", multiple=True, metavar="UNIT", help="Restart this unit when it changes.")
+@click.option("--reload", multiple=True, metavar="UNIT", help="Reload this unit when it changes.")
+@click.option("--replace", is_flag=True, help="Give an existing secret new content; unsaid options stay.")
+@click.option("--force", is_flag=True, help="Also make what can be guessed (below 80 bits).")
+@click.pass_context
+def generate(
+    context: click.Context,
+    target: str,
+    name: str,
+    kind: str | None,
+    length: int | None,
+    alphabet: str | None,
+    command: str | None,
+    owner: str | None,
+    group: str | None,
+    mode: str | None,
+    path: str | None,
+    restart: tuple[str, ...],
+    reload: tuple[str, ...],
+    replace: bool,
+    force: bool,
+) -> None:
+    """Make a secret and seal it for TARGET: a host, or @tag for each host that has the tag.
+
+    The hosts of a tag get the same content. Nobody sees it, and it is never written anywhere unsealed. The public half
+    of a pair (ssh-ed25519, wireguard, age) goes to utils/public/HOST/NAME.pub, for host configurations to read.
+
+    \b
+    Examples:
+      bento secret generate web db-password --restart postgresql.service
+      bento secret generate web wg/private --kind wireguard --owner systemd-network
+      bento secret generate @dc1 borg --exec 'pass show borg'
+      bento secret generate web token --exec 'sh -c "curl -s https://vault.example | jq -r .token"'
+    """
+    parsed_target, parsed_name = Target.parse(target), SecretName.parse(name)
+    attributes = Attributes.parse(
+        owner=owner, group=group, mode=mode, path=path, restart=restart or None, reload=reload or None
+    )
+    fleet = current_fleet(context)
+    made, hosts = add_generated(
+        fleet,
+        parsed_target,
+        parsed_name,
+        attributes,
+        lambda: _made(parsed_name, kind, length, alphabet, command, force=force),
+        replace=replace,
+        now=int(time.time()),
+    )
+    click.echo(f"sealed {parsed_name} for {', '.join(hosts)}")
+    if made.public is not None:
+        click.echo(f"public half: {made.public.decode()}")
+        for host in hosts:
+            click.echo(f"wrote {public_half(host, parsed_name)}")
+    click.echo("next: bento deploy")
+
+
+def _made(
+    name: SecretName, kind: str | None, length: int | None, alphabet: str | None, command: str | None, *, force: bool
+) -> Generated:
+    if command is None:
+        return by_kind(kind or "password", name, length, alphabet, force=force)
+    if kind is not None or length is not None or alphabet is not None:
+        raise InputError("--exec makes the whole secret", "leave out --kind, --length and --alphabet")
+    try:
+        argv = shlex.split(command)
+    except ValueError as error:
+        raise InputError(
+            f"--exec has a command that can't be read: {str(error).lower()}", "for example: --exec 'pass show borg'"
+        ) from None
+    if not argv:
+        raise InputError("--exec has no command", "for example: --exec 'pass show borg'")
+    return of_command(argv)
