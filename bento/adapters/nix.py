@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bento.adapters.process import Done, run, run_keeping_tail
+from bento.adapters.process import Done, require, run, run_keeping_tail
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigKind
@@ -82,6 +82,12 @@ def _system(path: str, done: Done) -> SystemPath:
         return SystemPath.parse(path)
     except BadName as error:
         raise BuildFailed(error.message, done.words(), "the attribute must be a NixOS system") from None
+
+
+def require_nix() -> None:
+    """Raise EnvironmentFailed where one of Nix's programs isn't installed; starts nothing."""
+    for name in ("nix", "nix-build", "nix-instantiate", "nix-store"):
+        require(name)
 
 
 def version() -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from bento.adapters import nix
 from bento.adapters.folder import PublishFolder, account_group
 from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
 from bento.admin.inventory import Fleet, Host
@@ -44,12 +45,13 @@ def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Call
     Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish folder.
     """
     check_signers(fleet.signing_keys, trust)
+    nix.require_nix()
     folder = PublishFolder(fleet.publish_root)
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in chosen]
     sealed, failed = collect_secrets(fleet, hosts)
     trees = collect_trees(hosts, fleet)
-    with workspace.locked(), folder.locked():
+    with folder.locked(), workspace.locked():
         packed = pack_hosts([host for host in hosts if host.name in sealed], trees, workspace)
         built, broken = build_hosts(packed, fleet, workspace, say)
         failed = {**failed, **broken}

@@ -108,9 +108,11 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8") from None
+        raise InputError(f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {path}") from None
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror}") from None
+        raise InputError(
+            f"can't read {path}: {error.strerror}", f"take it from git: git checkout HEAD -- {path}"
+        ) from None
 
 
 def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:

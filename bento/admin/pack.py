@@ -101,7 +101,12 @@ class _Walk:
             real = followed
         if len(self.entries) >= LIMITS.tree_entries:
             raise InputError(f"{self._shown(path)}: a configuration may have {LIMITS.tree_entries} files at most")
-        status = real.stat()
+        try:
+            status = real.stat()
+        except OSError as error:
+            raise InputError(
+                f"can't read {self._shown(path)}: {error.strerror}", "is something writing there?"
+            ) from None
         if stat.S_ISDIR(status.st_mode):
             self.entries.append(Entry(name, real, is_folder=True, executable=False))
             self.folder(real, name + "/", above)

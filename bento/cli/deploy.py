@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from bento.adapters.nix import require_nix
 from bento.admin import build as builder
 from bento.admin.deploy import Deployed
 from bento.admin.deploy import deploy as publish_all
@@ -38,6 +39,7 @@ def build(context: click.Context, action: str, on: tuple[str, ...], as_json: boo
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in names]
     trees = builder.collect_trees(hosts, fleet)
+    require_nix()
     with workspace.locked(), progress() as say:
         packed = builder.pack_hosts(hosts, trees, workspace)
         if action == "build":

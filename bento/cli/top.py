@@ -12,16 +12,23 @@ from bento.errors import BentoError
 
 def complain(message: str, hints: Sequence[str] = ()) -> None:
     """An error on stderr: the sentence, then what to type next."""
-    click.echo(f"error: {message}", err=True)
-    for hint in hints:
-        click.echo(f"hint: {hint}", err=True)
+    _say("error", message, hints)
 
 
 def warn(message: str, hints: Sequence[str] = ()) -> None:
     """A warning on stderr."""
-    click.echo(f"warning: {message}", err=True)
+    _say("warning", message, hints)
+
+
+def _say(kind: str, message: str, hints: Sequence[str]) -> None:
+    click.echo(f"{kind}: {_visible(message)}", err=True)
     for hint in hints:
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(f"hint: {_visible(hint)}", err=True)
+
+
+def _visible(text: str) -> str:
+    """Escape what isn't printable: a file's name, or what a server said, must not reach the terminal raw."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:

@@ -145,8 +145,11 @@ class SecretStore:
 
     def _text(self, folder_fd: int, name: str, plan: staging.Plan | None = None) -> str:
         limit = LIMITS.MAX_SECRETS_TOML if name == _TOML else LIMITS.MAX_SECRETS_LOCK
-        content = staging.read(folder_fd, name, limit, plan)
         path = self.folder / name
+        try:
+            content = staging.read(folder_fd, name, limit, plan)
+        except IsADirectoryError:
+            raise InputError(f"{path} is a folder", f"take the file from git: git checkout HEAD -- {path}") from None
         if content is None:
             raise InputError(
                 f"{path} is missing", f"take it from git: git checkout HEAD -- {path}", "or begin: bento init"
