@@ -51,16 +51,18 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
         return None
     except OSError as error:
         raise InputError(f"can't read {what}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{what} is not a plain file")
         if status.st_size > limit:
             raise InputError(f"{what} is larger than {limit} bytes")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(limit)
-        except OSError as error:
-            raise WorkFailed(f"can't read {what}: {error.strerror}") from None
+    except OSError as error:
+        raise WorkFailed(f"can't read {what}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
 
 
 def swap_link(link: Path, target: str) -> None:

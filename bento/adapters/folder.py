@@ -33,6 +33,8 @@ class PublishFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the publisher's lock. Raises Busy when another deploy has it, EnvironmentFailed without the folder."""
+        if self.root.exists() and not self.root.is_dir():
+            raise EnvironmentFailed(f"{self.root} is not a folder", "name another in bento.toml: [publish] to")
         if not self.root.is_dir():
             raise EnvironmentFailed(
                 f"the publish folder {self.root} isn't there",

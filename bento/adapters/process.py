@@ -80,6 +80,15 @@ def run(
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+_long_running: set[subprocess.Popen[bytes]] = set()
+
+
+def stop_children() -> None:
+    """End what `run_keeping_tail` has under way in other threads: the person wants to stop."""
+    for process in tuple(_long_running):
+        process.terminate()
+
+
 def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] | None = None) -> Done:
     """Run a program that may say a lot; keep the last `tail` bytes of stdout and stderr together, in `err`."""
     try:
@@ -92,6 +101,7 @@ def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] |
         raise EnvironmentFailed(f"may not run {argv[0]}") from None
     kept: deque[bytes] = deque()
     size = 0
+    _long_running.add(process)
     with process:
         if process.stdout is None:
             raise AssertionError("a pipe was asked for")
@@ -100,4 +110,5 @@ def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] |
             size += len(chunk)
             while size - len(kept[0]) >= tail:
                 size -= len(kept.popleft())
+    _long_running.discard(process)
     return Done(process.returncode, b"", b"".join(kept)[-tail:])

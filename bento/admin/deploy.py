@@ -7,7 +7,7 @@ from bento.adapters import nix
 from bento.adapters.folder import PublishFolder, account_group
 from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import Content, Published, check_signers, publish, read_published
+from bento.admin.publish import Content, NotOurs, Published, check_signers, publish, read_published
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
@@ -158,7 +158,7 @@ def _previous(
     """What is published now. One that doesn't verify is replaced, loudly: its content is nobody's word."""
     try:
         return read_published(folder, host, trust)
-    except InputError as error:
+    except NotOurs as error:
         warnings.append(f"{error.message}; it was replaced")
         return None
 

@@ -1,13 +1,16 @@
 """The secret commands' work: read the file to seal, find who it is for, hand both to the secret store."""
 
 import os
-import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from bento.admin.inventory import Fleet
 from bento.errors import InputError
 from bento.names import SecretName, printable
 from bento_secrets.limits import LIMITS
+from bento_secrets.listing import HostCopy, Row
+from bento_secrets.lock import Copies
 from bento_secrets.sealing import Plaintext
 
 
@@ -20,8 +23,6 @@ def read_plaintext(file: str) -> Plaintext:
         try:
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as handle:
-                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                    raise InputError(f"{shown} is a folder", "name one file")
                 data = handle.read(LIMITS.MAX_SECRET + 1)
         except OSError as error:
             raise InputError(
@@ -32,6 +33,9 @@ def read_plaintext(file: str) -> Plaintext:
             f"{shown} is larger than {LIMITS.MAX_SECRET} bytes, too much for a secret",
             "seal a key for it instead, and let the host fetch the rest",
         )
+    if not data:
+        source = "standard input" if file == "-" else shown
+        raise InputError(f"{source} is empty: there is nothing to seal", "did the command before the pipe fail?")
     return Plaintext(data)
 
 
@@ -42,3 +46,16 @@ def name_for(file: str, given: str | None) -> SecretName:
     if file == "-":
         raise InputError("a secret from stdin needs a name", "add --name NAME")
     return SecretName.parse(Path(file).name)
+
+
+def look(fleet: Fleet, rows: tuple[Row, ...], lock: Copies) -> tuple[Row, ...]:
+    """The rows, with copies marked missing whose file isn't there or isn't the one that the lock names."""
+    return tuple(replace(row, copies=tuple(_looked(fleet, row, copy, lock) for copy in row.copies)) for row in rows)
+
+
+def _looked(fleet: Fleet, row: Row, copy: HostCopy, lock: Copies) -> HostCopy:
+    try:
+        fleet.store.ciphertext(copy.host, row.declaration.name, lock)
+    except InputError:
+        return replace(copy, state="missing")
+    return copy

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -81,8 +81,9 @@ class Progress:
     """Plain lines."""
 
     def __call__(self, host: HostName, what: str) -> None:
-        """Say what is being done for a host."""
-        click.echo(f"{host}: {what}", err=True)
+        """Say what is being done for a host. A reader that has gone (`| head`) must not stop the work."""
+        with suppress(BrokenPipeError):
+            click.echo(f"{host}: {what}", err=True)
 
     def close(self) -> None:
         """Nothing to tidy."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bento.admin.secrets import name_for, read_plaintext
+from bento.admin.secrets import look, name_for, read_plaintext
 from bento.cli.context import current_fleet, json_option
 from bento.cli.render import ago, show_json, show_table
 from bento.errors import InputError
@@ -91,7 +91,7 @@ def list_secrets(context: click.Context, target: str | None, as_json: bool) -> N
     """
     fleet = current_fleet(context)
     state = fleet.store.read()
-    found = rows(state.declarations, state.lock, fleet.members, fleet.admins)
+    found = look(fleet, rows(state.declarations, state.lock, fleet.members, fleet.admins), state.lock)
     if target is not None:
         wanted = Target.parse(target)
         known = {*fleet.hosts, *("@" + tag for host in fleet.hosts.values() for tag in host.tags)}
@@ -101,7 +101,8 @@ def list_secrets(context: click.Context, target: str | None, as_json: bool) -> N
     if as_json:
         show_json([_facts(row) for row in found])
     elif not found:
-        click.echo("no secrets yet; add one: bento secret add HOST FILE", err=True)
+        whose = "no secrets" if target is None else f"no secret for {target}"
+        click.echo(f"{whose} yet; add one: bento secret add {target or 'HOST'} FILE", err=True)
     else:
         heads = ["target", "name", "hosts", "owner:group mode", "sealed", "state"]
         show_table(heads, [_cells(row, int(time.time())) for row in found])

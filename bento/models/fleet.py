@@ -105,19 +105,26 @@ def _known_keys(path: tuple[str | int, ...]) -> list[str]:
 
 
 def _complaint(error: ValidationError, sources: list[tuple[Source, dict[str, Any]]]) -> InputError:
-    first = error.errors(include_url=False, include_input=False)[0]
+    # A misspelt key is said before the key that is missing for it.
+    found = sorted(
+        error.errors(include_url=False, include_input=False), key=lambda one: one["type"] != "extra_forbidden"
+    )
+    first = found[0]
     path = tuple(part for part in first["loc"] if part != "[key]")
     source = next((source for source, values in sources if _has(values, path)), sources[-1][0])
     shown = printable(".".join(str(part) for part in path))
     place = source.place(*path)
     if first["type"] == "extra_forbidden":
-        return InputError(f"{place}: unknown key '{shown}'", *did_you_mean(str(path[-1]), _known_keys(path)))
+        meant = did_you_mean(str(path[-1]), _known_keys(path))
+        known = f"known here: {', '.join(_known_keys(path))}"
+        return InputError(f"{place}: unknown key '{shown}'", *(meant or (known,)))
     if first["type"] == "missing":
         hint = "add it with: bento host add NAME --key-file FILE" if shown.endswith(".keys") else f"add {path[-1]} = …"
         return InputError(f"{place}: '{shown}' is missing", hint)
     cause = first.get("ctx", {}).get("error")
     hints = cause.hints if isinstance(cause, InputError) else ()
-    said = cause.message if isinstance(cause, InputError) else first["msg"]
+    said = cause.message if isinstance(cause, InputError) else first["msg"][:1].lower() + first["msg"][1:]
+    hints = hints or ("fix the line and run the command again",)
     return InputError(f"{place}: '{shown}' is wrong: {printable(said, 200)}", *hints)
 
 

@@ -124,7 +124,7 @@ class SecretStore:
             if lock is None:
                 lock = parse_lock(self._text(folder_fd, _LOCK, plan), str(self.folder / _LOCK))
             content = staging.read(folder_fd, path, LIMITS.MAX_CIPHERTEXT, plan)
-        again = f"seal it again: bento secret add TARGET {name} FILE --replace"
+        again = f"seal it again: bento secret add TARGET FILE --name {name} --replace"
         copy = lock.get((host, name))
         if copy is None:
             raise InputError(f"host {host} has no copy of secret {name} in {self.folder / _LOCK}", again)
@@ -151,9 +151,7 @@ class SecretStore:
         except IsADirectoryError:
             raise InputError(f"{path} is a folder", f"take the file from git: git checkout HEAD -- {path}") from None
         if content is None:
-            raise InputError(
-                f"{path} is missing", f"take it from git: git checkout HEAD -- {path}", "or begin: bento init"
-            )
+            raise InputError(f"{path} is missing", f"take it from git: git checkout HEAD -- {path}")
         if len(content) > limit:
             raise InputError(f"{path} is too large (at most {limit} bytes)")
         try:
@@ -165,7 +163,9 @@ class SecretStore:
     def _opened(self, *, writing: bool) -> Iterator[int]:
         """A descriptor of the folder, locked: shared by readers, alone for a writer."""
         if not self.folder.is_dir():
-            raise InputError(f"there is no secret store at {self.folder}", "make one: bento init")
+            raise InputError(
+                f"there is no secret store at {self.folder}", f"take it from git: git checkout HEAD -- {self.folder}"
+            )
         try:
             with durable.folder(self.folder) as folder_fd:
                 self._lock(folder_fd, fcntl.LOCK_EX if writing else fcntl.LOCK_SH)
@@ -228,7 +228,7 @@ def _receivers(declarations: Sequence[Declaration], members: Sequence[Member], n
     if not receivers:
         raise InputError(
             f"every host of {new.target} has its own secret {new.name}",
-            f"replace it there: bento secret add HOST {new.name} FILE --replace",
+            f"replace it there: bento secret add HOST FILE --name {new.name} --replace",
         )
     return sorted(receivers, key=lambda member: member.name)
 
