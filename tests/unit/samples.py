@@ -3,7 +3,7 @@
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from bento.errors import InputError
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings
 from bento.models.report import Report
 from bento.models.signed import sha256
@@ -47,6 +48,15 @@ def key_file(path: Path, number: int, *, pub: bool = False) -> Path:
     if pub:
         path.with_name(path.name + ".pub").write_text(f"{public(number).line} key{number}\n")
     return path
+
+
+def complaint_of(function: Callable[..., object], *args: object) -> str | None:
+    """What `function` refuses its arguments with; None if it takes them. Anything but an InputError goes through."""
+    try:
+        function(*args)
+    except InputError as error:
+        return error.message
+    return None
 
 
 def digest(text: str) -> Digest:

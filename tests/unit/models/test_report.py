@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.samples import ESC, digests, hosts, names, quick, report, seconds, serials, systems
+from unit.samples import ESC, complaint_of, digests, hosts, names, quick, report, seconds, serials, systems
 
 from bento.errors import InputError
 from bento.models.limits import LIMITS
@@ -106,7 +106,7 @@ def test_a_heartbeat_outside_its_rules_is_an_input_error(key: str, value: object
         parse_heartbeat(canonical({**plain, key: value}))
 
 
-@pytest.mark.parametrize("key", sorted(json.loads(report().line)))
+@pytest.mark.parametrize("key", sorted(set(json.loads(report().line)) - {"format"}))
 def test_every_key_of_a_report_must_be_there(key: str) -> None:
     plain: dict[str, Any] = json.loads(report().line)
     del plain[key]
@@ -136,7 +136,5 @@ def test_hostile_json_is_an_input_error(line: bytes) -> None:
 def test_any_bytes_put_anywhere_give_a_report_or_an_input_error(data: bytes, at: int) -> None:
     line = report().line
     for raw in (data, line[:at] + data + line[at:]):
-        try:
-            parse_report(raw)
-        except InputError as error:
-            assert error.message.isprintable()
+        said = complaint_of(parse_report, raw)
+        assert said is None or said.isprintable()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.samples import public, quick
+from unit.samples import complaint_of, public, quick
 
 from bento.errors import InputError
 from bento.models.trust import parse_fleet_name, parse_trust, read_trust
@@ -64,7 +64,6 @@ def test_revoking_everybody_is_refused() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "place", "key"),
     [
-        ("fleet =", "flete =", "trust.toml", "'fleet'"),
         ('"acme"', '"ac me"', "trust.toml:2", "'fleet'"),
         ('"acme"', "7", "trust.toml:2", "'fleet'"),
         ("format = 1", "format = 2", "trust.toml:1", "'format'"),
@@ -83,7 +82,7 @@ def test_revoking_everybody_is_refused() -> None:
         (f'["{public(3).line}"]', "[]", "trust.toml:9", "'servers.host_keys'"),
         (public(3).line, "nonsense", "trust.toml:9", "'servers.host_keys'"),
         ("[[servers]]", "[servers]", "trust.toml:6", "'servers'"),
-        ("[[servers]]", "[[servers.x]]", "trust.toml", "'servers'"),
+        ("[[servers]]", "[[servers.x]]", "trust.toml:6", "'servers'"),
     ],
 )
 def test_a_wrong_value_is_named_by_line_and_key(old: str, new: str, place: str, key: str) -> None:
@@ -95,7 +94,12 @@ def test_a_wrong_value_is_named_by_line_and_key(old: str, new: str, place: str, 
 
 @pytest.mark.parametrize(
     ("old", "new", "line", "meant"),
-    [("revoked", "revokd", 4, "revoked"), ("timeout", "timout", 10, "timeout"), ("port", "prt", 8, "port")],
+    [
+        ("revoked", "revokd", 4, "revoked"),
+        ("timeout", "timout", 10, "timeout"),
+        ("port", "prt", 8, "port"),
+        ("fleet", "flete", 2, "fleet"),
+    ],
 )
 def test_a_mistyped_key_is_answered_with_the_right_one(old: str, new: str, line: int, meant: str) -> None:
     error = complaint(GOOD.replace(old, new))
@@ -144,10 +148,8 @@ values = st.recursive(
 @given(st.sampled_from(["format", "fleet", "signers", "revoked", "servers", "servers.port", "x"]), values)
 def test_any_value_in_any_place_gives_an_input_error_or_a_trust(key: str, value: str) -> None:
     lines = [line for line in GOOD.splitlines() if not line.startswith(f"{key} =")]
-    try:
-        assert parse_trust("\n".join([f"{key} = {value}", *lines])).signers
-    except InputError as error:
-        assert error.message.startswith("trust.toml")
+    said = complaint_of(parse_trust, "\n".join([f"{key} = {value}", *lines]))
+    assert said is None or said.startswith("trust.toml")
 
 
 @quick
