@@ -1,6 +1,8 @@
 """Programs: argv as it is, output kept, and every way not to start or to end is one of our errors."""
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,21 @@ def test_both_outputs_and_the_exit_are_kept() -> None:
     assert run(["sh", "-c", "kill -9 $$"]).code == -9
 
 
-def test_without_input_the_program_finds_none_and_does_not_wait() -> None:
+@pytest.fixture
+def typed_ahead() -> Iterator[None]:
+    """This process's own standard input has something waiting in it."""
+    reader, writer = os.pipe()
+    os.write(writer, b"not for programs")
+    os.close(writer)
+    before = os.dup(0)
+    os.dup2(reader, 0)
+    yield
+    os.dup2(before, 0)
+    for descriptor in (reader, before):
+        os.close(descriptor)
+
+
+def test_without_input_the_program_finds_none_and_does_not_wait(typed_ahead: None) -> None:
     assert run(["cat"], timeout=10).out == b""
     assert run(["cat"], stdin=b"given").out == b"given"
     assert run_keeping_tail(["cat"], tail=10).err == b""
@@ -35,7 +51,8 @@ def test_the_environment_given_replaces_the_whole(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("starter", [run, lambda argv: run_keeping_tail(argv, tail=10)])
-def test_a_missing_program_is_named_with_what_to_install(starter: object) -> None:
+def test_a_missing_program_is_named_with_what_to_install(starter: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # a folder on the PATH that may not be read says EACCES instead
     with pytest.raises(EnvironmentFailed, match="no-such-program-at-all") as error:
         starter(["no-such-program-at-all"])  # type: ignore[operator]
     assert error.value.hints

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from unit.samples import key_file, public
 
-from bento.adapters.signatures import public_half, sign, verified
+from bento.adapters.signatures import allowed_signers, public_half, sign, verified
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.signed import SignedDocument, split
 
@@ -39,6 +39,17 @@ def test_a_signature_by_anybody_else_is_not(document: SignedDocument) -> None:
 def test_a_signature_for_another_purpose_is_not(keys: tuple[Path, Path], document: SignedDocument) -> None:
     assert not verified(document, [public(1)], "bento-report")
     assert not verified(sign(LINE, keys[:1], "git"), [public(1)], SPACE)
+
+
+def test_a_report_s_signature_is_good_as_a_report_and_not_as_a_release(keys: tuple[Path, Path]) -> None:
+    signed = sign(LINE, keys[:1], "bento-report")
+    assert verified(signed, [public(1)], "bento-report")
+    assert not verified(signed, [public(1)], SPACE)
+
+
+def test_whoever_is_allowed_is_allowed_for_one_purpose_only() -> None:
+    # ssh-keygen's -n says so too; each of the two is enough, as a person who checks by hand may forget one.
+    assert allowed_signers([public(1)], SPACE) == f'* namespaces="bento-release" {public(1).line}\n'.encode()
 
 
 def test_a_line_changed_by_one_byte_is_not_the_signed_one(document: SignedDocument) -> None:

@@ -180,6 +180,12 @@ def test_a_hostile_archive_is_refused_and_writes_nothing_outside(
     assert not Path("/evil").exists()
 
 
+@pytest.mark.parametrize("what", ["no folder entry", "folder entry too late", "a file as folder"])
+def test_a_file_needs_its_folder_s_entry_before_it(tmp_path: Path, what: str) -> None:
+    with pytest.raises(BentoError, match="'d/evil' in the configuration's archive has no folder"):
+        unpack(archive(tmp_path / "it.tar", *HOSTILE[what]), tmp_path / "out")
+
+
 def test_nul_in_a_name_is_refused() -> None:
     # A tar header ends a name at NUL; a pax record doesn't.
     with pytest.raises(InputError):

@@ -101,7 +101,7 @@ def test_a_symlink_into_the_secret_store_is_refused(web: Path, target: str, flee
 @pytest.mark.parametrize("target", [".", "..", "../..", "../web"])
 def test_a_symlink_in_a_circle_is_refused(web: Path, target: str) -> None:
     (web / "circle").symlink_to(target)
-    assert "circle" in complaint(web).message
+    assert complaint(web).message.endswith("is a symlink that leads in a circle")
 
 
 @pytest.mark.parametrize("target", ["gone", "../../utils/gone", "me"])
@@ -154,6 +154,7 @@ def test_a_private_key_behind_a_symlink_is_refused(web: Path, fleet_root: Path) 
     [
         "# never put AGE-SECRET-KEY-1… here",
         "# AGE-SECRET-KEY-",
+        "AGE-SECRET-KEY-" + "X" * 60,
         "# looks like -----BEGIN OPENSSH PRIVATE KEY-----\n# and so on",
         'error = "no -----BEGIN RSA PRIVATE KEY----- found";',
         "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n",

@@ -17,7 +17,8 @@ Ended = tuple[int, str, str]  # exit, stdout, stderr
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
+    """SIGTERM as it was, and harmless to the tests themselves should nobody handle it."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
     yield
     signal.signal(signal.SIGTERM, before)
 

@@ -23,6 +23,8 @@ OLD, NEW = Point("/old", Serial(1)), Point("/new", Serial(2))
 IDLE = Journal(committed=OLD, systems={"/old": Serial(1), "/older": Serial(9)})
 SWITCHING = begin_switch(IDLE, OLD, NEW, "/old")
 COMMITTING = begin_commit(SWITCHING)
+# The secrets that were live when the switch began are older than what was last committed with that path.
+CAPTURED = begin_switch(IDLE, Point("/older", Serial(7)), NEW, "/old")
 BEFORE_ANY = begin_switch(Journal(), Point("/old", None), NEW, None)
 
 
@@ -74,6 +76,8 @@ def test_only_secrets_changed_and_the_power_went_while_committing() -> None:
         (commit(COMMITTING), "/old", 1),
         (commit(COMMITTING), "/unknown", 2),
         (abandon(SWITCHING), "/new", 1),
+        (CAPTURED, "/older", 7),
+        (abandon(CAPTURED), "/older", 9),
         (BEFORE_ANY, "/old", None),
         (BEFORE_ANY, "/new", 2),
         (BEFORE_ANY, "/unknown", None),
@@ -116,6 +120,7 @@ def test_there_is_nothing_to_commit_without_a_switch() -> None:
 def test_a_release_stays_as_long_as_something_may_need_it() -> None:
     assert serials_in_use(IDLE, frozenset()) == {1}
     assert serials_in_use(SWITCHING, frozenset()) == {1, 2}
+    assert serials_in_use(CAPTURED, frozenset()) == {1, 2, 7}
     assert serials_in_use(IDLE, frozenset({"/older", "/unknown"})) == {1, 9}
     assert serials_in_use(Journal(), frozenset({"/old"})) == frozenset()
 
