@@ -40,6 +40,14 @@ def missing_program(name: str) -> EnvironmentFailed:
     return EnvironmentFailed(f"the program {name} is not installed", f"install {_PACKAGES.get(name, name)}")
 
 
+def _not_started(name: str, error: OSError) -> EnvironmentFailed:
+    if shutil.which(name) is None and "/" not in name:
+        return missing_program(name)
+    if isinstance(error, FileNotFoundError):
+        return missing_program(name)
+    return EnvironmentFailed(f"can't run {name}: {error.strerror}", f"try it by hand: {name} --version")
+
+
 def require(name: str) -> None:
     """Raise EnvironmentFailed where a program isn't installed, before work is begun that would need it at the end."""
     if shutil.which(name) is None:
@@ -71,10 +79,8 @@ def run(
             pass_fds=pass_fds,
             check=False,
         )
-    except FileNotFoundError:
-        raise missing_program(argv[0]) from None
-    except PermissionError:
-        raise EnvironmentFailed(f"may not run {argv[0]}") from None
+    except OSError as error:
+        raise _not_started(argv[0], error) from None
     except subprocess.TimeoutExpired:
         raise EnvironmentFailed(f"{argv[0]} didn't end within {timeout:.0f} seconds") from None
     return Done(done.returncode, done.stdout, done.stderr)
@@ -95,10 +101,8 @@ def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] |
         process = subprocess.Popen(
             list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
         )
-    except FileNotFoundError:
-        raise missing_program(argv[0]) from None
-    except PermissionError:
-        raise EnvironmentFailed(f"may not run {argv[0]}") from None
+    except OSError as error:
+        raise _not_started(argv[0], error) from None
     kept: deque[bytes] = deque()
     size = 0
     _long_running.add(process)

@@ -17,8 +17,10 @@ _NIX_STORE = "/nix/store/"
 # words, so that a comment which only mentions them passes.
 _PRIVATE = re.compile(
     rb"(?i:AGE-SECRET-KEY-1[0-9A-Z]{50})"
-    # a line end, perhaps escaped in a Nix string; header lines of an encrypted key; then the content
-    rb"|-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\[rn])+([A-Za-z-]+: [^\r\n\\]*(\s|\\[rn])+)*[A-Za-z0-9+/=]{20}"
+    # header lines, as an encrypted key has them; a line end, perhaps escaped in a Nix string; then the content
+    rb"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"
+    rb"(?:(?:\n|\\n)[ \t]*[A-Za-z-]{1,40}: [^\r\n\\]{0,200}\r?)*"
+    rb"(?:\s|\\[rn])+[A-Za-z0-9+/=]{20}"
     rb"|-----BEGIN PGP PRIVATE KEY"
 )
 
@@ -135,6 +137,11 @@ class _Walk:
             raise InputError(
                 f"{self._shown(path)} is a symlink that leads out of the fleet, to {target}",
                 "copy the file into the fleet, or remove the link",
+            )
+        if real in (self._fleet / "bento.toml", self._fleet / "bento.local.toml"):
+            raise InputError(
+                f"{self._shown(path)} leads to {real.name}, which is the admin's side and goes to no host",
+                "what hosts may know is in utils/trust.toml",
             )
         if real.is_relative_to(self._secrets):
             raise InputError(

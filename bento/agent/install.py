@@ -1,24 +1,29 @@
 """Open a release's secrets into a generation on tmpfs, and flip between generations."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bento.adapters.files import read_capped
 from bento.adapters.systemd import Units
 from bento.agent.host import Host
 from bento.errors import BentoError, WorkFailed
 from bento.models.limits import LIMITS
-from bento.models.manifest import Manifest, parse_manifest
 from bento.models.signed import sha256
 from bento.names import Serial
 from bento_secrets.runtime import Installed
 
+if TYPE_CHECKING:  # pydantic stays out of the agent's poll path (docs/decisions/0002)
+    from bento.models.manifest import Manifest
 
-def stored_manifest(host: Host, serial: Serial) -> Manifest:
+
+def stored_manifest(host: Host, serial: Serial) -> "Manifest":
     """A release that this host accepted, and verified then; signers may have changed since. Raises Damaged."""
+    from bento.models.manifest import parse_manifest
+
     return parse_manifest(host.state.manifest_line(serial))
 
 
-def installed(manifest: Manifest) -> tuple[Installed, ...]:
+def installed(manifest: "Manifest") -> tuple[Installed, ...]:
     """The release's secrets as the secrets module installs them."""
     return tuple(
         Installed(
@@ -35,7 +40,7 @@ def installed(manifest: Manifest) -> tuple[Installed, ...]:
     )
 
 
-def open_generation(host: Host, manifest: Manifest) -> None:
+def open_generation(host: Host, manifest: "Manifest") -> None:
     """Open every secret of a release into its generation, all or nothing; the live link stays. Raises WorkFailed."""
     from bento_secrets.identities import Identity, load_ssh_identity
     from bento_secrets.sealing import Plaintext, open_sealed
@@ -53,7 +58,7 @@ def open_generation(host: Host, manifest: Manifest) -> None:
     host.runtime.write_generation(manifest.serial, opened)
 
 
-def live_manifest(host: Host) -> Manifest | None:
+def live_manifest(host: Host) -> "Manifest | None":
     """The release whose secrets are live; None without any."""
     serial = host.runtime.live()
     return None if serial is None else stored_manifest(host, Serial.parse(serial))
@@ -80,7 +85,7 @@ def settle_owners(host: Host, serial: Serial) -> tuple[str, ...]:
     return host.runtime.set_owners(serial, installed(stored_manifest(host, serial)))
 
 
-def changed_units(before: Manifest | None, after: Manifest | None) -> Units:
+def changed_units(before: "Manifest | None", after: "Manifest | None") -> Units:
     """The units of secrets whose content, owner, group or mode changed. A first install restarts nothing."""
     old = {} if before is None else {item.name: item for item in installed(before)}
     new = () if after is None else installed(after)

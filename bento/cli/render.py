@@ -13,7 +13,7 @@ import click
 from bento.names import HostName
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_WIDE = 400  # columns when piped: nothing is cut
+_WIDE = 20_000  # columns when piped: nothing is cut
 
 
 def show_json(value: Any) -> None:

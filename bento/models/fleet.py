@@ -135,7 +135,12 @@ def parse_fleet(main: Source, local: Source | None = None) -> FleetFile:
     if local is not None:
         over = parse_toml(local.text, local.name)
         sources.insert(0, (local, over))
-        tables = _merged(tables, over)
+        try:
+            tables = _merged(tables, over)
+        except RecursionError:
+            raise InputError(
+                f"{local.name}: too many tables inside each other", "write it as `bento init` does"
+            ) from None
     defaults, hosts = tables.get("defaults", {}), tables.get("hosts", {})
     merged = dict(tables)
     if isinstance(defaults, dict) and isinstance(hosts, dict):
@@ -144,6 +149,8 @@ def parse_fleet(main: Source, local: Source | None = None) -> FleetFile:
         }
     try:
         return FleetFile.model_validate_json(json.dumps(merged))
+    except RecursionError:
+        raise InputError(f"{main.name}: too many tables inside each other", "write it as `bento init` does") from None
     except TypeError:
         raise InputError(f"{main.name}: dates and times have no place here", "put the value in quotes") from None
     except ValidationError as error:

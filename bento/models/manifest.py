@@ -92,7 +92,8 @@ def parse_manifest(line: bytes) -> Manifest:
     if manifest.line != line:
         # Duplicate keys and other spellings of the same thing have no place in what is signed.
         raise InputError("the manifest is not in canonical form")
-    names = [secret.name.lower() for secret in manifest.secrets]
-    if len(set(names)) != len(names):
-        raise InputError("the manifest names a secret twice")
+    names = {secret.name.lower() for secret in manifest.secrets}
+    folders = {"/".join(name.split("/")[:depth]) for name in names for depth in range(1, name.count("/") + 1)}
+    if len(names) != len(manifest.secrets) or names & folders:
+        raise InputError("the manifest names a secret twice, or one below another")
     return manifest

@@ -31,6 +31,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         place = f"{name}:{found[1]}" if found else name
         said = message[: found.start()].strip() if found else message.replace(" (at end of document)", "")
         raise InputError(f"{place}: not valid TOML: {printable(said)}", _AGAIN) from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{name}: not valid TOML: too deep, or a number too long", _AGAIN) from None
 
 
 def line_of(text: str, path: tuple[str | int, ...]) -> int | None:

@@ -157,7 +157,7 @@ def test_the_check_for_slow_libraries_can_see_them() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["bento.models.trust", "bento.models.agent_settings", "bento.adapters.signatures", "bento.agent.state"],
+    ["bento.models.trust", "bento.models.agent_settings", "bento.agent.host", "bento.agent.run", "bento.cli.agent"],
 )
 def test_the_poll_path_starts_without_slow_libraries(module: str) -> None:
     assert loaded_by(module) == set()

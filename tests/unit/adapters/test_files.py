@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bento.adapters.files import Busy, busy_lock, read_capped, read_capped_at, swap_link
+from bento.adapters.files import Busy, busy_lock, read_capped, read_capped_at
 from bento.agent.run import AgentBusy
 from bento.errors import EnvironmentFailed, InputError
 
@@ -76,12 +76,3 @@ def test_anything_but_a_plain_file_is_refused_without_waiting(tmp_path: Path) ->
             os.close(folder)
     with pytest.raises(InputError, match="not a plain file"):
         read_capped(Path("/dev/zero"), 100, "it")
-
-
-def test_swapping_a_link_leaves_one_link_and_nothing_else(tmp_path: Path) -> None:
-    link = tmp_path / "link"
-    swap_link(link, "one")
-    (tmp_path / f".link.{os.getpid()}").symlink_to("left over")
-    swap_link(link, "two")
-    assert str(link.readlink()) == "two"
-    assert [path.name for path in tmp_path.iterdir()] == ["link"]

@@ -123,3 +123,20 @@ def test_a_bad_name_or_key_leaves_nothing_behind(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             init(tmp_path / "acme", bad)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_quotes_in_what_a_person_names_do_not_break_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    key = key_file(tmp_path / "k", 1)
+    (tmp_path / "k.pub").write_text(public(1).line + ' my "laptop"\n')
+    made = tmp_path / "acme"
+    init(made, Answers(address="x", server_key=public(3), signing_key=key, publish='/a "b"'))
+    load_trust(made)
+    assert load_fleet(made).file.publish.to == '/a "b"'
+
+
+def test_an_address_that_no_host_could_use_writes_nothing(tmp_path: Path) -> None:
+    key = key_file(tmp_path / "k", 1)
+    with pytest.raises(InputError, match="a b"):
+        init(tmp_path / "acme", Answers(address="a b", server_key=public(3), signing_key=key))
+    assert not (tmp_path / "acme").exists()

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,3 +267,10 @@ def test_a_source_that_is_a_link_inside_the_fleet_is_packed(web: Path, fleet_roo
     web.symlink_to("db")
     (fleet_root / "hosts/db/again.nix").symlink_to("configuration.nix")
     assert content(web) == {"configuration.nix": b"{ }\n", "again.nix": b"{ }\n"}
+
+
+def test_a_long_run_of_header_lines_is_searched_quickly() -> None:
+    """Exponential backtracking would hang here; a process of its own, so that it can be stopped."""
+    lines = "b'-----BEGIN PRIVATE KEY-----\\n' + b'A: ' * 5000 + b'!' + b'\\nA: b' * 5000 + b' ' * 5000 + b'!'"
+    code = f"from bento.admin.pack import _PRIVATE\nassert not _PRIVATE.search({lines})"
+    subprocess.run([sys.executable, "-c", code], timeout=20, check=True)
