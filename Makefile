@@ -11,18 +11,19 @@ DEV := $(VENV)/.installed-dev
 # Debian package=what shows that it is there (see tools/need)
 NEED_VENV := python3-venv=module:ensurepip
 NEED_DEMO := $(NEED_VENV) openssh-client=ssh-keygen nix-bin=nix-build
-NEED_TEST := $(NEED_DEMO) openssh-server=sshd age=age strace=strace
+NEED_TEST := $(NEED_DEMO) openssh-server=sshd age=age strace=strace nodejs=node npm=npm
 NEED_FRESH := debootstrap=debootstrap debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg git=git
+NEED_SYSTEMD := $(NEED_TEST) systemd-container=systemd-nspawn $(NEED_FRESH)
 
 # What `make fresh` runs in the new Debian; `make fresh TARGETS="demo test"` runs both.
 TARGETS ?= demo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit fresh clean need-venv need-demo need-test need-fresh
+.PHONY: help demo test check unit systemd-tests fresh clean need-venv need-demo need-test need-systemd need-fresh
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
 
 demo: need-demo $(RUN) ## run the whole cycle on two throw-away hosts
 	$(BIN)/bento demo
@@ -39,6 +40,9 @@ check: $(DEV) ## formatting, lint, types and layers: the quick ones
 unit: $(DEV) ## run the unit tests
 	$(BIN)/python -m pytest tests/unit
 
+systemd-tests: need-systemd $(DEV) ## run the documented units under a real systemd (root)
+	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest tests/integration/test_systemd.py
+
 fresh: need-fresh ## prove `make demo` on a new Debian 12 with only python3, make and git (root)
 	tools/fresh $(TARGETS)
 
@@ -54,6 +58,9 @@ need-demo:
 
 need-test:
 	@tools/need $(NEED_TEST)
+
+need-systemd:
+	@tools/need $(NEED_SYSTEMD)
 
 need-fresh:
 	@tools/need $(NEED_FRESH)

@@ -10,11 +10,19 @@ from pathlib import Path
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento_secrets.durable import fsync_dir, write_atomic
 
-__all__ = ["busy_lock", "fsync_dir", "read_capped", "read_capped_at", "swap_link", "write_atomic"]
+__all__ = ["busy_lock", "fsync_dir", "read_capped", "read_capped_at", "store", "write_atomic"]
 
 
 class Busy(EnvironmentFailed):
     """Somebody else holds the lock."""
+
+
+def store(path: Path, data: bytes, mode: int) -> None:
+    """`write_atomic`, with a full or broken disk as EnvironmentFailed; what was there before is still there."""
+    try:
+        write_atomic(path, data, mode)
+    except OSError as error:
+        raise EnvironmentFailed(f"can't write {path}: {error.strerror}", f"see the disk: df -h {path.parent}") from None
 
 
 @contextmanager
@@ -51,22 +59,15 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
         return None
     except OSError as error:
         raise InputError(f"can't read {what}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{what} is not a plain file")
         if status.st_size > limit:
             raise InputError(f"{what} is larger than {limit} bytes")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(limit)
-        except OSError as error:
-            raise WorkFailed(f"can't read {what}: {error.strerror}") from None
-
-
-def swap_link(link: Path, target: str) -> None:
-    """Point the symlink `link` to `target` in one step, durably."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(link)
-    fsync_dir(link.parent)
+    except OSError as error:
+        raise WorkFailed(f"can't read {what}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)

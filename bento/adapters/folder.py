@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bento.adapters.files import busy_lock, read_capped, read_capped_at
+from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
 from bento.errors import BentoError, EnvironmentFailed
 from bento.models.limits import LIMITS
 from bento.names import Digest, HostName
-from bento_secrets.durable import fsync_dir, write_atomic
+from bento_secrets.durable import fsync_dir
 
 _REPORT_NAME = re.compile(r"[0-9]{20}\.report")
 
@@ -33,6 +33,8 @@ class PublishFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the publisher's lock. Raises Busy when another deploy has it, EnvironmentFailed without the folder."""
+        if self.root.exists() and not self.root.is_dir():
+            raise EnvironmentFailed(f"{self.root} is not a folder", "name another in bento.toml: [publish] to")
         if not self.root.is_dir():
             raise EnvironmentFailed(
                 f"the publish folder {self.root} isn't there",
@@ -80,7 +82,7 @@ class PublishFolder:
 
     def put_object(self, host: HostName, digest: Digest, data: bytes) -> None:
         """Make an object from its bytes, durably."""
-        write_atomic(self._release(host) / "objects" / digest, data, 0o644)
+        store(self._release(host) / "objects" / digest, data, 0o644)
 
     def share_object(self, host: HostName, digest: Digest, other: HostName) -> bool:
         """Make an object by a hard link to another host's; False where that can't be."""
@@ -96,7 +98,7 @@ class PublishFolder:
 
     def put_manifest(self, host: HostName, raw: bytes) -> None:
         """Publish: from here on readers see the new release."""
-        write_atomic(self._release(host) / "manifest", raw, 0o644)
+        store(self._release(host) / "manifest", raw, 0o644)
 
     def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
         """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""

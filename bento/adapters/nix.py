@@ -4,12 +4,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bento.adapters.process import Done, run, run_keeping_tail
+from bento.adapters.process import Done, require, run, run_keeping_tail
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS
-from bento.models.manifest import ConfigKind
 from bento.names import BadName, SystemPath
+
+if TYPE_CHECKING:  # pydantic stays out of the agent's poll path (docs/decisions/0002)
+    from bento.models.manifest import ConfigKind
 
 _FEATURES = ("--extra-experimental-features", "nix-command flakes")
 
@@ -19,7 +22,7 @@ class BuildInput:
     """What is built: an unpacked configuration, and how to find the system in it."""
 
     tree: Path
-    kind: ConfigKind
+    kind: "ConfigKind"
     attribute: str | None
     args: tuple[str, ...] = ()
 
@@ -82,6 +85,12 @@ def _system(path: str, done: Done) -> SystemPath:
         return SystemPath.parse(path)
     except BadName as error:
         raise BuildFailed(error.message, done.words(), "the attribute must be a NixOS system") from None
+
+
+def require_nix() -> None:
+    """Raise EnvironmentFailed where one of Nix's programs isn't installed; starts nothing."""
+    for name in ("nix", "nix-build", "nix-instantiate", "nix-store"):
+        require(name)
 
 
 def version() -> str:

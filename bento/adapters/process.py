@@ -41,6 +41,14 @@ def missing_program(name: str) -> EnvironmentFailed:
     return EnvironmentFailed(f"the program {name} is not installed", f"install {_PACKAGES.get(name, name)}")
 
 
+def _not_started(name: str, error: OSError) -> EnvironmentFailed:
+    if shutil.which(name) is None and "/" not in name:
+        return missing_program(name)
+    if isinstance(error, FileNotFoundError):
+        return missing_program(name)
+    return EnvironmentFailed(f"can't run {name}: {error.strerror}", f"try it by hand: {name} --version")
+
+
 def require(name: str) -> None:
     """Raise EnvironmentFailed where a program isn't installed, before work is begun that would need it at the end."""
     if shutil.which(name) is None:
@@ -72,13 +80,20 @@ def run(
             pass_fds=pass_fds,
             check=False,
         )
-    except FileNotFoundError:
-        raise missing_program(argv[0]) from None
-    except PermissionError:
-        raise EnvironmentFailed(f"may not run {argv[0]}") from None
+    except OSError as error:
+        raise _not_started(argv[0], error) from None
     except subprocess.TimeoutExpired:
         raise EnvironmentFailed(f"{argv[0]} didn't end within {timeout:.0f} seconds") from None
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+_long_running: set[subprocess.Popen[bytes]] = set()
+
+
+def stop_children() -> None:
+    """End what `run_keeping_tail` has under way in other threads: the person wants to stop."""
+    for process in tuple(_long_running):
+        process.terminate()
 
 
 def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] | None = None) -> Done:
@@ -87,12 +102,11 @@ def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] |
         process = subprocess.Popen(
             list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
         )
-    except FileNotFoundError:
-        raise missing_program(argv[0]) from None
-    except PermissionError:
-        raise EnvironmentFailed(f"may not run {argv[0]}") from None
+    except OSError as error:
+        raise _not_started(argv[0], error) from None
     kept: deque[bytes] = deque()
     size = 0
+    _long_running.add(process)
     with process:
         if process.stdout is None:
             raise AssertionError("a pipe was asked for")
@@ -101,6 +115,7 @@ def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] |
             size += len(chunk)
             while size - len(kept[0]) >= tail:
                 size -= len(kept.popleft())
+    _long_running.discard(process)
     return Done(process.returncode, b"", b"".join(kept)[-tail:])
 
 

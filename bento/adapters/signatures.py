@@ -35,15 +35,16 @@ def _sign(line: bytes, key: Path, namespace: str) -> bytes:
 def public_half(key: Path) -> SshPublicKey:
     """The public key of a private key file, or of a .pub file. Raises InputError."""
     if not key.is_file():
-        raise InputError(f"the key {key} isn't there")
-    if key.suffix == ".pub":
-        return SshPublicKey.parse(key.read_text("utf-8"))
-    beside = key.with_name(key.name + ".pub")
+        raise InputError(f"the key {key} isn't there", 'name one in bento.local.toml: [signing] keys = ["…"]')
+    beside = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")
     if beside.is_file():
-        return SshPublicKey.parse(beside.read_text("utf-8"))
+        return SshPublicKey.parse(beside.read_bytes().decode("utf-8", "replace"))
     done = run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], timeout=_TIMEOUT)
     if done.code != 0:
-        raise InputError(f"can't read the public half of {key}: {done.words()}", f"put it into {beside}")
+        raise InputError(
+            f"can't read the public half of {key}: {done.words()}",
+            f"if it is a private key with a passphrase, put its public half into {beside}",
+        )
     return SshPublicKey.parse(done.out.decode("utf-8", "replace"))
 
 

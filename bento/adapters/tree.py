@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tarfile
 from collections.abc import Iterable
@@ -112,10 +113,13 @@ def unpack(archive: Path, into: Path) -> None:
                 _write_member(tar, member, into)
         for folder, _, _ in os.walk(into, topdown=False):
             os.utime(folder, (MTIME, MTIME))
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise WorkFailed(f"the configuration's archive is damaged: {printable(str(error))}") from None
-    except OSError as error:
-        raise WorkFailed(f"can't unpack the configuration: {error.strerror}") from None
+    except BaseException as error:
+        shutil.rmtree(into, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise WorkFailed(f"can't unpack the configuration: {error.strerror}") from None
+        if isinstance(error, InputError | tarfile.TarError | EOFError | ValueError):
+            raise WorkFailed(f"the configuration's archive is damaged: {printable(str(error), 200)}") from None
+        raise
 
 
 def _check_member(member: tarfile.TarInfo, folders: set[str]) -> None:

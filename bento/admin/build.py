@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bento.adapters import nix
+from bento.adapters.process import stop_children
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree, collect
 from bento.admin.workspace import Workspace
@@ -59,9 +60,16 @@ def build_hosts(
     Raises EnvironmentFailed where there is no Nix at all.
     """
     packed = tuple(packed)
-    machine = (nix.version(), nix.channel_path() if any(one.config.kind == "channel" for one in packed) else None)
+    version = nix.version()
+    # A channel host's system also follows from where <nixpkgs> leads here.
+    channel = nix.channel_path() if any(one.config.kind == "channel" for one in packed) else None
     args = (*fleet.file.build.args, *fleet.file.build.local_args)
-    keys = {one.host.name: sha256(canonical([one.config.model_dump(), args, machine])) for one in packed}
+    keys = {
+        one.host.name: sha256(
+            canonical([one.config.model_dump(), args, version, channel if one.config.kind == "channel" else None])
+        )
+        for one in packed
+    }
     built: list[Built] = []
     todo: list[Packed] = []
     for one in packed:
@@ -88,7 +96,13 @@ def build_hosts(
             say(name, f"built {system}")
 
     with ThreadPoolExecutor(fleet.file.build.jobs) as pool:
-        list(pool.map(build_one, todo))
+        try:
+            list(pool.map(build_one, todo))
+        except BaseException:
+            # Ctrl-C or SIGTERM: no build goes on behind the admin's back.
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_children()
+            raise
     order = {one.host.name: number for number, one in enumerate(packed)}
     return tuple(sorted(built, key=lambda one: order[one.packed.host.name])), failures
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from bento.adapters import nix
 from bento.adapters.folder import PublishFolder, account_group
 from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import Content, Published, check_signers, publish, read_published
+from bento.admin.publish import Content, NotOurs, Published, check_signers, publish, read_published
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError, InputError
@@ -48,12 +49,13 @@ def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Call
     Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish folder.
     """
     check_signers(fleet.signing_keys, trust)
+    nix.require_nix()
     folder = PublishFolder(fleet.publish_root)
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in chosen]
     sealed, failed, findings = collect_secrets(fleet, hosts, clock())
     trees = collect_trees(hosts, fleet)
-    with workspace.locked(), folder.locked():
+    with folder.locked(), workspace.locked():
         packed = pack_hosts([host for host in hosts if host.name in sealed], trees, workspace)
         built, broken = build_hosts(packed, fleet, workspace, say)
         failed = {**failed, **broken}
@@ -125,6 +127,7 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
                 path=declared.path,
                 restart=declared.restart,
                 reload=declared.reload,
+                users=declared.users,
             )
         )
     total = sum(ref.size for ref in refs)
@@ -183,7 +186,7 @@ def _previous(
     """What is published now. One that doesn't verify is replaced, loudly: its content is nobody's word."""
     try:
         return read_published(folder, host, trust)
-    except InputError as error:
+    except NotOurs as error:
         warnings.append(f"{error.message}; it was replaced")
         return None
 

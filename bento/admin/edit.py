@@ -1,14 +1,15 @@
 """Changes to bento.toml that keep its comments and order."""
 
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.items import Table
+from tomlkit.items import InlineTable, Table
 
 from bento.admin.inventory import LOCAL, MAIN, Fleet, Host, load_fleet
-from bento.errors import InputError
+from bento.errors import EnvironmentFailed, InputError
 from bento.models.fleet import parse_fleet
 from bento.models.strict import Source
 from bento.names import HostName, TagName, did_you_mean
@@ -22,22 +23,23 @@ def add_host(root: Path, name: HostName, keys: tuple[SshPublicKey, ...], tags: t
     fleet = load_fleet(root)
     if name in fleet.hosts:
         raise InputError(f"the host {name} is in {MAIN} already", f"see it: bento host show {name}")
-    _check_free(keys, fleet.hosts.values())
-    Recipient.of_host_key(keys[0])
-    text = (root / MAIN).read_text("utf-8")
+    _check_keys(keys, fleet.hosts.values())
+    path, text = _settings(root)
     document = tomlkit.parse(text)
     hosts: Any = document.get("hosts")
     if hosts is None:
         hosts = tomlkit.table(is_super_table=True)
         document["hosts"] = hosts
+    elif isinstance(hosts, InlineTable):
+        raise InputError(f"{MAIN} has its hosts in one inline table", "write each as a table of its own: [hosts.NAME]")
     table: Table = tomlkit.table()
     table["keys"] = _array(f"{key.line} {key.comment}".strip() for key in keys)
     if tags:
-        table["tags"] = _array(tags)
+        table["tags"] = _array(dict.fromkeys(tags))
     hosts[name] = table
     changed = tomlkit.dumps(document)
     parse_fleet(Source(MAIN, changed))  # never write what couldn't be read again
-    write_atomic(root / MAIN, changed.encode(), 0o644)
+    _write(path, changed)
 
 
 def replace_keys(root: Path, name: HostName, keys: tuple[SshPublicKey, ...]) -> Fleet:
@@ -45,11 +47,11 @@ def replace_keys(root: Path, name: HostName, keys: tuple[SshPublicKey, ...]) -> 
     fleet = load_fleet(root)
     if name not in fleet.hosts:
         raise InputError(f"no host is called '{name}'", *did_you_mean(name, fleet.hosts), "bento host list")
-    _check_free(keys, [host for host in fleet.hosts.values() if host.name != name])
-    Recipient.of_host_key(keys[0])
+    _check_keys(keys, [host for host in fleet.hosts.values() if host.name != name])
     if fleet.hosts[name].keys == keys:  # an earlier run may have been cut before it came to the secrets
         return fleet
-    document: Any = tomlkit.parse((root / MAIN).read_text("utf-8"))
+    path, text = _settings(root)
+    document: Any = tomlkit.parse(text)
     table = document.get("hosts", {}).get(name, {})
     if "keys" not in table:
         raise InputError(f"the keys of {name} are not in {MAIN}", f"change them where they are: {LOCAL}")
@@ -60,15 +62,30 @@ def replace_keys(root: Path, name: HostName, keys: tuple[SshPublicKey, ...]) -> 
     read = parse_fleet(Source(MAIN, changed), over).hosts[name].keys
     if [SshPublicKey.parse(text).blob for text in read] != [key.blob for key in keys]:
         raise InputError(f"{LOCAL} gives {name} other keys than {MAIN}", f"take them out of {LOCAL}")
-    write_atomic(root / MAIN, changed.encode(), 0o644)
+    _write(path, changed)
     return load_fleet(root)
 
 
-def _check_free(keys: Iterable[SshPublicKey], others: Iterable[Host]) -> None:
+def _settings(root: Path) -> tuple[Path, str]:
+    """Where bento.toml really lies (it may be a symlink), and its text with its line ends."""
+    path = (root / MAIN).resolve()
+    return path, path.read_bytes().decode()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomic(path, text.encode(), stat.S_IMODE(path.stat().st_mode))
+    except OSError as error:
+        raise EnvironmentFailed(f"can't write {path}: {error.strerror}", "nothing was changed") from None
+
+
+def _check_keys(keys: Iterable[SshPublicKey], others: Iterable[Host]) -> None:
+    """All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to."""
     owners = {key.blob: host.name for host in others for key in host.keys}
     for key in keys:
         if key.blob in owners:
             raise InputError(f"this key is the key of {owners[key.blob]}", "each host needs its own")
+        Recipient.of_host_key(key)
 
 
 def _array(texts: Iterable[str]) -> Any:

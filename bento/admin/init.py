@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+import tomlkit
 
 from bento.adapters.process import run
 from bento.adapters.signatures import public_half
 from bento.admin.inventory import LOCAL, MAIN, TRUST
 from bento.errors import EnvironmentFailed, InputError
-from bento.models.trust import parse_fleet_name
+from bento.models.trust import parse_fleet_name, parse_trust
 from bento_secrets.durable import write_atomic
 from bento_secrets.ssh_keys import SshPublicKey
 from bento_secrets.store import SecretStore
@@ -22,7 +23,7 @@ _BENTO_TOML = """\
 # What differs from admin to admin goes into bento.local.toml, whose keys win.
 
 [publish]
-to = "{publish}"     # a folder on the SFTP server; each host's chroot lies under it
+to = {publish}     # a folder on the SFTP server; each host's chroot lies under it
 
 [secrets]
 admins = []                # age or ssh recipients that may open secrets too; empty: nobody but the host
@@ -49,7 +50,7 @@ _LOCAL_TOML = """\
 # This admin's own settings, over bento.toml. Not in git.
 
 [signing]
-keys = ["{key}"]   # a private key, or a .pub file whose private half an ssh-agent or a token holds
+keys = [{key}]   # a private key, or a .pub file whose private half an ssh-agent or a token holds
 """
 
 _TRUST_TOML = """\
@@ -57,11 +58,11 @@ _TRUST_TOML = """\
 # only to a server that proves one of `host_keys`.
 format = 1
 fleet = "{fleet}"
-signers = ["{signer}"]
+signers = [{signer}]
 revoked = []               # signers that count no more, even while they stand above
 
 [[servers]]
-address = "{address}"{address_note}
+address = {address}{address_note}
 port = {port}
 host_keys = [{server_key}]{key_note}
 timeout = 20               # seconds
@@ -165,24 +166,36 @@ def _signing_key(fleet: str, named: Path | None) -> tuple[Path, bool]:
 def _write(
     root: Path, fleet: str, answers: Answers, server_key: SshPublicKey | None, key: Path, signer: SshPublicKey
 ) -> None:
-    for folder in ("hosts/example", "utils"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    SecretStore(root / "secrets").create()
     trust = _TRUST_TOML.format(
         fleet=fleet,
-        signer=f"{signer.line} {signer.comment}".strip(),
-        address=answers.address or socket.gethostname(),
+        signer=_quoted(f"{signer.line} {signer.comment}".strip()),
+        address=_quoted(answers.address or socket.gethostname()),
         address_note="" if answers.address else "   # by which hosts reach the server: check it",
         port=answers.port,
         server_key=f'"{server_key.line}"' if server_key else "",
         key_note="" if server_key else "   # the line of the server's /etc/ssh/ssh_host_ed25519_key.pub",
     )
+    _check(trust, server_key)
+    for folder in ("hosts/example", "utils"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    SecretStore(root / "secrets").create()
     _write_new(root / TRUST, trust)
     _write_new(root / "hosts/example/configuration.nix", _EXAMPLE)
     _write_new(root / ".gitignore", _GITIGNORE)
-    _write_new(root / LOCAL, _LOCAL_TOML.format(key=_short(key)))
+    _write_new(root / LOCAL, _LOCAL_TOML.format(key=_quoted(_short(key))))
     # Last: with it the folder is a fleet.
-    _write_new(root / MAIN, _BENTO_TOML.format(publish=answers.publish))
+    _write_new(root / MAIN, _BENTO_TOML.format(publish=_quoted(answers.publish)))
+
+
+def _quoted(text: str) -> str:
+    """A text as TOML writes it."""
+    return tomlkit.string(text).as_string()
+
+
+def _check(trust: str, server_key: SshPublicKey | None) -> None:
+    """Refuse answers that would make a trust file which nothing can read; a missing server key is asked for later."""
+    if server_key is not None:
+        parse_trust(trust, TRUST)
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from bento.models.fleet import FleetFile, parse_fleet
 from bento.models.manifest import Settings
 from bento.models.strict import Source
 from bento.models.trust import Trust, parse_trust
-from bento.names import HostName, TagName
+from bento.names import HostName, TagName, printable
 from bento_secrets.members import Member
 from bento_secrets.recipients import Recipient
 from bento_secrets.ssh_keys import SshPublicKey
@@ -61,7 +61,7 @@ class Fleet:
     @property
     def signing_keys(self) -> tuple[Path, ...]:
         """Where the signing keys lie: `~` is the user's home, a relative path begins at the fleet."""
-        return tuple(self.root / Path(key).expanduser() for key in self.file.signing.keys)
+        return tuple(self.root / _expanded(key, "signing.keys") for key in self.file.signing.keys)
 
     @property
     def identity_files(self) -> tuple[Path, ...]:
@@ -76,7 +76,16 @@ class Fleet:
                 f"bento.toml: publish.to = '{self.file.publish.to}' is not a folder on this machine",
                 "name a folder, for example /home/chroot",
             )
-        return self.root / Path(self.file.publish.to).expanduser()
+        return self.root / _expanded(self.file.publish.to, "publish.to")
+
+
+def _expanded(text: str, key: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{MAIN}: {key} = '{printable(text)}' names the home of nobody", "write the whole path"
+        ) from None
 
 
 def find_fleet(start: Path, named: Path | None) -> Path:
@@ -96,7 +105,7 @@ def find_fleet(start: Path, named: Path | None) -> Path:
 def load_fleet(root: Path) -> Fleet:
     """Read bento.toml and bento.local.toml. Raises InputError naming file, line and key."""
     main = Source(MAIN, _text(root / MAIN))
-    local = Source(LOCAL, _text(root / LOCAL)) if (root / LOCAL).is_file() else None
+    local = Source(LOCAL, _text(root / LOCAL)) if (root / LOCAL).exists() else None
     file = parse_fleet(main, local)
     hosts = {name: _host(root, file, main, name) for name in file.hosts}
     _distinct_keys(hosts.values(), main)
@@ -113,9 +122,12 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8") from None
+        raise InputError(f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {path}") from None
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror}") from None
+        hint = f"take it from git: git checkout HEAD -- {path}"
+        if path.name == LOCAL:
+            hint = 'it is this admin\'s own, and names the signing key: [signing] keys = ["…"]'
+        raise InputError(f"can't read {path}: {error.strerror}", hint) from None
 
 
 def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
@@ -123,13 +135,14 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
     place = main.place("hosts", name, "keys")
     try:
         keys = tuple(SshPublicKey.parse(text) for text in table.keys)
-        recipient = Recipient.of_host_key(keys[0])
+        # All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to.
+        recipients = [Recipient.of_host_key(key) for key in keys]
     except InputError as error:
         raise InputError(f"{place}: the key of {name} is wrong: {error.message}", *error.hints) from None
     return Host(
         name=name,
         keys=keys,
-        recipient=recipient,
+        recipient=recipients[0],
         tags=tuple(dict.fromkeys(table.tags)),
         source=_source(root, main, name, table.source),
         attribute=table.attribute or name,

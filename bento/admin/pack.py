@@ -16,8 +16,11 @@ _NIX_STORE = "/nix/store/"
 # An identity in a configuration ends up world-readable in the Nix store. The patterns want key material after the
 # words, so that a comment which only mentions them passes.
 _PRIVATE = re.compile(
-    rb"AGE-SECRET-KEY-1[0-9A-Z]{50}"
-    rb"|-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=:\- ]{20}"
+    rb"(?i:AGE-SECRET-KEY-1[0-9A-Z]{50})"
+    # header lines, as an encrypted key has them; a line end, perhaps escaped in a Nix string; then the content
+    rb"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"
+    rb"(?:(?:\n|\\n)[ \t]*[A-Za-z-]{1,40}: [^\r\n\\]{0,200}\r?)*"
+    rb"(?:\s|\\[rn])+[A-Za-z0-9+/=]{20}"
     rb"|-----BEGIN PGP PRIVATE KEY"
 )
 
@@ -38,7 +41,8 @@ def collect(source: Path, fleet: Path) -> Tree:
             f"the folder {shown} isn't there",
             f"make it, with a configuration.nix or a flake.nix in it: mkdir -p {shown}",
         )
-    walk = _Walk(fleet.resolve(), source.resolve())
+    walk = _Walk(fleet.resolve(), source.name)
+    walk.follow(source)
     walk.folder(source, "", ())
     kind = _kind(source, fleet)
     return Tree(kind, tuple(walk.entries))
@@ -50,7 +54,10 @@ def _kind(source: Path, fleet: Path) -> ConfigKind:
         return "flake"
     if (source / "configuration.nix").is_file():
         return "channel"
-    raise InputError(f"{source.relative_to(fleet)} has neither a flake.nix nor a configuration.nix")
+    raise InputError(
+        f"{source.relative_to(fleet)} has neither a flake.nix nor a configuration.nix",
+        "put the machine's configuration there; bento init made an example in hosts/example",
+    )
 
 
 def _check_lock(source: Path, fleet: Path) -> None:
@@ -66,13 +73,13 @@ def _check_lock(source: Path, fleet: Path) -> None:
 
 
 class _Walk:
-    """Gathers entries. `inside` are the two folders that a symlink may lead into."""
+    """Gathers entries of one source."""
 
-    def __init__(self, fleet: Path, source: Path) -> None:
+    def __init__(self, fleet: Path, host: str) -> None:
         self.entries: list[Entry] = []
-        self._inside = (fleet, source)
         self._secrets = fleet / "secrets"
         self._fleet = fleet
+        self._host = host  # for hints: a source is hosts/NAME unless it says otherwise
         self._bytes = 0
 
     def folder(self, path: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
@@ -80,7 +87,7 @@ class _Walk:
         status = path.stat()
         me = (status.st_dev, status.st_ino)
         if me in above:
-            raise InputError(f"{self._shown(path)} is a symlink that leads in a circle")
+            raise InputError(f"{self._shown(path)} is a symlink that leads in a circle", f"rm {self._shown(path)}")
         try:
             with os.scandir(path) as found:
                 entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
@@ -92,16 +99,23 @@ class _Walk:
     def _entry(self, path: Path, name: str, above: tuple[tuple[int, int], ...]) -> None:
         if path.name in _SKIPPED:
             return
-        check_name(name)
+        try:
+            check_name(name)
+        except InputError as error:
+            raise InputError(f"{self._shown(path.parent)}: {error.message}", "rename or remove it") from None
         real = path
         if path.is_symlink():
-            followed = self._follow(path)
-            if followed is None:
-                return
-            real = followed
+            if path.name.startswith("result") and os.path.realpath(path).startswith(_NIX_STORE):
+                return  # a build's result
+            real = self.follow(path)
         if len(self.entries) >= LIMITS.tree_entries:
             raise InputError(f"{self._shown(path)}: a configuration may have {LIMITS.tree_entries} files at most")
-        status = real.stat()
+        try:
+            status = real.stat()
+        except OSError as error:
+            raise InputError(
+                f"can't read {self._shown(path)}: {error.strerror}", "is something writing there?"
+            ) from None
         if stat.S_ISDIR(status.st_mode):
             self.entries.append(Entry(name, real, is_folder=True, executable=False))
             self.folder(real, name + "/", above)
@@ -113,26 +127,29 @@ class _Walk:
             executable = bool(status.st_mode & stat.S_IXUSR)
             self.entries.append(Entry(name, real, is_folder=False, executable=executable))
         else:
-            raise InputError(f"{self._shown(path)} is neither a file nor a folder")
+            raise InputError(f"{self._shown(path)} is neither a file nor a folder", f"rm {self._shown(path)}")
 
-    def _follow(self, path: Path) -> Path | None:
-        """Where a symlink leads; None for a build result. Published as root, a link outside would leak that file."""
+    def follow(self, path: Path) -> Path:
+        """Where a path really lies. Published as root, a symlink that leads outside would leak that file."""
         target = os.path.realpath(path)
-        if path.name.startswith("result") and target.startswith(_NIX_STORE):
-            return None
         real = Path(target)
-        if not any(real.is_relative_to(folder) for folder in self._inside):
+        if not real.is_relative_to(self._fleet):
             raise InputError(
                 f"{self._shown(path)} is a symlink that leads out of the fleet, to {target}",
                 "copy the file into the fleet, or remove the link",
             )
+        if real in (self._fleet / "bento.toml", self._fleet / "bento.local.toml"):
+            raise InputError(
+                f"{self._shown(path)} leads to {real.name}, which is the admin's side and goes to no host",
+                "what hosts may know is in utils/trust.toml",
+            )
         if real.is_relative_to(self._secrets):
             raise InputError(
-                f"{self._shown(path)} is a symlink into secrets/, which never goes into a Nix store",
+                f"{self._shown(path)} leads into secrets/, which never goes into a Nix store",
                 "the host opens its secrets under /run/bento/secrets/",
             )
         if not real.exists():
-            raise InputError(f"{self._shown(path)} is a symlink to nothing")
+            raise InputError(f"{self._shown(path)} is a symlink to nothing", f"remove it: rm {self._shown(path)}")
         return real
 
     def _refuse_private(self, path: Path, real: Path) -> None:
@@ -140,10 +157,11 @@ class _Walk:
             data = real.read_bytes()
         except OSError as error:
             raise InputError(f"can't read {self._shown(path)}: {error.strerror}") from None
-        if _PRIVATE.search(data):
+        if _PRIVATE.search(data) or _PRIVATE.search(data.replace(b"\0", b"")):  # UTF-16 has NULs between
             raise InputError(
                 f"{self._shown(path)} holds a private key: it would become world-readable in the Nix store",
-                f"use bento secret add HOST {self._shown(path)}, and then remove the file",
+                f"use bento secret add {self._host} {self._shown(path)}",
+                f"then remove it here: rm {self._shown(path)}",
             )
 
     def _shown(self, path: Path) -> str:

@@ -45,20 +45,32 @@ class Published:
     changed: tuple[Change, ...] | None
 
 
+class NotOurs(InputError):
+    """What is published doesn't verify: it counts as nothing, and a deploy replaces it."""
+
+
 def read_published(folder: PublishFolder, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
     """The published manifest, verified; None before the first. Raises InputError where it doesn't verify."""
     raw = folder.read_manifest(host)
     if raw is None:
         return None
-    document = split(raw, f"the published manifest of {host}")
+    try:
+        document = split(raw, f"the published manifest of {host}")
+    except InputError as error:
+        raise NotOurs(error.message) from None
     if not signatures.verified(document, trust.signers, NAMESPACE_RELEASE):
-        raise InputError(
+        raise NotOurs(
             f"the published manifest of {host} is not signed by one of the signers in utils/trust.toml",
             "somebody changed it on the server, or the signing key is new; publish anew: bento deploy",
         )
     manifest = parse_manifest(document.line)
-    if manifest.host != host or manifest.fleet != trust.fleet:
-        raise InputError(f"the published manifest of {host} belongs to {manifest.host} of {manifest.fleet}")
+    if manifest.host != host:
+        raise NotOurs(f"the published manifest of {host} belongs to {manifest.host}", "publish anew: bento deploy")
+    if manifest.fleet != trust.fleet:
+        raise InputError(
+            f"what is published for {host} is of the fleet '{manifest.fleet}', utils/trust.toml says '{trust.fleet}'",
+            "hosts refuse another fleet's releases: put the name back, or publish to another folder",
+        )
     return document, manifest
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bento.admin.inventory import Fleet
 from bento.errors import InputError
-from bento.names import SecretName, Target
+from bento.names import SecretName, Target, printable
 from bento_secrets.admin_identities import AdminIdentity, load_admin_identities
 from bento_secrets.declared import Attributes
 from bento_secrets.drafts import NewSecret
@@ -74,7 +74,9 @@ def _read(file: str, name: str | None) -> Iterator[tuple[SecretName, Plaintext]]
         with path.open("rb") as handle:  # a FIFO too: `bento secret add web <(pwgen 32 1) --name token`
             yield parsed, _plaintext(file, handle.read(LIMITS.MAX_SECRET + 1))
     except OSError as error:
-        raise InputError(f"can't read {file}: {error.strerror}") from None
+        raise InputError(
+            f"can't read {printable(file)}: {error.strerror}", "name the file to seal, or - to type or pipe its content"
+        ) from None
 
 
 def _read_folder(folder: Path) -> Iterator[tuple[SecretName, Plaintext]]:
@@ -111,6 +113,13 @@ def _raise(error: OSError) -> None:
 
 
 def _plaintext(file: str, data: bytes) -> Plaintext:
+    shown = printable(file)
     if len(data) > LIMITS.MAX_SECRET:
-        raise InputError(f"{file} is larger than {LIMITS.MAX_SECRET} bytes, too much for a secret")
+        raise InputError(
+            f"{shown} is larger than {LIMITS.MAX_SECRET} bytes, too much for a secret",
+            "seal a key for it instead, and let the host fetch the rest",
+        )
+    if not data:
+        source = "standard input" if file == "-" else shown
+        raise InputError(f"{source} is empty: there is nothing to seal", "did the command before the pipe fail?")
     return Plaintext(data)

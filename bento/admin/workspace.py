@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from bento.adapters.files import busy_lock
+from bento.adapters.files import busy_lock, store
 from bento.adapters.tree import unpack, write_tar
 from bento.admin.pack import Tree
 from bento.errors import EnvironmentFailed
 from bento.models.signed import canonical
 from bento.names import BadName, Digest, HostName, SystemPath
-from bento_secrets.durable import write_atomic
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -108,4 +107,4 @@ class Workspace:
 
     def remember(self, host: HostName, key: Digest, system: SystemPath) -> None:
         """Note what the GC root was built from."""
-        write_atomic(self._record(host), canonical({"key": key, "system": system}), 0o644)
+        store(self._record(host), canonical({"key": key, "system": system}), 0o644)

@@ -12,25 +12,27 @@ from bento.adapters.systemd import Units
 from bento.agent.host import Host
 from bento.errors import BentoError, WorkFailed
 from bento.models.limits import LIMITS
-from bento.models.manifest import Manifest, SecretRef, TemplateRef, parse_manifest
 from bento.models.signed import canonical, sha256
 from bento.names import Digest, SecretName, Serial
 from bento_secrets.runtime import Installed, Runtime, Unowned
 from bento_secrets.templates import parse_template, render
 
-if TYPE_CHECKING:
+_SHOWN = 3  # identities and further secrets that an error lists
+
+if TYPE_CHECKING:  # pydantic stays out of the agent's poll path (docs/decisions/0002)
+    from bento.models.manifest import Manifest, SecretRef, TemplateRef
     from bento_secrets.identities import Identity
     from bento_secrets.sealing import Plaintext
 
-_SHOWN = 3  # identities and further secrets that an error lists
 
-
-def stored_manifest(host: Host, serial: Serial) -> Manifest:
+def stored_manifest(host: Host, serial: Serial) -> "Manifest":
     """A release that this host accepted, and verified then; signers may have changed since. Raises Damaged."""
+    from bento.models.manifest import parse_manifest
+
     return parse_manifest(host.state.manifest_line(serial))
 
 
-def installed(manifest: Manifest) -> tuple[Installed, ...]:
+def installed(manifest: "Manifest") -> tuple[Installed, ...]:
     """The release's secrets and templates as they stand in `secrets/`, once there are users."""
     secrets = {secret.name: secret.digest for secret in manifest.secrets}
     return (
@@ -39,12 +41,12 @@ def installed(manifest: Manifest) -> tuple[Installed, ...]:
     )
 
 
-def installed_for_users(manifest: Manifest) -> tuple[Installed, ...]:
+def installed_for_users(manifest: "Manifest") -> tuple[Installed, ...]:
     """The release's secrets as they stand in `secrets-for-users/`."""
     return tuple(_installed(secret, secret.digest) for secret in manifest.secrets if secret.users)
 
 
-def _installed(one: SecretRef | TemplateRef, digest: Digest) -> Installed:
+def _installed(one: "SecretRef | TemplateRef", digest: Digest) -> Installed:
     return Installed(
         name=one.name,
         owner=one.owner,
@@ -57,13 +59,13 @@ def _installed(one: SecretRef | TemplateRef, digest: Digest) -> Installed:
     )
 
 
-def _digest(template: TemplateRef, secrets: dict[SecretName, Digest]) -> Digest:
+def _digest(template: "TemplateRef", secrets: dict[SecretName, Digest]) -> Digest:
     """Of all that the rendered text follows from."""
     names = parse_template(template.text, f"the template {template.name}").secrets
     return sha256(canonical([template.text, [secrets[name] for name in names]]))
 
 
-def open_generation(host: Host, manifest: Manifest) -> None:
+def open_generation(host: Host, manifest: "Manifest") -> None:
     """Open every secret of a release into its generations, all or nothing; live links stay. Raises WorkFailed."""
     opened = _open_all(host, manifest, manifest.secrets)
     _write_for_users(host, manifest, opened)
@@ -71,19 +73,19 @@ def open_generation(host: Host, manifest: Manifest) -> None:
     host.runtime.write_generation(manifest.serial, [(one, opened[one.name]) for one in installed(manifest)])
 
 
-def open_for_users(host: Host, manifest: Manifest) -> None:
+def open_for_users(host: Host, manifest: "Manifest") -> None:
     """Open what must be there before users, and nothing else: one that is wrong elsewhere must lock nobody out."""
     opened = _open_all(host, manifest, [secret for secret in manifest.secrets if secret.users])
     _write_for_users(host, manifest, opened)
 
 
-def _write_for_users(host: Host, manifest: Manifest, opened: "dict[SecretName, Plaintext]") -> None:
+def _write_for_users(host: Host, manifest: "Manifest", opened: "dict[SecretName, Plaintext]") -> None:
     wanted = installed_for_users(manifest)
     if wanted:
         host.for_users.write_generation(manifest.serial, [(one, opened[one.name]) for one in wanted])
 
 
-def _open_all(host: Host, manifest: Manifest, secrets: Sequence[SecretRef]) -> "dict[SecretName, Plaintext]":
+def _open_all(host: Host, manifest: "Manifest", secrets: "Sequence[SecretRef]") -> "dict[SecretName, Plaintext]":
     """All of `secrets`, or WorkFailed, which names those that don't open, whom they are for, and who tried."""
     from bento_secrets.sealing import open_sealed
 
@@ -139,7 +141,7 @@ def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _render_all(manifest: Manifest, opened: "dict[SecretName, Plaintext]") -> "dict[SecretName, Plaintext]":
+def _render_all(manifest: "Manifest", opened: "dict[SecretName, Plaintext]") -> "dict[SecretName, Plaintext]":
     from bento_secrets.sealing import Plaintext
 
     contents = {name: plaintext.data for name, plaintext in opened.items()}
@@ -153,13 +155,13 @@ def _render_all(manifest: Manifest, opened: "dict[SecretName, Plaintext]") -> "d
     return rendered
 
 
-def has_generation(host: Host, manifest: Manifest) -> bool:
+def has_generation(host: Host, manifest: "Manifest") -> bool:
     """Whether all of the release is on the tmpfs."""
     users = bool(installed_for_users(manifest))
     return host.runtime.has(manifest.serial) and (not users or host.for_users.has(manifest.serial))
 
 
-def live_manifest(host: Host) -> Manifest | None:
+def live_manifest(host: Host) -> "Manifest | None":
     """The release whose secrets are live; None without any."""
     serial = host.runtime.live()
     return None if serial is None else stored_manifest(host, Serial.parse(serial))
@@ -171,7 +173,7 @@ def is_live(host: Host, serial: Serial | None) -> bool:
     return host.runtime.live() == serial and host.for_users.live() == for_users
 
 
-def _serial_for_users(manifest: Manifest | None) -> Serial | None:
+def _serial_for_users(manifest: "Manifest | None") -> Serial | None:
     return manifest.serial if manifest is not None and installed_for_users(manifest) else None
 
 

@@ -8,13 +8,13 @@ from bento.agent.host import Host
 from bento.agent.install import live_manifest
 from bento.errors import BentoError
 from bento.models.limits import LIMITS
-from bento.models.manifest import Manifest
 from bento.models.signed import canonical, sha256
 from bento.models.trust import NAMESPACE_REPORT
 from bento.names import Digest, SecretName, Serial
 
 if TYPE_CHECKING:
     from bento.adapters.sftp import Session
+    from bento.models.manifest import Manifest
     from bento.models.report import Outcome, SecretReport
 
 
@@ -32,7 +32,7 @@ def make_report(
     outcome: "Outcome",
     reason: str,
     *,
-    manifest: Manifest | None = None,
+    manifest: "Manifest | None" = None,
     serial: Serial | None = None,
     digest: Digest | None = None,
     systems: tuple[str | None, str | None] = (None, None),
@@ -61,7 +61,7 @@ def make_report(
     host.state.put_in_spool(counter, signed.raw)
 
 
-def _secret_states(host: Host, manifest: Manifest | None) -> "tuple[SecretReport, ...]":
+def _secret_states(host: Host, manifest: "Manifest | None") -> "tuple[SecretReport, ...]":
     """Each secret of the release, as it is on the tmpfs now; without a release, what is live."""
     from bento.models.report import SecretReport
 

@@ -1,10 +1,9 @@
 """What a host remembers across reboots, under `/var/lib/bento`: whole and on the disk before it is relied on."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
-from bento.adapters.files import read_capped
+from bento.adapters.files import read_capped, store
 from bento.core.journal import PHASES, Journal, Point
 from bento.core.trust_rules import PROGRESS, Floor
 from bento.errors import EnvironmentFailed, InputError
@@ -12,7 +11,7 @@ from bento.models.limits import LIMITS
 from bento.models.signed import canonical, split
 from bento.models.strict import Table, parse_json_table
 from bento.names import MAX_SERIAL, Digest, Serial
-from bento_secrets.durable import fsync_dir, write_atomic
+from bento_secrets.durable import fsync_dir
 
 _SMALL = 1024 * 1024  # bytes; more than any of the small state files
 SPOOLED = 50  # reports kept while the server is away
@@ -105,14 +104,18 @@ class State:
 
     def manifest_line(self, serial: Serial) -> bytes:
         """The JSON line of a release that this host verified when it accepted it. Raises Damaged."""
-        raw = read_capped(self.manifests / str(serial), LIMITS.manifest, f"the stored manifest {serial}")
-        if raw is None:
-            raise Damaged(f"the stored manifest {serial} is gone")
-        return split(raw, f"the stored manifest {serial}").line
+        what = f"the stored manifest {serial}"
+        try:
+            raw = read_capped(self.manifests / str(serial), LIMITS.manifest, what)
+            if raw is None:
+                raise Damaged(f"{what} is gone", "the next release mends it: bento deploy, with a change")
+            return split(raw, what).line
+        except InputError as error:
+            raise Damaged(error.message, "the next release mends it: bento deploy, with a change") from None
 
     def keep_manifest(self, serial: Serial, raw: bytes) -> None:
         """Store a verified manifest, as it came."""
-        write_atomic(self.manifests / str(serial), raw, 0o600)
+        store(self.manifests / str(serial), raw, 0o600)
 
     def prune(self, serials: Collection[Serial], objects: Collection[Digest]) -> None:
         """Forget manifests and objects that nothing needs any more, and unpacked configurations."""
@@ -161,7 +164,10 @@ class State:
     def last_refusal(self) -> Digest | None:
         """What was refused last, so that the same refusal is reported once."""
         table = self._read("refused.json")
-        return None if table is None else Digest.parse(table.text("refused"))
+        try:
+            return None if table is None else Digest.parse(table.text("refused"))
+        except InputError as error:
+            raise self._damaged("refused.json", error) from None
 
     def write_refusal(self, refused: Digest | None) -> None:
         """Remember a refusal; None forgets it."""
@@ -176,7 +182,7 @@ class State:
 
     def put_in_spool(self, counter: int, raw: bytes) -> None:
         """Keep a report until it is sent; of too many, the oldest go."""
-        write_atomic(self.spool / f"{counter:020}.report", raw, 0o600)
+        store(self.spool / f"{counter:020}.report", raw, 0o600)
         for path in self.spooled()[:-SPOOLED]:
             path.unlink(missing_ok=True)
 
@@ -195,10 +201,7 @@ class State:
             raise self._damaged(name, error) from None
 
     def _write(self, name: str, fields: dict[str, object]) -> None:
-        try:
-            write_atomic(self.root / name, canonical(fields), 0o600)
-        except OSError as error:
-            raise EnvironmentFailed(f"can't write {self.root / name}: {os.strerror(error.errno or 0)}") from None
+        store(self.root / name, canonical(fields), 0o600)
 
     def _damaged(self, name: str, error: InputError) -> Damaged:
         return Damaged(

@@ -107,8 +107,8 @@ def _activate(host: Host, manifest: Manifest, system: str, built: bool, log: Log
         commit(host, journal, log)
     except NeedsReboot as error:
         return _at_next_boot(host, journal, log, error.message)
-    except BentoError as error:
-        return _undo(host, journal, log, error.message)
+    except (BentoError, OSError) as error:
+        return _undo(host, journal, log, str(error))
     if notes:
         return Taken("degraded", "; ".join(notes))
     if built and manifest.system is not None and system != manifest.system:

@@ -10,6 +10,7 @@ import click
 
 from bento.admin.inventory import Fleet, find_fleet, load_fleet
 from bento.core.selectors import select
+from bento.errors import InputError
 from bento.names import HostName
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,7 +19,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 def fleet_root(context: click.Context) -> Path:
     """The fleet folder: --dir, else BENTO_DIR, else upwards from here."""
     named = context.find_root().params.get("directory") or os.environ.get("BENTO_DIR")
-    return find_fleet(Path.cwd(), Path(named).absolute() if named else None)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the working folder is gone", "go to the fleet first: cd DIR") from None
+    return find_fleet(here, Path(named).absolute() if named else None)
 
 
 def current_fleet(context: click.Context) -> Fleet:

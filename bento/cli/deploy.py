@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from bento.adapters.nix import require_nix
 from bento.admin import build as builder
 from bento.admin.deploy import Deployed
 from bento.admin.deploy import deploy as publish_all
@@ -21,7 +22,7 @@ ALL_FAILED, SOME_FAILED = 1, 3
 
 
 @click.command()
-@click.argument("action", type=click.Choice(["build", "dry-build"]), default="build", required=False)
+@click.argument("action", metavar="[build|dry-build]", default="build", required=False)
 @on_option
 @json_option
 @click.pass_context
@@ -33,11 +34,14 @@ def build(context: click.Context, action: str, on: tuple[str, ...], as_json: boo
       bento build
       bento build dry-build --on web,@dc1
     """
+    if action not in ("build", "dry-build"):
+        raise InputError(f"'{action}' is neither build nor dry-build", f"to build one host: bento build --on {action}")
     fleet = current_fleet(context)
     names = _some(chosen(fleet, on))
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in names]
     trees = builder.collect_trees(hosts, fleet)
+    require_nix()
     with workspace.locked(), progress() as say:
         packed = builder.pack_hosts(hosts, trees, workspace)
         if action == "build":

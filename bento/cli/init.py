@@ -43,4 +43,5 @@ def init(
         click.echo(f"releases are signed with {made.signing_key}")
     for sentence in made.todo:
         warn(sentence)
-    click.echo("next: bento host add NAME --key-file NAME.pub")
+    first = "" if made.root == Path.cwd() else f"cd {directory} && "
+    click.echo(f"next: {first}bento host add NAME --key-file NAME.pub")

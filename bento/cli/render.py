@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -13,7 +13,7 @@ import click
 from bento.names import HostName
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_WIDE = 400  # columns when piped: nothing is cut
+_WIDE = 20_000  # columns when piped: nothing is cut
 
 
 def show_json(value: Any) -> None:
@@ -81,8 +81,9 @@ class Progress:
     """Plain lines."""
 
     def __call__(self, host: HostName, what: str) -> None:
-        """Say what is being done for a host."""
-        click.echo(f"{host}: {what}", err=True)
+        """Say what is being done for a host. A reader that has gone (`| head`) must not stop the work."""
+        with suppress(BrokenPipeError):
+            click.echo(f"{host}: {what}", err=True)
 
     def close(self) -> None:
         """Nothing to tidy."""

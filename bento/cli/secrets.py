@@ -123,7 +123,8 @@ def list_secrets(context: click.Context, target: str | None, as_json: bool) -> N
     if as_json:
         show_json([_facts(row, reports) for row in found])
     elif not found:
-        click.echo("no secrets yet; add one: bento secret add HOST FILE", err=True)
+        whose = "no secrets" if target is None else f"no secret for {target}"
+        click.echo(f"{whose} yet; add one: bento secret add {target or 'HOST'} FILE", err=True)
     else:
         heads = ["target", "name", "hosts", "owner:group mode", "age", "state", "on hosts"]
         show_table(heads, [_cells(row, reports, int(time.time())) for row in found])

@@ -38,6 +38,9 @@ def status(context: click.Context, on: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         show_json([_facts(one) for one in found])
         return
+    if not found:
+        click.echo("no hosts yet; add one: bento host add NAME --key-file FILE", err=True)
+        return
     now = int(time.time())
     heads = ["host", "state", "since", "published", "running", "secrets", "last seen", "reason"]
     show_table(heads, [_cells(one, now) for one in found])

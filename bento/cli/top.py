@@ -1,5 +1,7 @@
 """Where errors become words and exit codes: the only place that ends the program."""
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,25 +14,59 @@ from bento.errors import BentoError
 
 def complain(message: str, hints: Sequence[str] = ()) -> None:
     """An error on stderr: the sentence, then what to type next."""
-    click.echo(f"error: {message}", err=True)
-    for hint in hints:
-        click.echo(f"hint: {hint}", err=True)
+    _say("error", message, hints)
 
 
 def warn(message: str, hints: Sequence[str] = ()) -> None:
     """A warning on stderr."""
-    click.echo(f"warning: {message}", err=True)
+    _say("warning", message, hints)
+
+
+def _say(kind: str, message: str, hints: Sequence[str]) -> None:
+    click.echo(f"{kind}: {_visible(message)}", err=True)
     for hint in hints:
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(f"hint: {_visible(hint)}", err=True)
+
+
+def _visible(text: str) -> str:
+    """Escape what isn't printable: a file's name, or what a server said, must not reach the terminal raw."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
     """The program of a command group: never a traceback without --debug."""
 
     def main() -> NoReturn:
-        sys.exit(_run(command, name))
+        _open_standard_streams()
+        signal.signal(signal.SIGTERM, _stop)
+        code = _run(command, name)
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            # Nothing more can be said there; without this Python complains of it once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if not isinstance(error, BrokenPipeError):
+                complain(f"can't write the output: {error.strerror}")
+            code = 1
+        sys.exit(code)
 
     return main
+
+
+def _open_standard_streams() -> None:
+    """A program that was started without one of its three streams must not open a file in its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    """SIGTERM: as Ctrl-C, so that what is under way is put in order."""
+    raise KeyboardInterrupt
 
 
 def _run(command: click.Command, name: str) -> int:
@@ -44,7 +80,7 @@ def _run(command: click.Command, name: str) -> int:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else name
         complain(_lower(error.format_message()), [f"see: {where} --help"])
         return error.exit_code
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         complain("stopped")
         return 130
     except BentoError as error:
@@ -55,6 +91,11 @@ def _run(command: click.Command, name: str) -> int:
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does.
         sys.stderr.close()
+        return 1
+    except OSError as error:
+        complain(_lower(str(error)), [] if debug else ["run it again with --debug to see where"])
+        if debug:
+            traceback.print_exc()
         return 1
     except Exception as error:  # noqa: BLE001 — the top: a bug is said in one line, and in full with --debug
         if debug:

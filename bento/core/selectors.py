@@ -14,8 +14,10 @@ def select(patterns: Sequence[str], hosts: Mapping[HostName, Collection[TagName]
     """
     words = [word.strip() for pattern in patterns for word in pattern.split(",")]
     words = [word for word in words if word]
-    if not words:
+    if not patterns:
         return tuple(hosts)
+    if not words:
+        raise InputError("--on names no host", "leave it out to mean every host, or see: bento host list")
     chosen: set[HostName] = set()
     for word in words:
         found = {name for name, tags in hosts.items() if _matches(word, name, tags)}

@@ -6,7 +6,7 @@ The signature has been verified over the raw line before any of this is asked (a
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bento.names import Digest, HostName, Serial
+from bento.names import Digest, HostName, Serial, printable
 
 MAX_TRIES = 3  # a release that failed is tried this often, then left until something changes
 
@@ -61,7 +61,7 @@ Verdict = Take | NothingNew | Refuse
 def judge(offer: Offer, fleet: str, host: HostName, floor: Floor | None) -> Verdict:
     """The rules of design.md, "The agent's run", in their order."""
     if offer.fleet != fleet:
-        return Refuse(f"the release is for the fleet '{offer.fleet}', this host belongs to '{fleet}'")
+        return Refuse(f"the release is for the fleet '{printable(offer.fleet)}', this host belongs to '{fleet}'")
     if offer.host != host:
         return Refuse(f"the release is for the host '{offer.host}', this is '{host}'")
     if floor is None or offer.serial > floor.serial:

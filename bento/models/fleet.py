@@ -106,19 +106,26 @@ def _known_keys(path: tuple[str | int, ...]) -> list[str]:
 
 
 def _complaint(error: ValidationError, sources: list[tuple[Source, dict[str, Any]]]) -> InputError:
-    first = error.errors(include_url=False, include_input=False)[0]
+    # A misspelt key is said before the key that is missing for it.
+    found = sorted(
+        error.errors(include_url=False, include_input=False), key=lambda one: one["type"] != "extra_forbidden"
+    )
+    first = found[0]
     path = tuple(part for part in first["loc"] if part != "[key]")
     source = next((source for source, values in sources if _has(values, path)), sources[-1][0])
     shown = printable(".".join(str(part) for part in path))
     place = source.place(*path)
     if first["type"] == "extra_forbidden":
-        return InputError(f"{place}: unknown key '{shown}'", *did_you_mean(str(path[-1]), _known_keys(path)))
+        meant = did_you_mean(str(path[-1]), _known_keys(path))
+        known = f"known here: {', '.join(_known_keys(path))}"
+        return InputError(f"{place}: unknown key '{shown}'", *(meant or (known,)))
     if first["type"] == "missing":
         hint = "add it with: bento host add NAME --key-file FILE" if shown.endswith(".keys") else f"add {path[-1]} = …"
         return InputError(f"{place}: '{shown}' is missing", hint)
     cause = first.get("ctx", {}).get("error")
     hints = cause.hints if isinstance(cause, InputError) else ()
-    said = cause.message if isinstance(cause, InputError) else first["msg"]
+    said = cause.message if isinstance(cause, InputError) else first["msg"][:1].lower() + first["msg"][1:]
+    hints = hints or ("fix the line and run the command again",)
     return InputError(f"{place}: '{shown}' is wrong: {printable(said, 200)}", *hints)
 
 
@@ -129,7 +136,12 @@ def parse_fleet(main: Source, local: Source | None = None) -> FleetFile:
     if local is not None:
         over = parse_toml(local.text, local.name)
         sources.insert(0, (local, over))
-        tables = _merged(tables, over)
+        try:
+            tables = _merged(tables, over)
+        except RecursionError:
+            raise InputError(
+                f"{local.name}: too many tables inside each other", "write it as `bento init` does"
+            ) from None
     defaults, hosts = tables.get("defaults", {}), tables.get("hosts", {})
     merged = dict(tables)
     if isinstance(defaults, dict) and isinstance(hosts, dict):
@@ -138,6 +150,8 @@ def parse_fleet(main: Source, local: Source | None = None) -> FleetFile:
         }
     try:
         return FleetFile.model_validate_json(json.dumps(merged))
+    except RecursionError:
+        raise InputError(f"{main.name}: too many tables inside each other", "write it as `bento init` does") from None
     except TypeError:
         raise InputError(f"{main.name}: dates and times have no place here", "put the value in quotes") from None
     except ValidationError as error:

@@ -77,14 +77,20 @@ def _said(error: ValidationError) -> str:
 def parse_report(line: bytes) -> Report:
     """A verified report's line. Raises InputError."""
     try:
-        return Report.model_validate_json(line)
+        report = Report.model_validate_json(line)
     except ValidationError as error:
         raise InputError(f"the report is malformed: {_said(error)}") from None
+    if report.line != line:
+        raise InputError("the report is not in canonical form")
+    return report
 
 
 def parse_heartbeat(line: bytes) -> Heartbeat:
     """A verified heartbeat's line. Raises InputError."""
     try:
-        return Heartbeat.model_validate_json(line)
+        heartbeat = Heartbeat.model_validate_json(line)
     except ValidationError as error:
         raise InputError(f"the heartbeat is malformed: {_said(error)}") from None
+    if heartbeat.line != line:
+        raise InputError("the heartbeat is not in canonical form")
+    return heartbeat

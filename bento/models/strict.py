@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from bento.errors import BadName, InputError
@@ -15,6 +16,7 @@ from bento.names import did_you_mean, printable
 
 T = TypeVar("T")
 
+_AGAIN = "fix the line and run the command again"
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"^\s*([A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')\s*(\.|=)")
 
@@ -28,9 +30,9 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         found = re.search(r"\(at line (\d+), column \d+\)", message)
         place = f"{name}:{found[1]}" if found else name
         said = message[: found.start()].strip() if found else message.replace(" (at end of document)", "")
-        raise InputError(
-            f"{place}: not valid TOML: {printable(said)}", "fix the line and run the command again"
-        ) from None
+        raise InputError(f"{place}: not valid TOML: {printable(said)}", _AGAIN) from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{name}: not valid TOML: too deep, or a number too long", _AGAIN) from None
 
 
 def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
@@ -46,7 +48,7 @@ def line_of(text: str, path: tuple[str | int, ...]) -> int | None:
             current = [part.strip().strip("\"'") for part in header[1].split(".")]
             if current == keys:
                 return number
-            if best is None and current == keys[:-1]:
+            if best is None and (current == keys[:-1] or current[: len(keys)] == keys):
                 best = number
         elif (key := _KEY.match(line)) and [*current, key[1].strip("\"'")] == keys:
             return number
@@ -79,12 +81,20 @@ class Table:
         self._known.append(key)
         if key not in self._values:
             if default is None:
-                raise InputError(f"{self.source.place(*self._path)}: {self._name(key)} is missing")
+                raise self._missing(key)
             return default
         value = self._values.pop(key)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self.wrong(key, f"must be {words}")
         return value
+
+    def _missing(self, key: str) -> InputError:
+        """A needed key that isn't there: misspelt, perhaps."""
+        close = get_close_matches(key, list(self._values), n=1)
+        if close:
+            place = self.source.place(*self._path, close[0])
+            return InputError(f"{place}: unknown key {self._name(close[0])}", f"did you mean {key}?")
+        return InputError(f"{self.source.place(*self._path)}: {self._name(key)} is missing", f"add a line: {key} = …")
 
     def _name(self, key: str) -> str:
         parts = [*(str(part) for part in self._path if isinstance(part, str)), key]
@@ -92,7 +102,8 @@ class Table:
 
     def wrong(self, key: str, why: str, *hints: str) -> InputError:
         """An error about one key of this table."""
-        return InputError(f"{self.source.place(*self._path, key)}: {self._name(key)} {why}", *hints)
+        place = self.source.place(*self._path, key)
+        return InputError(f"{place}: {self._name(key)} {why}", *(hints or (_AGAIN,)))
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string."""

@@ -42,6 +42,10 @@ def parse_fleet_name(text: str) -> str:
 def _address(text: str) -> str:
     if not text or len(text) > 255 or not text.isascii() or not text.isprintable() or set(text) & set(" /@\"'"):  # noqa: PLR2004 — DNS's limit
         raise InputError(f"'{printable(text)}' is no host name or IP address")
+    try:
+        text.encode("idna")  # what a look-up does first
+    except UnicodeError:
+        raise InputError(f"'{printable(text)}' is no host name or IP address") from None
     return text
 
 

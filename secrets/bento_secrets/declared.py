@@ -40,6 +40,7 @@ class Declaration:
     path: str | None = None
     restart: tuple[str, ...] = ()
     reload: tuple[str, ...] = ()
+    users: bool = False
     max_age: str | None = None
 
 
@@ -53,6 +54,7 @@ class Attributes:
     path: str | None = None
     restart: tuple[str, ...] | None = None
     reload: tuple[str, ...] | None = None
+    users: bool | None = None
     max_age: str | None = None
 
     @classmethod
@@ -65,6 +67,7 @@ class Attributes:
         path: str | None = None,
         restart: Sequence[str] | None = None,
         reload: Sequence[str] | None = None,
+        users: bool | None = None,
         max_age: str | None = None,
     ) -> Self:
         """Each value in its normal form; BadName for one that breaks its rule."""
@@ -75,6 +78,7 @@ class Attributes:
             path=path if not path else parse_link_path(path),
             restart=None if restart is None else parse_all_units(restart),
             reload=None if reload is None else parse_all_units(reload),
+            users=users,
             max_age=max_age if not max_age else parse_max_age(max_age),
         )
 
@@ -108,6 +112,7 @@ class _Place:
 _T = TypeVar("_T")
 _KEYS = tuple(item.name for item in fields(Declaration))
 _LISTS = ("restart", "reload")
+_SWITCHES = ("users",)
 _HEADER = re.compile(r"\s*\[\[\s*secret\s*\]\]\s*(#.*)?")
 
 
@@ -117,7 +122,7 @@ def parse_declarations(text: str, file: str = "secrets.toml") -> tuple[Declarati
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{file} is no valid TOML: {printable(str(error), 200)}", "correct that line") from None
-    for key in content.keys() - {"secret"}:
+    for key in content.keys() - {"secret", "template"}:  # declared_templates.py reads those
         raise InputError(f"{file}: unknown key '{printable(key)}'", "declare each secret in a [[secret]] table")
     tables = content.get("secret", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -159,7 +164,7 @@ def _parse_table(table: Mapping[str, object], place: _Place) -> Declaration:
             raise InputError(f"{place.of()}: the secret has no {key}", f'add a line: {key} = "…"')
 
     for key, value in table.items():
-        wanted, described = (list, "a list of strings") if key in _LISTS else (str, "a string")
+        wanted, described = _kind(key)
         if not isinstance(value, wanted) or (
             isinstance(value, list) and not all(isinstance(one, str) for one in value)
         ):
@@ -173,6 +178,12 @@ def _parse_table(table: Mapping[str, object], place: _Place) -> Declaration:
             said: dict[str, Any] = {key: table[key]}
             declaration = _parse_value(place, key, partial(Attributes.parse, **said)).over(declaration)
     return declaration
+
+
+def _kind(key: str) -> tuple[type, str]:
+    if key in _LISTS:
+        return list, "a list of strings"
+    return (bool, "true or false") if key in _SWITCHES else (str, "a string")
 
 
 def _parse_value(place: _Place, key: str, parse: Callable[[], _T]) -> _T:

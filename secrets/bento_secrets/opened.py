@@ -18,7 +18,7 @@ LOCK = "secrets.lock"
 def opened(folder: Path, *, writing: bool) -> Iterator[int]:
     """A descriptor of the folder, locked: shared by readers, alone for a writer. InputError, StoreFailed."""
     if not folder.is_dir():
-        raise InputError(f"there is no secret store at {folder}", "make one: bento init")
+        raise InputError(f"there is no secret store at {folder}", f"take it from git: git checkout HEAD -- {folder}")
     try:
         with durable.folder(folder) as folder_fd:
             _lock(folder, folder_fd, fcntl.LOCK_EX if writing else fcntl.LOCK_SH)
@@ -31,10 +31,13 @@ def opened(folder: Path, *, writing: bool) -> Iterator[int]:
 def text(folder: Path, folder_fd: int, name: str, plan: staging.Plan | None = None) -> str:
     """One of the lists, TOML or LOCK, as it will be once `plan` is finished; InputError if it can't be read as text."""
     limit = LIMITS.MAX_SECRETS_TOML if name == TOML else LIMITS.MAX_SECRETS_LOCK
-    content = staging.read(folder_fd, name, limit, plan)
     path = folder / name
+    try:
+        content = staging.read(folder_fd, name, limit, plan)
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder", f"take the file from git: git checkout HEAD -- {path}") from None
     if content is None:
-        raise InputError(f"{path} is missing", f"take it from git: git checkout HEAD -- {path}", "or begin: bento init")
+        raise InputError(f"{path} is missing", f"take it from git: git checkout HEAD -- {path}")
     if len(content) > limit:
         raise InputError(f"{path} is too large (at most {limit} bytes)")
     try:

@@ -217,7 +217,7 @@ class SecretStore:
             if lock is None:
                 lock = parse_lock(text(self.folder, folder_fd, LOCK, plan), str(self.folder / LOCK))
             content = staging.read(folder_fd, path, LIMITS.MAX_CIPHERTEXT, plan)
-        again = f"seal it again: bento secret add TARGET {name} FILE --replace"
+        again = f"seal it again: bento secret add TARGET FILE --name {name} --replace"
         copy = lock.get((host, name))
         if copy is None:
             raise InputError(f"host {host} has no copy of secret {name} in {self.folder / LOCK}", again)

@@ -2,15 +2,18 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from bento.demo.systems import write_channel
+from bento.demo.systems import System, write_channel, write_flake
 from rig import HostUser, MakeRoot, PrivateRoot, Sshd, system_user
-from rig.world import World
+from rig.desk import Desk
+from rig.keys import make_ssh_key
+from rig.world import World, said
 
 
 @pytest.fixture(scope="session")
@@ -68,4 +71,47 @@ def world(make_root: MakeRoot, sshd: Sshd, host_user: HostUser, tmp_path: Path) 
     """A fleet without hosts yet."""
     made = World(tmp_path, make_root("admin"), sshd, make_root, host_user)
     made.init()
+    return made
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A desk to copy for each test."""
+    folder = tmp_path_factory.mktemp("desk")
+    desk = Desk(folder)
+    for name in ("home", "state", "publish", "keys"):
+        (folder / name).mkdir()
+    for name in ("web", "db", "server", "signing", "spare"):
+        make_ssh_key(folder / "keys" / name, comment=f"root@{name}")
+    server = (folder / "keys/server.pub").read_text()
+    steps = [
+        ("init", "fleet", "--fleet", "acme", "--address", "192.0.2.1", "--server-key", server),
+        ("--dir", "fleet", "host", "add", "web", "--key-file", "keys/web.pub", "--tag", "dc1"),
+        ("--dir", "fleet", "host", "add", "db", "--key-file", "keys/db.pub"),
+        ("--dir", "fleet", "secret", "add", "web", "keys/web.pub", "--name", "tls/site.key"),
+    ]
+    for step in steps:
+        done = desk.bento(*step, cwd=folder)
+        assert done.returncode == 0, said(done)
+    for host in ("web", "db"):
+        write_flake(desk.fleet / "hosts" / host, {host: System()})
+    return folder
+
+
+@pytest.fixture
+def desk(furnished: Path, tmp_path: Path) -> Desk:
+    folder = tmp_path / "desk"
+    shutil.copytree(furnished, folder, symlinks=True)
+    made = Desk(folder)
+    text = made.settings.read_text().replace('to = "/home/chroot"', f'to = "{made.publish}"')
+    made.settings.write_text(text)
+    local = made.fleet / "bento.local.toml"
+    local.write_text('[signing]\nkeys = ["../keys/signing"]\n')
+    trust = made.fleet / "utils/trust.toml"
+    signer = " ".join((folder / "keys/signing.pub").read_text().split()[:2])
+    trust.write_text(
+        "\n".join(
+            f'signers = ["{signer}"]' if line.startswith("signers") else line for line in trust.read_text().splitlines()
+        )
+    )
     return made

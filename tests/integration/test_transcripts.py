@@ -16,7 +16,6 @@ import hashlib
 import re
 import shlex
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +49,26 @@ fleet() { # an empty fleet, and we are in it
 hosts() { # web, a flake host with the tag dc1, and db, a channel host
     bento host add web --key-file ../web.pub --tag dc1 && bento host add db --key-file ../db.pub &&
         mkdir hosts/web hosts/db && cp ../flake.nix hosts/web && cp ../configuration.nix hosts/db
+}
+host() { # we are on the host web: its settings, and a server that doesn't answer
+    mkdir host && cd host && cp ../web key && line=$(cut -d' ' -f1,2 ../web.pub) || return
+    cat >trust.toml <<EOF
+format = 1
+fleet = "acme"
+signers = ["$line"]
+[[servers]]
+address = "127.0.0.1"
+port = 1
+host_keys = ["$line"]
+EOF
+    cat >agent.toml <<EOF
+host = "web"
+identities = ["$PWD/key"]
+trust = "$PWD/trust.toml"
+[paths]
+state = "/run/state"
+runtime = "/run/bento"
+EOF
 }
 """
 _END = "\x01"  # what the shell prints after each command, with its exit code
@@ -157,7 +176,7 @@ class Session:
 
 
 @pytest.fixture
-def session(make_root: MakeRoot, tmp_path: Path) -> Iterator[Session]:
+def session(make_root: MakeRoot, tmp_path: Path) -> Session:
     folder = tmp_path / "session"
     (folder / "home").mkdir(parents=True)
     for name in ("web", "db", "server", "signing"):
@@ -165,7 +184,7 @@ def session(make_root: MakeRoot, tmp_path: Path) -> Iterator[Session]:
     make_ssh_key(folder / "old", "ecdsa", comment="root@old")
     write_flake(folder, {"web": System()})
     write_configuration(folder, System())
-    yield Session(make_root("desk"), folder)
+    return Session(make_root("desk"), folder)
 
 
 @pytest.mark.parametrize("file", TRANSCRIPTS, ids=lambda file: file.stem)

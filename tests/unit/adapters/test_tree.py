@@ -1,0 +1,270 @@
+"""The tar of a configuration: the same tree gives the same bytes, and nothing hostile unpacks."""
+
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.samples import quick
+
+from bento.adapters import tree
+from bento.adapters.tree import MTIME, Entry, check_name, unpack, write_tar
+from bento.errors import BentoError, InputError
+from bento.models.signed import sha256
+
+FILES = {"flake.nix": b"{ }", "a-b": b"", "a/deep/x.nix": b"x" * 3000, "a/b": b"\x00\xff", "ü.nix": b"1"}
+LONG = "/".join(["n" * 200] * 4)
+
+
+def make(root: Path, files: dict[str, bytes], executable: frozenset[str] = frozenset()) -> list[Entry]:
+    entries: dict[str, Entry] = {}
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        for number in range(1, name.count("/") + 1):
+            folder = "/".join(name.split("/")[:number])
+            entries[folder] = Entry(folder, root / folder, is_folder=True, executable=False)
+        entries[name] = Entry(name, path, is_folder=False, executable=name in executable)
+    return list(entries.values())
+
+
+def packed(entries: list[Entry]) -> bytes:
+    out = io.BytesIO()
+    digest, size = write_tar(entries, out)
+    assert (digest, size) == (sha256(out.getvalue()), len(out.getvalue()))
+    return out.getvalue()
+
+
+def test_the_same_tree_gives_the_same_bytes_whatever_else_differs(tmp_path: Path) -> None:
+    first = packed(make(tmp_path / "one", FILES))
+    umask = os.umask(0o077)
+    try:
+        entries = make(tmp_path / "two", dict(reversed(FILES.items())))
+    finally:
+        os.umask(umask)
+    for number, entry in enumerate(entries):
+        os.utime(entry.source, (number, 10**9 + number))
+        if os.geteuid() == 0:
+            os.chown(entry.source, 1000 + number, 1000)
+    for other in (entries, entries[::-1], entries[2:] + entries[:2]):
+        assert packed(other) == first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entries: entries[:-1],
+        lambda entries: [replace(entries[0], executable=True), *entries[1:]],
+        lambda entries: [replace(entries[0], name="flake2.nix"), *entries[1:]],
+        lambda entries: [replace(entries[0], source=entries[-1].source), *entries[1:]],
+    ],
+    ids=["a file less", "executable", "name", "content"],
+)
+def test_another_tree_gives_other_bytes(tmp_path: Path, change: Callable[[list[Entry]], list[Entry]]) -> None:
+    entries = make(tmp_path, FILES)
+    assert packed(change(entries)) != packed(entries)
+
+
+def test_the_tar_tells_nothing_of_the_machine_that_made_it(tmp_path: Path) -> None:
+    data = packed(make(tmp_path / "src", FILES, frozenset({"a/b"})))
+    assert str(tmp_path).encode() not in data
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = tar.getmembers()
+    assert [member.name for member in members] == sorted((m.name for m in members), key=str.encode)
+    for member in members:
+        assert (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", MTIME)
+        assert member.mode == (0o755 if member.isdir() or member.name == "a/b" else 0o644)
+
+
+def test_unpacking_gives_back_files_modes_and_the_one_time(tmp_path: Path) -> None:
+    files = {**FILES, LONG: b"long"}
+    (tmp_path / "it.tar").write_bytes(packed(make(tmp_path / "src", files, frozenset({"a/b"}))))
+    umask = os.umask(0o077)
+    try:
+        unpack(tmp_path / "it.tar", tmp_path / "out")
+    finally:
+        os.umask(umask)
+    out = tmp_path / "out"
+    assert {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()} == files
+    assert (out / "a/b").stat().st_mode & 0o7777 == 0o755
+    assert (out / "a-b").stat().st_mode & 0o7777 == 0o644
+    for path in (out, *out.rglob("*")):
+        assert path.stat().st_mtime_ns == MTIME * 10**9
+
+
+names = st.from_regex(r"[a-zA-Z0-9ü ._-]{1,6}(/[a-zA-Z0-9 ._-]{1,6}){0,2}", fullmatch=True)
+
+
+@quick
+@given(st.dictionaries(names, st.binary(max_size=700), max_size=6))
+def test_packing_what_was_unpacked_gives_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
+) -> None:
+    root = tmp_path_factory.mktemp("again")
+    files = {
+        name: data
+        for name, data in files.items()
+        if not {".", ".."} & set(name.split("/")) and not any(other.startswith(f"{name}/") for other in files)
+    }
+    data = packed(make(root / "src", files))
+    (root / "it.tar").write_bytes(data)
+    unpack(root / "it.tar", root / "out")
+    entries = [
+        Entry(str(path.relative_to(root / "out")), path, is_folder=path.is_dir(), executable=False)
+        for path in (root / "out").rglob("*")
+    ]
+    assert packed(entries) == data
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, size
+    return info
+
+
+def archive(path: Path, *members: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for one in members:
+            tar.addfile(one, io.BytesIO(b"x" * one.size))
+    return path
+
+
+FOLDER = member("d", tarfile.DIRTYPE)
+HOSTILE = {
+    "dot-dot": [member("../evil")],
+    "dot-dot inside": [FOLDER, member("d/../../evil")],
+    "absolute": [member("/evil")],
+    "dot": [member("./evil")],
+    "empty part": [FOLDER, member("d//evil")],
+    "symlink": [member("evil", tarfile.SYMTYPE, "/etc/passwd")],
+    "symlink, then through it": [member("d", tarfile.SYMTYPE, ".."), member("d/evil")],
+    "hard link": [member("evil", tarfile.LNKTYPE, "/etc/passwd")],
+    "character device": [member("evil", tarfile.CHRTYPE)],
+    "block device": [member("evil", tarfile.BLKTYPE)],
+    "FIFO": [member("evil", tarfile.FIFOTYPE)],
+    "the same file twice": [member("evil"), member("evil")],
+    "the same folder twice": [FOLDER, FOLDER],
+    "a folder over a file": [member("d"), FOLDER],
+    "a file over a folder": [FOLDER, member("d")],
+    "no folder entry": [member("d/evil")],
+    "folder entry too late": [member("d/evil"), FOLDER],
+    "a file as folder": [member("d"), member("d/evil")],
+    "newline": [member("evil\nname")],
+    "ESC": [member("evil\x1b[2J")],
+    "DEL": [member("evil\x7f")],
+    "no UTF-8": [member("evil\udcff")],
+    "long part": [member("e" * 256)],
+    "long path": [member("/".join(["e"] * 600))],
+}
+
+
+@pytest.mark.parametrize("members", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_is_refused_and_writes_nothing_outside(
+    tmp_path: Path, members: list[tarfile.TarInfo]
+) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    path = archive(tmp_path / "hostile.tar", *members)
+    with pytest.raises(BentoError) as error:
+        unpack(path, inner / "out")
+    assert error.value.message.isprintable()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["hostile.tar", "inner"]
+    assert [p.name for p in inner.iterdir() if p.name != "out"] == []
+    assert not Path("/evil").exists()
+
+
+@pytest.mark.parametrize("what", ["no folder entry", "folder entry too late", "a file as folder"])
+def test_a_file_needs_its_folder_s_entry_before_it(tmp_path: Path, what: str) -> None:
+    with pytest.raises(BentoError, match="'d/evil' in the configuration's archive has no folder"):
+        unpack(archive(tmp_path / "it.tar", *HOSTILE[what]), tmp_path / "out")
+
+
+def test_nul_in_a_name_is_refused() -> None:
+    # A tar header ends a name at NUL; a pax record doesn't.
+    with pytest.raises(InputError):
+        check_name("a\x00b")
+
+
+def test_pax_records_can_t_smuggle_a_name(tmp_path: Path) -> None:
+    for name in ("../evil", "/evil", "a\x00b", "a/../../evil"):
+        info = member("harmless")
+        info.pax_headers = {"path": name}
+        path = archive(tmp_path / "pax.tar", info)
+        with pytest.raises(BentoError):
+            unpack(path, tmp_path / "out")
+        assert not [p for p in tmp_path.rglob("*") if p.is_file() and p != path]
+        (tmp_path / "out").rmdir() if (tmp_path / "out").exists() else None
+
+
+def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "LIMITS", replace(tree.LIMITS, tree_entries=5))
+    unpack(archive(tmp_path / "five.tar", *(member(f"f{n}") for n in range(5))), tmp_path / "five")
+    with pytest.raises(BentoError, match="more files or bytes"):
+        unpack(archive(tmp_path / "six.tar", *(member(f"f{n}") for n in range(6))), tmp_path / "six")
+
+
+def test_too_many_bytes_are_refused_on_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "LIMITS", replace(tree.LIMITS, tree_bytes=1000, config=10_000))
+    with pytest.raises(BentoError, match="more files or bytes"):
+        unpack(archive(tmp_path / "big.tar", member("a", size=600), member("b", size=600)), tmp_path / "big")
+    with pytest.raises(InputError, match=r"huge: with it the configuration is larger"):
+        packed(make(tmp_path / "src", {"huge": b"x" * 20_000}))
+
+
+@pytest.mark.parametrize("keep", [0, 100, 512, 700, 1024])
+def test_a_truncated_archive_is_damaged(tmp_path: Path, keep: int) -> None:
+    whole = archive(tmp_path / "it.tar", member("a", size=2000))
+    (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[:keep])
+    with pytest.raises(BentoError, match="damaged"):
+        unpack(tmp_path / "cut.tar", tmp_path / "out")
+    assert not (tmp_path / "out/a").exists() or (tmp_path / "out/a").stat().st_size < 2000
+
+
+def test_a_compressed_archive_or_garbage_is_damaged(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "it.tgz", "w:gz") as tar:
+        tar.addfile(member("a"))
+    (tmp_path / "garbage").write_bytes(os.urandom(4096))
+    for number, name in enumerate(("it.tgz", "garbage")):
+        with pytest.raises(BentoError, match="damaged"):
+            unpack(tmp_path / name, tmp_path / f"out{number}")
+
+
+@quick
+@given(st.integers(0, 3000), st.binary(min_size=1, max_size=8))
+def test_an_archive_with_some_bytes_changed_unpacks_inside_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, at: int, data: bytes
+) -> None:
+    root = tmp_path_factory.mktemp("flip")
+    whole = archive(root / "it.tar", FOLDER, member("d/x", size=600), member("e"))
+    raw = bytearray(whole.read_bytes())
+    raw[at : at + len(data)] = data
+    whole.write_bytes(raw)
+    with suppress(BentoError):
+        unpack(whole, root / "out")
+    assert {p.name for p in root.iterdir()} <= {"it.tar", "out"}
+    assert not [p for p in root.rglob("*") if p.is_symlink()]
+
+
+def test_what_changed_or_went_away_meanwhile_is_named(tmp_path: Path) -> None:
+    entries = make(tmp_path, {"here": b"", "gone": b""})
+    (tmp_path / "gone").unlink()
+    with pytest.raises(InputError, match=r"gone: No such file"):
+        packed(entries)
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "ü", "a b", ".gitignore", "-x", "x" * 255, "..."])
+def test_ordinary_names_are_taken(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "/a", "a/", "a//b", ".", "..", "a/..", "a\n", "\x00", "ü" * 128, "\udcff"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(InputError):
+        check_name(name)

@@ -1,0 +1,136 @@
+"""The fleet folder as commands see it: found from anywhere inside, overridden locally, each host with its own key."""
+
+from pathlib import Path
+
+import click
+import pytest
+from unit.samples import FLEET, public
+
+from bento.admin.inventory import find_fleet, load_fleet, load_trust
+from bento.cli.context import fleet_root as root_of_command
+from bento.errors import InputError
+from bento.names import HostName
+from bento_secrets.recipients import Recipient
+
+WEB, DB = HostName("web"), HostName("db")
+
+
+def append(root: Path, text: str, name: str = "bento.toml") -> None:
+    with (root / name).open("a") as file:
+        file.write(text)
+
+
+def test_hosts_come_in_the_file_s_order_with_what_follows_from_their_keys(fleet_root: Path) -> None:
+    fleet = load_fleet(fleet_root)
+    assert list(fleet.hosts) == [WEB, DB]
+    db = fleet.hosts[DB]
+    assert [key.blob for key in db.keys] == [public(12).blob, public(13).blob]
+    assert db.recipient == Recipient.of_host_key(public(12))
+    assert db.source == fleet_root / "hosts/db"
+    assert db.attribute == "db"
+    assert fleet.members[0].tags == {"front"}
+    assert load_trust(fleet_root).fleet == FLEET
+
+
+def test_the_local_file_wins_by_key(fleet_root: Path) -> None:
+    (fleet_root / "bento.local.toml").write_text('[signing]\nkeys = ["own", "~/x"]\n[hosts.web]\nattribute = "w"\n')
+    fleet = load_fleet(fleet_root)
+    assert fleet.signing_keys == (fleet_root / "own", Path("~/x").expanduser())
+    assert fleet.hosts[WEB].attribute == "w"
+    assert fleet.hosts[WEB].tags == ("front",)
+
+
+def test_remote_arguments_reach_hosts_and_local_ones_don_t(fleet_root: Path) -> None:
+    append(fleet_root, '[build]\nargs = ["--both"]\nremote_args = ["--there"]\nlocal_args = ["--here"]\n')
+    assert load_fleet(fleet_root).hosts[WEB].settings.args == ("--both", "--there")
+
+
+@pytest.mark.parametrize("number", [11, 12, 13])
+def test_the_same_key_on_two_hosts_is_refused(fleet_root: Path, number: int) -> None:
+    other = "web" if number == 11 else "db"
+    append(fleet_root, f'[hosts.copy]\nkeys = ["{public(30).line}", "{public(number).line} comment"]\n')
+    with pytest.raises(InputError, match=rf"bento\.toml:18: copy and {other} have the same key"):
+        load_fleet(fleet_root)
+
+
+def test_a_host_may_name_its_own_key_twice(fleet_root: Path) -> None:
+    append(fleet_root, f'[hosts.twice]\nkeys = ["{public(30).line}", "{public(30).line}"]\n')
+    assert len(load_fleet(fleet_root).hosts[HostName("twice")].keys) == 2
+
+
+def test_a_key_that_is_none_or_can_t_be_sealed_to_is_named_by_line_and_host(fleet_root: Path) -> None:
+    append(fleet_root, '[hosts.bad]\nkeys = ["ssh-ed25519 nonsense"]\n')
+    with pytest.raises(InputError, match=r"bento\.toml:18: the key of bad is wrong"):
+        load_fleet(fleet_root)
+
+
+def test_an_admin_s_recipient_is_checked(fleet_root: Path) -> None:
+    append(fleet_root, '[secrets]\nadmins = ["age1nonsense"]\n')
+    with pytest.raises(InputError, match=r"bento\.toml:18: secrets\.admins number 1 is wrong"):
+        load_fleet(fleet_root)
+
+
+@pytest.mark.parametrize("source", ["..", "../x", "/etc", ".", "hosts/../..", "hosts/../../fleet-other"])
+def test_a_source_outside_the_fleet_or_the_whole_of_it_is_refused(fleet_root: Path, source: str) -> None:
+    append(fleet_root, f'[hosts.x]\nkeys = ["{public(30).line}"]\nsource = "{source}"\n')
+    with pytest.raises(InputError, match=r"bento\.toml:19: the source of x"):
+        load_fleet(fleet_root)
+
+
+def test_hosts_of_one_flake_share_a_source(fleet_root: Path) -> None:
+    append(fleet_root, f'[hosts.x]\nkeys = ["{public(30).line}"]\nsource = "hosts/web/"\nattribute = "y"\n')
+    one = load_fleet(fleet_root).hosts[HostName("x")]
+    assert (one.source, one.attribute) == (fleet_root / "hosts/web", "y")
+
+
+def test_a_publish_target_that_is_no_folder_is_said(fleet_root: Path) -> None:
+    (fleet_root / "bento.local.toml").write_text('[publish]\nto = "sftp://x/y"\n')
+    with pytest.raises(InputError, match="not a folder"):
+        _ = load_fleet(fleet_root).publish_root
+
+
+def test_files_that_can_t_be_read_are_named(fleet_root: Path) -> None:
+    (fleet_root / "utils/trust.toml").unlink()
+    with pytest.raises(InputError, match=r"trust\.toml: No such file"):
+        load_trust(fleet_root)
+    (fleet_root / "bento.toml").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_fleet(fleet_root)
+
+
+def test_a_fleet_is_found_from_any_folder_inside(fleet_root: Path) -> None:
+    for start in (fleet_root, fleet_root / "hosts", fleet_root / "hosts/web"):
+        assert find_fleet(start, None) == fleet_root.resolve()
+
+
+def test_outside_of_one_the_hint_is_how_to_make_or_name_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not in a fleet") as error:
+        find_fleet(tmp_path, None)
+    assert any("bento init" in hint for hint in error.value.hints)
+    assert any("--dir" in hint for hint in error.value.hints)
+
+
+def test_a_named_folder_is_taken_as_it_is_never_searched_upwards(fleet_root: Path, tmp_path: Path) -> None:
+    assert find_fleet(tmp_path, fleet_root) == fleet_root.resolve()
+    with pytest.raises(InputError, match="is no fleet"):
+        find_fleet(fleet_root, fleet_root / "hosts")
+
+
+def test_bento_dir_names_the_fleet_and_the_option_beats_it(
+    fleet_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option = click.Option(["--dir", "directory"])
+
+    def asked(*args: str) -> Path:
+        return root_of_command(click.Command("bento", params=[option]).make_context("bento", list(args)))
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError):
+        asked()
+    monkeypatch.setenv("BENTO_DIR", "fleet")
+    assert asked() == fleet_root.resolve()
+    monkeypatch.setenv("BENTO_DIR", "/nonexistent")
+    assert asked("--dir", str(fleet_root)) == fleet_root.resolve()
+    monkeypatch.setenv("BENTO_DIR", "")
+    monkeypatch.chdir(fleet_root / "hosts")
+    assert asked() == fleet_root.resolve()

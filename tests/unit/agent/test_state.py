@@ -1,0 +1,277 @@
+"""A host's memory: it reads back what was written, and what is damaged is said, never taken for "nothing yet"."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.samples import digest, digests, manifest, quick, serials
+
+from bento.agent.state import SPOOLED, Damaged, State
+from bento.core.journal import Journal, Point
+from bento.core.trust_rules import Floor
+from bento.errors import BentoError
+from bento.models.signed import SignedDocument
+from bento.names import Serial
+
+paths = st.text(min_size=1, max_size=20)
+points = st.builds(Point, st.none() | paths, st.none() | serials)
+floors = st.builds(
+    Floor, serials, digests, st.sampled_from(["accepted", "failed", "finished"]), st.integers(0, 1_000_000)
+)
+journals = st.builds(
+    Journal,
+    phase=st.sampled_from(["idle", "switching", "committing"]),
+    committed=points,
+    old=st.none() | points,
+    new=st.none() | points,
+    old_profile=st.none() | paths,
+    systems=st.dictionaries(paths, serials, max_size=4),
+)
+FLOOR = Floor(Serial(5), digest("line"), "failed", 2)
+JOURNAL = Journal(
+    "switching", Point("/a", Serial(1)), Point("/a", Serial(1)), Point("/b", Serial(2)), "/a", {"/a": Serial(1)}
+)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    made = State(tmp_path / "state")
+    made.prepare()
+    return made
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> State:
+    made = State(tmp_path_factory.mktemp("state"))
+    made.prepare()
+    return made
+
+
+def test_a_new_host_remembers_nothing(state: State) -> None:
+    assert state.floor() is None
+    assert state.journal() == Journal()
+    assert state.last_counter() == 0
+    assert state.last_refusal() is None
+    assert state.spooled() == []
+
+
+@quick
+@given(floors)
+def test_a_floor_reads_back_the_same(lasting: State, floor: Floor) -> None:
+    lasting.write_floor(floor)
+    assert lasting.floor() == floor
+
+
+@quick
+@given(journals)
+def test_a_journal_reads_back_the_same(lasting: State, journal: Journal) -> None:
+    lasting.write_journal(journal)
+    assert lasting.journal() == journal
+
+
+def test_only_root_may_look(tmp_path: Path) -> None:
+    umask = os.umask(0o000)
+    try:
+        made = State(tmp_path / "deep/state")
+        made.prepare()
+        made.write_floor(FLOOR)
+        made.put_in_spool(1, b"x")
+        made.keep_manifest(Serial(1), b"x")
+    finally:
+        os.umask(umask)
+    for path in (made.root, *made.root.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_folder_that_was_left_open_is_closed_again(state: State) -> None:
+    state.root.chmod(0o755)
+    state.prepare()
+    assert state.root.stat().st_mode & 0o7777 == 0o700
+
+
+def read_all(state: State) -> None:
+    state.floor()
+    state.journal()
+    state.last_counter()
+
+
+DAMAGES = [
+    b"",
+    b"\x00" * 100,
+    b"null",
+    b"[]",
+    b"{}",
+    b'"x"',
+    b"{",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"serial":' + b"9" * 5000 + b"}",
+    b'{"unknown":1}',
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=range(len(DAMAGES)))
+@pytest.mark.parametrize("name", ["floor.json", "journal.json", "counter.json"])
+def test_a_damaged_file_is_said_never_taken_for_nothing(state: State, name: str, damage: bytes) -> None:
+    state.write_floor(FLOOR)
+    state.write_journal(JOURNAL)
+    state.next_counter()
+    read_all(state)
+    (state.root / name).write_bytes(damage)
+    with pytest.raises(Damaged, match=name) as error:
+        read_all(state)
+    assert error.value.hints
+    assert error.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("serial", 0),
+        ("serial", "5"),
+        ("serial", 5.0),
+        ("serial", 2**53),
+        ("serial", True),
+        ("line", "x"),
+        ("line", None),
+        ("progress", "done"),
+        ("tries", -1),
+        ("tries", None),
+        ("extra", 1),
+    ],
+)
+def test_a_floor_with_one_wrong_field_is_damaged(state: State, key: str, value: object) -> None:
+    state.write_floor(FLOOR)
+    path = state.root / "floor.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(Damaged):
+        state.floor()
+
+
+@pytest.mark.parametrize("key", ["serial", "line", "progress", "tries"])
+def test_a_floor_without_one_of_its_fields_is_damaged(state: State, key: str) -> None:
+    state.write_floor(FLOOR)
+    path = state.root / "floor.json"
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != key}))
+    with pytest.raises(Damaged):
+        state.floor()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("phase", "asleep"),
+        ("committed", None),
+        ("committed", {"system": 1, "serial": 1}),
+        ("committed", {"system": "/a", "serial": "1"}),
+        ("committed", {"system": "/a", "serial": 0}),
+        ("committed", {"system": "/a", "serial": 1, "x": 1}),
+        ("old", []),
+        ("new", "x"),
+        ("old_profile", 1),
+        ("systems", {"/a": "1"}),
+        ("systems", {"/a": None}),
+        ("systems", []),
+        ("extra", 1),
+    ],
+)
+def test_a_journal_with_one_wrong_field_is_damaged(state: State, key: str, value: object) -> None:
+    state.write_journal(JOURNAL)
+    path = state.root / "journal.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(Damaged):
+        state.journal()
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "folder", "huge"])
+def test_what_is_no_plain_small_file_is_damaged(state: State, kind: str) -> None:
+    path = state.root / "floor.json"
+    if kind == "symlink":
+        path.symlink_to("/nonexistent")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(10**9)
+    with pytest.raises(Damaged):
+        state.floor()
+
+
+@quick
+@given(st.binary(max_size=60))
+def test_any_bytes_in_any_file_are_damaged_or_a_whole_value(lasting: State, data: bytes) -> None:
+    for name, read in (("floor.json", lasting.floor), ("journal.json", lasting.journal)):
+        (lasting.root / name).write_bytes(data)
+        with pytest.raises(Damaged):
+            read()
+    (lasting.root / "floor.json").unlink()
+    (lasting.root / "journal.json").unlink()
+
+
+def test_the_counter_only_rises_and_is_on_the_disk_before_it_is_used(state: State) -> None:
+    used = [state.next_counter() for _ in range(3)]
+    used += [State(state.root).next_counter() for _ in range(3)]
+    assert used == [1, 2, 3, 4, 5, 6]
+    assert State(state.root).last_counter() == 6
+
+
+def test_the_spool_comes_back_oldest_first_and_a_sent_report_is_gone(state: State) -> None:
+    for counter in (10, 9, 100):
+        state.put_in_spool(counter, str(counter).encode())
+    assert [path.read_bytes() for path in state.spooled()] == [b"9", b"10", b"100"]
+    state.sent(state.spooled()[0])
+    assert [path.read_bytes() for path in state.spooled()] == [b"10", b"100"]
+    assert [path.name for path in state.spooled()] == [f"{10:020}.report", f"{100:020}.report"]
+
+
+def test_a_long_time_offline_keeps_the_newest_reports(state: State) -> None:
+    for counter in range(1, SPOOLED + 11):
+        state.put_in_spool(counter, str(counter).encode())
+    assert [path.read_bytes() for path in state.spooled()] == [str(n).encode() for n in range(11, SPOOLED + 11)]
+
+
+def test_a_manifest_is_kept_as_it_came(state: State) -> None:
+    document = SignedDocument(
+        manifest(7).line, (b"-----BEGIN SSH SIGNATURE-----\nQQ==\n-----END SSH SIGNATURE-----\n",)
+    )
+    state.keep_manifest(Serial(7), document.raw)
+    assert (state.manifests / "7").read_bytes() == document.raw
+    assert state.manifest_line(Serial(7)) == document.line
+    with pytest.raises(Damaged, match="8 is gone"):
+        state.manifest_line(Serial(8))
+    (state.manifests / "7").write_bytes(b"half")
+    with pytest.raises(BentoError, match="stored manifest 7"):
+        state.manifest_line(Serial(7))
+
+
+def test_pruning_keeps_what_is_named_and_nothing_else(state: State) -> None:
+    for serial in (1, 2, 3):
+        state.keep_manifest(Serial(serial), b"x")
+    for one in ("a", "b"):
+        (state.objects / digest(one)).write_bytes(b"x")
+    (state.objects / ".fetch-left").write_bytes(b"half")
+    state.write_floor(FLOOR)
+    state.prune({Serial(2)}, {digest("b")})
+    assert [path.name for path in state.manifests.iterdir()] == ["2"]
+    assert [path.name for path in state.objects.iterdir()] == [digest("b")]
+    assert state.floor() == FLOOR
+
+
+def test_a_refusal_is_remembered_until_it_is_over(state: State) -> None:
+    state.write_refusal(digest("it"))
+    assert state.last_refusal() == digest("it")
+    state.write_refusal(None)
+    state.write_refusal(None)
+    assert state.last_refusal() is None
+
+
+def test_a_state_folder_that_can_t_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BentoError, match="state folder"):
+        State(tmp_path / "file/state").prepare()

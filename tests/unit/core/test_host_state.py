@@ -1,0 +1,125 @@
+"""A host's state follows from serials and reports, each state and the ways between them."""
+
+import pytest
+from unit.samples import OTHER_SYSTEM, SYSTEM, digest, manifest, report
+
+from bento.core.host_state import State, derive
+from bento.models.manifest import ConfigRef, Manifest
+from bento.models.report import Heartbeat, Report
+from bento.models.signed import sha256
+
+PUBLISHED = manifest(1000)
+CHANNEL = manifest(1000, system=None, config=ConfigRef(digest=digest("config"), size=1, kind="channel", attribute=None))
+
+
+def beat(after: int = 1, running: str | None = SYSTEM, time: int = 3000) -> Heartbeat:
+    return Heartbeat(fleet="acme", host="web", after=after, time=time, serial=1000, running=running)
+
+
+def refusal(counter: int, *, serial: int | None = 1000, line: bytes = b"forged") -> Report:
+    return report(counter, outcome="refused", serial=serial, digest=sha256(line), reason="not signed")
+
+
+def state(published: Manifest | None, reports: list[Report], heartbeat: Heartbeat | None = None) -> State:
+    return derive(published, reports, heartbeat).state
+
+
+def test_a_host_without_a_release_is_not_published() -> None:
+    assert state(None, []) == "not published"
+    assert state(None, [report()], beat()) == "not published"
+
+
+def test_a_host_that_never_reported_is_a_new_machine() -> None:
+    assert state(PUBLISHED, []) == "new machine"
+    assert state(PUBLISHED, [], beat(after=0)) == "new machine"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        ("succeeded", "up to date"),
+        ("auto-updated", "up to date"),
+        ("degraded", "degraded"),
+        ("reboot-needed", "reboot needed"),
+        ("failed", "failing"),
+        ("rolled-back", "rolled back"),
+        ("unconfirmed", "unconfirmed"),
+        ("refused", "refused"),
+    ],
+)
+@pytest.mark.parametrize("published", [PUBLISHED, CHANNEL])
+def test_a_report_on_the_published_release_gives_its_state(published: Manifest, outcome: str, expected: State) -> None:
+    assert state(published, [report(outcome=outcome)]) == expected
+
+
+def test_another_running_system_than_the_published_is_a_rebuild_pending() -> None:
+    old = report(serial=900, running=OTHER_SYSTEM)
+    assert state(PUBLISHED, [old]) == "rebuild pending"
+    assert state(PUBLISHED, [old], beat(running=OTHER_SYSTEM)) == "rebuild pending"
+    assert state(PUBLISHED, [report(serial=900, running=None)]) == "rebuild pending"
+
+
+def test_the_published_system_running_without_a_report_is_a_sync_pending() -> None:
+    assert state(PUBLISHED, [report(serial=900, running=SYSTEM)]) == "sync pending"
+    # The heartbeat's word on what runs is newer.
+    assert state(PUBLISHED, [report(serial=900, running=OTHER_SYSTEM)], beat(running=SYSTEM)) == "sync pending"
+    # A heartbeat from before the report isn't.
+    assert state(PUBLISHED, [report(5, serial=900, running=OTHER_SYSTEM)], beat(4)) == "rebuild pending"
+
+
+def test_a_channel_host_is_known_by_its_serial_alone() -> None:
+    assert state(CHANNEL, [report(serial=900, running=OTHER_SYSTEM)]) == "sync pending"
+    assert state(CHANNEL, [report(serial=1000, running=OTHER_SYSTEM)]) == "up to date"
+
+
+def test_another_system_than_the_last_report_named_is_drifted() -> None:
+    assert state(PUBLISHED, [report()], beat(running=SYSTEM)) == "up to date"
+    assert state(PUBLISHED, [report()], beat(running=OTHER_SYSTEM)) == "drifted"
+    assert state(CHANNEL, [report()], beat(running=OTHER_SYSTEM)) == "drifted"
+    # Known to be elsewhere already: no drift but the reported state.
+    assert state(PUBLISHED, [report(outcome="failed", running=OTHER_SYSTEM)], beat(running=SYSTEM)) == "failing"
+    # An older heartbeat says nothing about now.
+    assert state(PUBLISHED, [report(3)], beat(2, running=OTHER_SYSTEM)) == "up to date"
+
+
+def test_the_newest_report_counts_in_whatever_order_they_come() -> None:
+    reports = [report(2, outcome="failed"), report(10), report(9, outcome="rolled-back")]
+    assert state(PUBLISHED, reports) == "up to date"
+    assert derive(PUBLISHED, reports[::-1], None).report == report(10)
+
+
+def test_a_forged_release_in_its_place_is_refused_until_a_poll_goes_well_again() -> None:
+    reports = [report(1), refusal(2)]
+    assert state(PUBLISHED, reports) == "refused"
+    assert state(PUBLISHED, reports, beat(after=1)) == "refused"
+    assert state(PUBLISHED, reports, beat(after=2)) == "up to date"
+    assert derive(PUBLISHED, reports, beat(after=2)).report == report(1)
+
+
+def test_a_new_release_after_a_refusal_is_pending_again() -> None:
+    newer = manifest(1001, system=OTHER_SYSTEM)
+    assert state(newer, [report(1), refusal(2)]) == "rebuild pending"
+
+
+def test_an_older_release_put_back_is_refused() -> None:
+    # The host has seen 1000; on the server lies 900 again, properly signed.
+    back = manifest(900)
+    assert state(back, [report(1), refusal(2, line=back.line)]) == "refused"
+    assert state(back, [report(1), refusal(2, line=b"another")]) == "refused"
+
+
+def test_a_first_release_that_was_refused_is_refused_not_new() -> None:
+    assert state(PUBLISHED, [refusal(1, serial=None, line=PUBLISHED.line)]) == "refused"
+
+
+def test_a_refusal_is_seen_even_where_nothing_readable_is_published() -> None:
+    assert state(None, [refusal(1)]) == "refused"
+    assert state(None, [refusal(1)], beat(after=1)) == "not published"
+
+
+def test_last_seen_is_the_newest_word_of_any_kind() -> None:
+    assert derive(PUBLISHED, [], None).last_seen is None
+    assert derive(PUBLISHED, [], None).running is None
+    assert derive(PUBLISHED, [report(1), report(2)], None).last_seen == 2002
+    assert derive(PUBLISHED, [report(1)], beat(time=9000)).last_seen == 9000
+    assert derive(PUBLISHED, [report(1, time=9500)], beat(time=9000)).last_seen == 9500

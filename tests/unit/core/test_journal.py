@@ -1,0 +1,147 @@
+"""The journal: after a crash at any point the way leads to one release, and each system has its own secrets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.samples import quick
+
+from bento.core.journal import (
+    Journal,
+    Point,
+    Recovery,
+    abandon,
+    begin_commit,
+    begin_switch,
+    commit,
+    recovery,
+    serial_for,
+    serials_in_use,
+)
+from bento.names import Serial
+
+OLD, NEW = Point("/old", Serial(1)), Point("/new", Serial(2))
+IDLE = Journal(committed=OLD, systems={"/old": Serial(1), "/older": Serial(9)})
+SWITCHING = begin_switch(IDLE, OLD, NEW, "/old")
+COMMITTING = begin_commit(SWITCHING)
+# The secrets that were live when the switch began are older than what was last committed with that path.
+CAPTURED = begin_switch(IDLE, Point("/older", Serial(7)), NEW, "/old")
+BEFORE_ANY = begin_switch(Journal(), Point("/old", None), NEW, None)
+
+
+@pytest.mark.parametrize(
+    ("journal", "running", "way"),
+    [
+        (Journal(), "/old", "nothing"),
+        (IDLE, "/old", "nothing"),
+        (IDLE, "/new", "nothing"),
+        (IDLE, None, "nothing"),
+        (SWITCHING, "/old", "back"),
+        (SWITCHING, "/new", "back"),
+        (SWITCHING, "/other", "back"),
+        (SWITCHING, None, "back"),
+        (COMMITTING, "/new", "forward"),
+        (COMMITTING, "/old", "back"),
+        (COMMITTING, "/other", "back"),
+        (COMMITTING, None, "back"),
+        (commit(COMMITTING), "/new", "nothing"),
+        (abandon(SWITCHING), "/old", "nothing"),
+    ],
+)
+def test_a_run_that_died_is_undone_unless_it_was_confirmed_and_still_runs(
+    journal: Journal, running: str | None, way: Recovery
+) -> None:
+    assert recovery(journal, running) == way
+
+
+def test_only_secrets_changed_and_the_power_went_while_committing() -> None:
+    same = begin_commit(begin_switch(IDLE, OLD, Point("/old", Serial(2)), "/old"))
+    assert recovery(same, "/old") == "forward"
+    assert recovery(begin_switch(IDLE, OLD, Point("/old", Serial(2)), "/old"), "/old") == "back"
+
+
+@pytest.mark.parametrize(
+    ("journal", "system", "serial"),
+    [
+        (IDLE, "/old", 1),
+        (IDLE, "/older", 9),
+        (IDLE, "/unknown", 1),
+        (IDLE, None, 1),
+        (SWITCHING, "/new", 2),
+        (SWITCHING, "/old", 1),
+        (SWITCHING, "/older", 9),
+        (SWITCHING, "/unknown", 1),
+        (COMMITTING, "/new", 2),
+        (COMMITTING, "/old", 1),
+        (commit(COMMITTING), "/new", 2),
+        (commit(COMMITTING), "/old", 1),
+        (commit(COMMITTING), "/unknown", 2),
+        (abandon(SWITCHING), "/new", 1),
+        (CAPTURED, "/older", 7),
+        (abandon(CAPTURED), "/older", 9),
+        (BEFORE_ANY, "/old", None),
+        (BEFORE_ANY, "/new", 2),
+        (BEFORE_ANY, "/unknown", None),
+        (Journal(), "/any", None),
+    ],
+)
+def test_each_system_gets_the_secrets_of_its_own_release(
+    journal: Journal, system: str | None, serial: int | None
+) -> None:
+    assert serial_for(journal, system) == serial
+
+
+def test_a_candidate_on_an_old_path_beats_what_was_committed_with_that_path() -> None:
+    back_to_older = begin_switch(IDLE, OLD, Point("/older", Serial(12)), "/old")
+    assert serial_for(back_to_older, "/older") == 12
+    assert serial_for(abandon(back_to_older), "/older") == 9
+    assert serial_for(commit(begin_commit(back_to_older)), "/older") == 12
+
+
+def test_committing_makes_the_new_point_the_host_s_place() -> None:
+    done = commit(COMMITTING)
+    assert done == Journal(committed=NEW, systems={"/old": Serial(1), "/older": Serial(9), "/new": Serial(2)})
+    assert done.phase == "idle"
+
+
+def test_committing_the_same_path_again_notes_its_newest_release() -> None:
+    assert commit(begin_commit(begin_switch(IDLE, OLD, Point("/old", Serial(5)), "/old"))).systems["/old"] == 5
+
+
+def test_abandoning_leaves_everything_as_it_was_before() -> None:
+    assert abandon(SWITCHING) == IDLE
+    assert abandon(COMMITTING) == IDLE
+
+
+def test_there_is_nothing_to_commit_without_a_switch() -> None:
+    with pytest.raises(ValueError, match="nothing to commit"):
+        commit(IDLE)
+
+
+def test_a_release_stays_as_long_as_something_may_need_it() -> None:
+    assert serials_in_use(IDLE, frozenset()) == {1}
+    assert serials_in_use(SWITCHING, frozenset()) == {1, 2}
+    assert serials_in_use(CAPTURED, frozenset()) == {1, 2, 7}
+    assert serials_in_use(IDLE, frozenset({"/older", "/unknown"})) == {1, 9}
+    assert serials_in_use(Journal(), frozenset({"/old"})) == frozenset()
+
+
+points = st.builds(Point, st.sampled_from(["/a", "/b", "/c"]), st.integers(1, 20).map(Serial))
+
+
+@quick
+@given(st.lists(st.tuples(points, st.sampled_from(["commit", "abandon", "cut"])), max_size=12))
+def test_whatever_happened_the_secrets_of_every_known_system_are_kept(steps: list[tuple[Point, str]]) -> None:
+    journal = Journal()
+    for new, end in steps:
+        before = journal
+        journal = begin_switch(journal, journal.committed, new, journal.committed.system)
+        known = frozenset(journal.systems)
+        for system in {new.system, journal.committed.system, *known}:
+            serial = serial_for(journal, system)
+            assert serial is None or serial in serials_in_use(journal, known)
+        if end == "commit":
+            journal = commit(begin_commit(journal))
+            assert serial_for(journal, new.system) == new.serial
+        else:
+            journal = abandon(journal)
+            assert journal == before

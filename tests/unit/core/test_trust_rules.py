@@ -1,0 +1,140 @@
+"""The trust rules as a table: what a host takes, leaves and refuses, whatever it is offered and in which order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.samples import FLEET, WEB, digest, quick
+
+from bento.core.trust_rules import (
+    MAX_TRIES,
+    Floor,
+    NothingNew,
+    Offer,
+    Refuse,
+    Take,
+    Verdict,
+    again,
+    failed,
+    finished,
+    judge,
+)
+from bento.names import Digest, HostName, Serial
+
+A, B = digest("a"), digest("b")
+
+
+def offer(serial: int = 100, line: Digest = A, fleet: str = FLEET, host: str = WEB) -> Offer:
+    return Offer(fleet, HostName(host), Serial(serial), line)
+
+
+def floor(serial: int = 100, progress: str = "accepted", tries: int = 0) -> Floor:
+    return Floor(Serial(serial), A, progress, tries)  # type: ignore[arg-type]
+
+
+def asked(one: Offer, before: Floor | None) -> Verdict:
+    return judge(one, FLEET, WEB, before)
+
+
+@pytest.mark.parametrize(
+    ("one", "before", "verdict"),
+    [
+        (offer(1), None, Take(Floor(Serial(1), A, "accepted"))),
+        (offer(101), floor(100, "finished"), Take(Floor(Serial(101), A, "accepted"))),
+        (offer(101), floor(100, "failed", 3), Take(Floor(Serial(101), A, "accepted", 0))),
+        (offer(100), floor(100, "finished"), NothingNew()),
+        (offer(100), floor(100, "accepted"), Take(floor(100, "accepted"))),
+        (offer(100), floor(100, "failed", 1), Take(floor(100, "failed", 1))),
+        (offer(100), floor(100, "failed", MAX_TRIES - 1), Take(floor(100, "failed", MAX_TRIES - 1))),
+        (offer(100), floor(100, "failed", MAX_TRIES), NothingNew(exhausted=True)),
+        (offer(100), floor(100, "failed", MAX_TRIES + 9), NothingNew(exhausted=True)),
+    ],
+    ids=[
+        "first",
+        "higher",
+        "higher after a failure starts afresh",
+        "finished",
+        "resumed",
+        "second try",
+        "last try",
+        "exhausted",
+        "beyond",
+    ],
+)
+def test_a_release_is_taken_or_left(one: Offer, before: Floor | None, verdict: Verdict) -> None:
+    assert asked(one, before) == verdict
+
+
+@pytest.mark.parametrize("progress", ["accepted", "failed", "finished"])
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (offer(99), "older"),
+        (offer(1), "older"),
+        (offer(100, B), "two different"),
+        (offer(101, fleet="other"), "fleet 'other'"),
+        (offer(101, host="db"), "host 'db'"),
+        (offer(100, fleet="other"), "fleet 'other'"),
+        (offer(100, host="db"), "host 'db'"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_by_name(one: Offer, words: str, progress: str) -> None:
+    verdict = asked(one, floor(100, progress))
+    assert isinstance(verdict, Refuse)
+    assert words in verdict.reason
+
+
+def test_a_first_release_for_somebody_else_is_refused_too() -> None:
+    assert isinstance(asked(offer(fleet="other"), None), Refuse)
+    assert isinstance(asked(offer(host="db"), None), Refuse)
+
+
+def test_three_tries_that_fail_are_the_last() -> None:
+    now: Floor = floor()
+    tries = 0
+    while isinstance(again(now), Take):
+        now = failed(now)
+        tries += 1
+    assert tries == MAX_TRIES == 3
+    assert again(now) == NothingNew(exhausted=True)
+
+
+def test_a_failure_that_was_not_its_own_is_not_counted() -> None:
+    assert failed(floor(tries=2), counts=False) == floor(progress="failed", tries=2)
+    assert isinstance(again(failed(floor(tries=2), counts=False)), Take)
+
+
+def test_a_finished_release_has_no_tries_left_over() -> None:
+    assert finished(floor(progress="failed", tries=2)) == floor(progress="finished")
+
+
+offers = st.builds(
+    Offer,
+    fleet=st.sampled_from([FLEET, FLEET, FLEET, "other"]),
+    host=st.sampled_from([WEB, WEB, WEB, HostName("db")]),
+    serial=st.integers(1, 6).map(Serial),
+    line=st.sampled_from([A, B]),
+)
+ends = st.sampled_from(["cut off", "finished", "failed", "unconfirmed"])
+
+
+@quick
+@given(st.lists(st.tuples(offers, ends), max_size=30))
+def test_along_any_sequence_of_offers_the_floor_only_rises(sequence: list[tuple[Offer, str]]) -> None:
+    now: Floor | None = None
+    lines: dict[Serial, str] = {}
+    for one, end in sequence:
+        verdict = asked(one, now)
+        if not isinstance(verdict, Take):
+            continue
+        assert (one.fleet, one.host) == (FLEET, WEB)
+        assert now is None or verdict.floor.serial >= now.serial
+        assert (verdict.floor.serial, verdict.floor.line) == (one.serial, one.line)
+        # One serial never means two releases.
+        assert lines.setdefault(one.serial, one.line) == one.line
+        assert now is None or now.serial != one.serial or now.progress != "finished"
+        now = verdict.floor
+        if end == "finished":
+            now = finished(now)
+        elif end != "cut off":
+            now = failed(now, counts=end == "failed")
+        assert now.tries <= MAX_TRIES
