@@ -41,7 +41,7 @@ unit: $(DEV) ## run the unit tests
 	$(BIN)/python -m pytest tests/unit
 
 systemd-tests: need-systemd $(DEV) ## run the documented units under a real systemd (root)
-	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest tests/integration/test_systemd.py
+	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest tests/integration/test_real_systemd.py
 
 fresh: need-fresh ## prove `make demo` on a new Debian 12 with only python3, make and git (root)
 	tools/fresh $(TARGETS)

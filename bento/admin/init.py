@@ -27,6 +27,7 @@ to = {publish}     # a folder on the SFTP server; each host's chroot lies under 
 
 [secrets]
 admins = []                # age or ssh recipients that may open secrets too; empty: nobody but the host
+# identities = ["~/.ssh/id_ed25519"]   # what opens them: better in bento.local.toml
 
 [build]
 jobs = 2                   # hosts built at once
@@ -77,7 +78,7 @@ _EXAMPLE = """\
   networking.hostName = "example";
   system.stateVersion = "26.05";
 
-  # A secret that was added with `bento secret add example db-password` lies here, outside the Nix store:
+  # A secret that was added with `bento secret add example FILE --name db-password` lies here, outside the Nix store:
   # services.something.passwordFile = "/run/bento/secrets/db-password";
 }
 """

@@ -23,7 +23,10 @@ def new_secrets(files: Sequence[str], name: str | None, target: Target, attribut
 
     Raises InputError for what can't be read, is too large, is no file, or has no name.
     """
-    if name is not None and (len(files) != 1 or Path(files[0]).is_dir()):
+    if name is not None and Path(files[0]).is_dir():
+        said = f"{printable(files[0])} is a folder, and one name doesn't fit all its files"
+        raise InputError(said, "leave out --name, or add its files one by one")
+    if name is not None and len(files) != 1:
         raise InputError("one name doesn't fit several files", "leave out --name, or add them one by one")
     found = [pair for file in files for pair in _read(file, name)]
     return [NewSecret(target, one, attributes, plaintext) for one, plaintext in found]
