@@ -66,7 +66,7 @@ def open_sealed(ciphertext: bytes, identities: Sequence[Identity]) -> Plaintext:
     except ValueError as error:
         raise OpenFailed(
             f"the sealed file could not be opened: {str(error).lower()}",
-            "if the host's key changed, seal again: bento secret add TARGET NAME FILE --replace",
+            "if the host's key changed, seal again: bento secret add TARGET FILE --name NAME --replace",
         ) from None
 
 
