@@ -69,8 +69,7 @@ class Session:
         temporary = f"{folder}/.{name}.tmp"
         with _translated(f"writing {path}"):
             with self._sftp.open(temporary, "wb") as file:
-                file.set_pipelined(pipelined=True)
-                file.write(data)
+                file.write(data)  # not pipelined: paramiko then drops the server's "disk full"
             self._sftp.chmod(temporary, 0o644)
             self._sftp.posix_rename(temporary, path)
 

@@ -9,7 +9,7 @@ from bento.adapters import signatures
 from bento.adapters.folder import PublishFolder
 from bento.adapters.process import require
 from bento.core.deploy_plan import compose, same_content
-from bento.errors import InputError
+from bento.errors import InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef, parse_manifest
 from bento.models.signed import SignedDocument, sha256, split
@@ -109,6 +109,7 @@ def publish(
         before, content.config, content.secrets, content.templates, content.settings
     )
     if before is not None and same and _complete(folder, before):
+        folder.ensure_host(content.host)  # an account made since then gets its reports folder
         return Published(before, None)
     manifest = compose(
         fleet=trust.fleet,
@@ -147,7 +148,11 @@ def _put_objects(
     if not folder.has_object(host, config):
         other = shared.get(config)
         if other is None or not folder.share_object(host, config, other):
-            folder.put_object(host, config, content.tar.read_bytes())
+            data = content.tar.read_bytes()
+            if sha256(data) != config:
+                content.tar.unlink(missing_ok=True)
+                raise WorkFailed(f"the packed configuration {content.tar} was damaged", "pack it anew: bento deploy")
+            folder.put_object(host, config, data)
     for digest, data in content.ciphertexts.items():
         if not folder.has_object(host, digest):
             folder.put_object(host, digest, data)

@@ -65,6 +65,8 @@ class Workspace:
             temporary = Path(out.name)
             try:
                 digest, size = write_tar(tree.entries, out)
+                out.flush()
+                os.fsync(out.fileno())
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise

@@ -11,7 +11,7 @@ from pathlib import Path
 from bento.adapters import nix
 from bento.adapters.process import run_keeping_tail
 from bento.adapters.systemd import Systemd
-from bento.agent.host import Host
+from bento.agent.host import Host, Say
 from bento.agent.install import (
     changed_units,
     flip,
@@ -34,8 +34,9 @@ REBOOT_NEEDED = 100  # switch-to-configuration test: nothing done, this change w
 
 @dataclass
 class Log:
-    """What build and switch said, for the report's tail."""
+    """What the report's tail quotes: Nix's output, and how switches ended. `say` is for what stays on this machine."""
 
+    say: Say
     text: str = ""
 
     def add(self, text: str) -> None:
@@ -118,7 +119,9 @@ def _switch_system(host: Host, old: Point, new: Point, log: Log) -> tuple[str, .
 def _call(system: str, action: str, log: Log) -> int:
     program = f"{system}/bin/switch-to-configuration"
     done = run_keeping_tail([program, action], tail=LIMITS.log_tail)
-    log.add(f"$ switch-to-configuration {action}\n{done.err.decode('utf-8', 'replace')}")
+    # It quotes what services print, which can be a secret: that stays in this machine's journal.
+    log.add(f"switch-to-configuration {action}: exit {done.code}\n")
+    log.say(done.err.decode("utf-8", "replace"))
     return done.code
 
 
@@ -173,7 +176,9 @@ def roll_back(host: Host, journal: Journal, log: Log) -> None:
         settle_owners(host, old.serial)
     for trouble in _refresh_units(host, new.serial, old.serial):
         host.say(trouble)
-    if journal.old_profile is not None and host.profile() != journal.old_profile:
+    # Once a commit has begun, the boot loader may name the new system whatever the profile says.
+    committing = host.state.journal().phase == "committing"
+    if journal.old_profile is not None and (committing or host.profile() != journal.old_profile):
         nix.set_profile(host.settings.paths.profile, journal.old_profile)
         if (code := _call(journal.old_profile, "boot", log)) != 0:
             raise WorkFailed(f"rolling back failed: making the old system the boot default ended with exit {code}")

@@ -22,27 +22,36 @@ from bento_secrets.runtime import Unowned
 
 def recover(host: Host, journal: Journal) -> Taken:
     """Finish a confirmed switch, undo any other; idempotent. Leaves a report in the spool."""
-    log = Log()
+    log = Log(host.say)
     way = rules.recovery(journal, host.running())
     host.say(f"the last run was cut off while {journal.phase}: going {way}")
     try:
         if way == "forward":
-            if journal.new is not None and journal.new.serial is not None:
-                reinstall(host, journal.new.system)
-            commit(host, journal, log)
-            taken = Taken("succeeded", "installed; the run was cut off while committing and has been finished")
+            taken = _finish(host, journal, log)
         else:
             roll_back(host, journal, log)
             taken = Taken("rolled-back", f"the run was cut off while {journal.phase}")
     except BentoError as error:
         taken = Taken("failed", f"recovering from a run that was cut off: {error.message}")
     host.say(f"{taken.outcome}: {taken.reason}")
-    _settle(host, journal, taken)
     serial = journal.new.serial if journal.new is not None else None
     manifest = None if serial is None else stored_manifest(host, serial)
     systems = (journal.old.system if journal.old else None, journal.new.system if journal.new else None)
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=systems, log=log.text)
+    _settle(host, journal, taken)
     return taken
+
+
+def _finish(host: Host, journal: Journal, log: Log) -> Taken:
+    """Go forward; where that can't be done, back."""
+    try:
+        if journal.new is not None and journal.new.serial is not None:
+            reinstall(host, journal.new.system)
+        commit(host, journal, log)
+    except BentoError as error:
+        roll_back(host, journal, log)
+        return Taken("rolled-back", f"the run was cut off while committing, which failed: {error.message}")
+    return Taken("succeeded", "installed; the run was cut off while committing and has been finished")
 
 
 def _settle(host: Host, journal: Journal, taken: Taken) -> None:

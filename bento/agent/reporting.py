@@ -41,7 +41,7 @@ def make_report(
     """Put a report into the spool. `systems` are the old and the new one; `digest` that of the manifest's JSON line."""
     from bento.models.report import Report
 
-    counter = host.state.next_counter()
+    counter = host.state.next_counter(host.clock())
     report = Report(
         fleet=host.trust.fleet,
         host=host.name,

@@ -57,6 +57,10 @@ def run(host: Host) -> Ran:
             raise AgentBusy(error.message, *error.hints) from None
         host.ensure_runtime()
         recovered = _recover(host)
+        if recovered is not None and host.state.journal().phase != "idle":
+            # Neither forward nor back: no release is taken over a switch whose old system isn't in force again.
+            deliver(host)
+            return recovered
         polled = _poll(host)
         if isinstance(polled, Ran):
             return recovered or polled if polled.outcome is None and polled.code == 0 else polled
@@ -91,11 +95,11 @@ def _poll(host: Host) -> "Ran | tuple[Manifest, Floor]":
     from bento.adapters.sftp import NotThere
 
     with connected(host) as session:
-        send_spooled(host, session)
+        _send(host, session)
         try:
             raw = session.read(MANIFEST, LIMITS.manifest)
         except NotThere:
-            send_heartbeat(host, session)
+            _send(host, session, heartbeat=True)
             return Ran(None, "nothing is published for this host yet", 0)
         except Refused as error:
             return _refuse(host, session, error.message, b"", None)
@@ -125,10 +129,10 @@ def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest,
     host.say(f"release {manifest.serial}: taking it")
     host.state.keep_manifest(manifest.serial, raw)
     host.state.write_floor(verdict.floor)
-    host.state.write_refusal(None)
     from bento.agent.fetch import fetch
 
     fetch(host, session, manifest)
+    host.state.write_refusal(None)
     return manifest, verdict.floor
 
 
@@ -137,6 +141,17 @@ def verdict_floor(floor: Floor | None) -> Floor:
     if floor is None:
         raise AssertionError("nothing can be known already without a floor")
     return floor
+
+
+def _send(host: Host, session: "Session", *, heartbeat: bool = False) -> None:
+    """Send what waits. A reports folder that takes nothing must not keep this host from its releases."""
+    try:
+        if heartbeat:
+            send_heartbeat(host, session)
+        else:
+            send_spooled(host, session)
+    except BentoError as error:
+        host.say(f"the report waits to be sent: {error.message}")
 
 
 def _split(raw: bytes) -> SignedDocument:
@@ -161,7 +176,7 @@ def _verified(host: Host, document: SignedDocument) -> "Manifest":
 
 
 def _nothing_new(host: Host, session: "Session", verdict: NothingNew, floor: Floor) -> Ran:
-    send_heartbeat(host, session)
+    _send(host, session, heartbeat=True)
     host.state.write_refusal(None)
     if verdict.exhausted:
         return Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
@@ -181,8 +196,5 @@ def _refuse(host: Host, session: "Session", reason: str, raw: bytes, digest: Dig
         serial: Serial | None = floor.serial if floor is not None else None
         make_report(host, "refused", reason, serial=serial, digest=digest)
         host.state.write_refusal(seen)
-    try:
-        send_spooled(host, session)
-    except BentoError as error:
-        host.say(f"the report waits to be sent: {error.message}")
+    _send(host, session)
     return Ran("refused", reason, EXIT["refused"])

@@ -145,9 +145,12 @@ class State:
 
     # Reports.
 
-    def next_counter(self) -> int:
-        """A number that this host has never used for a report: on the disk before it is used."""
-        counter = self.last_counter() + 1
+    def next_counter(self, now: int = 0) -> int:
+        """A number that this host has never used for a report: on the disk before it is used.
+
+        At least `now` (UTC seconds), so that a host that lost its state goes on above what it used before.
+        """
+        counter = max(self.last_counter() + 1, now)
         self._write("counter.json", {"counter": counter})
         return counter
 

@@ -18,7 +18,7 @@ from bento.core.journal import Journal, Point
 from bento.core.trust_rules import Floor
 from bento.errors import BentoError, Refused
 from bento.models.manifest import Manifest
-from bento.names import Digest
+from bento.names import Digest, Serial
 
 if TYPE_CHECKING:
     from bento.models.report import Outcome
@@ -36,7 +36,7 @@ class Taken:
 
 def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
     """Install the release, and leave a report of it in the spool."""
-    log = Log()
+    log = Log(host.say)
     before = host.running()
     new_system: str | None = None
     try:
@@ -48,8 +48,9 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
         taken = Taken("failed", error.message)
     else:
         taken = _activate(host, manifest, new_system, built, log)
-    _settle_floor(host, floor, taken)
+    # The report first: a kill in between costs a second report, not the only one.
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=(before, new_system), log=log.text)
+    _settle_floor(host, floor, taken)
     prune(host)
     return taken
 
@@ -151,6 +152,8 @@ def prune(host: Host) -> None:
     if floor is not None:
         serials.add(floor.serial)
     live = host.runtime.live()
+    if live is not None:  # after a release for the next boot, the live one is neither committed nor the newest
+        serials.add(Serial.parse(live))
     for runtime in (host.runtime, host.for_users):
         runtime.prune({serial for serial in (live, journal.committed.serial) if serial is not None})
     objects: set[Digest] = set()

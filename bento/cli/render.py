@@ -18,7 +18,7 @@ _WIDE = 20_000  # columns when piped: nothing is cut
 
 def show_json(value: Any) -> None:
     """Facts for programs: stable keys, two-space indent."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
 def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -77,6 +77,8 @@ def _state(published: Manifest | None, report: Report | None, running: str | Non
             return "rebuild pending"
         return "sync pending"
     state = _BY_OUTCOME[report.outcome]
+    if state == "reboot needed" and running == report.new_system != report.running:
+        return "up to date"  # it has rebooted since
     if state == "up to date" and report.running is not None and running != report.running:
         return "drifted"
     return state

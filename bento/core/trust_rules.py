@@ -1,6 +1,6 @@
 """Whether a host takes what a server offers. Every trust decision after the signature is on this screen.
 
-The signature has been verified over the raw line before any of this is asked (agent/verify.py).
+The signature has been verified over the raw line before any of this is asked (agent/run.py).
 """
 
 from dataclasses import dataclass, replace

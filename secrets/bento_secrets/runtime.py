@@ -148,7 +148,7 @@ class Runtime:
                 return
             if not self.has(serial):
                 raise RuntimeFailed(
-                    f"the secrets of release {serial} are not in {self.root}", "run: bento-agent recover"
+                    f"the secrets of release {serial} are not in {self.root}", "run: bento-agent install-secrets"
                 )
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(f"{self._top}/{serial}")

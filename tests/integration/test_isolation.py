@@ -100,7 +100,7 @@ def test_a_link_that_a_host_puts_among_its_reports_leads_nowhere(world: World, h
 def test_a_host_gets_no_shell_and_no_forwarding(world: World, hosts: tuple[Machine, Machine]) -> None:
     alpha, _ = hosts
     known = world.folder / "known_hosts"
-    sftp(world, alpha, "ls")
+    assert sftp(world, alpha, "ls").returncode == 0  # the control: it can log in
     options = [
         "-F",
         "none",
@@ -119,6 +119,23 @@ def test_a_host_gets_no_shell_and_no_forwarding(world: World, hosts: tuple[Machi
         check=False,
     )
     assert b"in\n" not in shell.stdout
+    forward = subprocess.run(
+        [
+            "ssh",
+            *options,
+            "-o",
+            "BatchMode=yes",
+            "-W",
+            f"127.0.0.1:{world.sshd.port}",
+            f"{alpha.name}@{world.sshd.address}",
+        ],
+        capture_output=True,
+        input=b"",
+        timeout=30,
+        check=False,
+    )
+    assert b"prohibited" in forward.stderr
+    assert b"SSH-2.0" not in forward.stdout
 
 
 def test_what_is_in_one_hosts_configuration_is_not_in_anothers_release(
