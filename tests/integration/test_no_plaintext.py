@@ -108,3 +108,17 @@ def test_a_secret_added_from_a_file_leaves_no_copy_of_it(world: World, marker: b
     finally:
         source.unlink()
     assert not hits(marker, *searched(world, [web]))
+
+
+def test_what_a_service_prints_during_the_switch_stays_out_of_the_report(world: World, marker: bytes) -> None:
+    """switch-to-configuration quotes failed units, and they may quote a secret."""
+    web = world.add("web")
+    flake = web.source / "flake.nix"
+    text = flake.read_text()
+    assert "    status=0\n" in text
+    flake.write_text(text.replace("    status=0\n", "    status=0\n    cat /run/bento/secrets/key\n", 1))
+    world.bento("secret", "add", web.name, "-", "--name", "key", stdin=marker)
+    world.bento("deploy")
+    assert marker.decode() in web.run()  # the control: it was printed, and stayed on the host's own terminal
+    assert "switch-to-configuration test: exit 0" in world.report(web)["log_tail"]
+    assert not hits(marker, *searched(world, [web]))
