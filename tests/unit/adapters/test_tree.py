@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -216,6 +217,28 @@ def test_too_many_bytes_are_refused_on_both_sides(tmp_path: Path, monkeypatch: p
         unpack(archive(tmp_path / "big.tar", member("a", size=600), member("b", size=600)), tmp_path / "big")
     with pytest.raises(InputError, match=r"huge: with it the configuration is larger"):
         packed(make(tmp_path / "src", {"huge": b"x" * 20_000}))
+
+
+def test_a_file_that_is_mostly_holes_counts_with_its_whole_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file is small in the archive, and would be huge on the disk."""
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(10**9)
+    subprocess.run(["tar", "--sparse", "-C", tmp_path, "-cf", tmp_path / "it.tar", "holes"], check=True)
+    assert (tmp_path / "it.tar").stat().st_size < 100_000
+    with pytest.raises(BentoError, match="more files or bytes"):
+        unpack(tmp_path / "it.tar", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_alike_but_for_case_or_spelling_stay_two_files(tmp_path: Path) -> None:
+    """As on the admin's file system; neither is written over the other."""
+    names = ["README", "readme", "caf\u00e9", "cafe\u0301"]
+    entries = make(tmp_path / "src", {name: name.encode() for name in names})
+    (tmp_path / "it.tar").write_bytes(packed(entries))
+    unpack(tmp_path / "it.tar", tmp_path / "out")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {name: name for name in names}
 
 
 @pytest.mark.parametrize("keep", [0, 100, 512, 700, 1024])
