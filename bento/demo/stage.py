@@ -13,7 +13,7 @@ from bento.adapters.process import Done, run
 from bento.demo.machine import HOME, Machine
 from bento.demo.screen import Screen, as_typed
 from bento.demo.server import serving
-from bento.demo.systems import write_channel
+from bento.demo.systems import SWITCH_LOG, write_channel
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento_secrets.ssh_keys import SshPublicKey
 
@@ -105,7 +105,7 @@ class Stage:
 
     def switches(self, host: str) -> tuple[str, ...]:
         """Every call of a system's switch-to-configuration so far."""
-        log = self.hosts[host].folder / "nix/var/boot/log"
+        log = self.hosts[host].folder / SWITCH_LOG.relative_to("/")
         return tuple(log.read_text("utf-8").splitlines()) if log.exists() else ()
 
     def equip_hosts(self) -> None:

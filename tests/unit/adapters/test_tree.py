@@ -16,7 +16,7 @@ from unit.samples import quick
 
 from bento.adapters import tree
 from bento.adapters.tree import MTIME, Entry, check_name, unpack, write_tar
-from bento.errors import BentoError, InputError
+from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.signed import sha256
 
 FILES = {"flake.nix": b"{ }", "a-b": b"", "a/deep/x.nix": b"x" * 3000, "a/b": b"\x00\xff", "ü.nix": b"1"}
@@ -291,3 +291,14 @@ def test_ordinary_names_are_taken(name: str) -> None:
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(InputError):
         check_name(name)
+
+
+def test_where_nothing_can_be_unpacked_is_an_error_and_what_is_there_stays(tmp_path: Path) -> None:
+    with (tmp_path / "it.tar").open("wb") as out:
+        write_tar(make(tmp_path / "tree", {"flake.nix": b"{ }"}), out)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/file").touch()
+    for place in (tmp_path / "taken", tmp_path / "missing/out", tmp_path / "it.tar/out"):
+        with pytest.raises(WorkFailed, match="can't unpack"):
+            unpack(tmp_path / "it.tar", place)
+    assert (tmp_path / "taken/file").exists()
