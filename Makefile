@@ -20,7 +20,7 @@ TARGETS ?= demo
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit systemd-tests fresh clean need-venv need-demo need-test need-systemd need-fresh
+.PHONY: help demo test check unit systemd-tests bench fresh clean need-venv need-demo need-test need-systemd need-fresh
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
@@ -42,6 +42,9 @@ unit: $(DEV) ## run the unit tests
 
 systemd-tests: need-systemd $(DEV) ## run the documented units under a real systemd (root)
 	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest tests/integration/test_real_systemd.py
+
+bench: need-test $(DEV) ## measure the secret commands beside bare programs and age (bench/README.md)
+	$(BIN)/python bench
 
 fresh: need-fresh ## prove `make demo` on a new Debian 12 with only python3, make and git (root)
 	tools/fresh $(TARGETS)
