@@ -29,10 +29,10 @@ def recover(host: Host, journal: Journal) -> Taken:
     """
     log = Log(host.say)
     way = rules.recovery(journal, host.running())
-    host.say(f"the last run was cut off while {journal.phase}: going {way}")
+    host.say(f"the last run was cut off while {journal.phase}: it must {way}")
     after = journal
     try:
-        if way == "forward":
+        if way == "go forward":
             taken, after = _finish(host, journal, log)
         else:
             after = prepare_roll_back(host, journal, log)

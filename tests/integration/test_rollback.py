@@ -171,7 +171,7 @@ def test_a_run_killed_in_the_switch_is_undone_by_the_next_which_then_takes_the_r
     (web.folder / "pause").touch()
     kill_when(web, "switching", {})
     said = web.run()
-    assert "cut off while switching: going back" in said
+    assert "cut off while switching: it must go back" in said
     published = world.status(web)["published"]["system"]
     assert in_force(web) == (published, published, published, b"new")
     assert outcomes(world, web) == ["succeeded", "rolled-back", "succeeded"]
@@ -180,7 +180,7 @@ def test_a_run_killed_in_the_switch_is_undone_by_the_next_which_then_takes_the_r
 def test_a_run_killed_in_the_commit_is_finished_by_the_next(world: World, web: Machine) -> None:
     change(world, web, Behaviour.OK)
     kill_when(web, "committing", paused(web, "nix-env"))
-    assert "cut off while committing: going forward" in web.run()
+    assert "cut off while committing: it must go forward" in web.run()
     published = world.status(web)["published"]["system"]
     assert in_force(web) == (published, published, published, b"new")
     assert outcomes(world, web) == ["succeeded", "succeeded"]
