@@ -64,8 +64,12 @@ def _settle(host: Host, journal: Journal, taken: Taken) -> None:
     floor = host.state.floor()
     if floor is None or journal.new is None or floor.serial != journal.new.serial:
         return
-    done = trust_rules.finished(floor) if taken.outcome == "succeeded" else trust_rules.failed(floor)
-    host.state.write_floor(done)
+    if taken.outcome == "succeeded":
+        host.state.write_floor(trust_rules.finished(floor))
+    else:
+        # Where the run itself had failed, what counts is how this host is now that it is back.
+        until = host.circumstances() if floor.until is not None else None
+        host.state.write_floor(trust_rules.failed(floor, until=until))
 
 
 def reinstall_for_users(host: Host, system: str | None) -> Serial | None:
