@@ -1,5 +1,6 @@
 """SSHSIG by `ssh-keygen -Y`: works with key files, ssh-agent and FIDO tokens alike."""
 
+import base64
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -56,6 +57,23 @@ def allowed_signers(signers: Sequence[SshPublicKey], namespace: str) -> bytes:
 def verified(document: SignedDocument, signers: Sequence[SshPublicKey], namespace: str) -> bool:
     """Whether one armour is by one of `signers` over exactly this line. Raises EnvironmentFailed without ssh-keygen."""
     return any(_verified(document.line, armour, signers, namespace) for armour in document.armours)
+
+
+def signed_by(document: SignedDocument, signers: Sequence[SshPublicKey], namespace: str) -> tuple[SshPublicKey, ...]:
+    """Those of `signers` who signed this document. Raises EnvironmentFailed without ssh-keygen."""
+    found: list[SshPublicKey] = []
+    for armour in document.armours:
+        named = [signer for signer in signers if signer.blob in _content(armour)]
+        found.extend(one for one in named if _verified(document.line, armour, (one,), namespace))
+    return tuple(found)
+
+
+def _content(armour: bytes) -> bytes:
+    """An armour's bytes, which name the key that made it."""
+    try:
+        return base64.b64decode(b"".join(armour.splitlines()[1:-1]))
+    except ValueError:
+        return b""
 
 
 def _verified(line: bytes, armour: bytes, signers: Sequence[SshPublicKey], namespace: str) -> bool:
