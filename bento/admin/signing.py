@@ -25,7 +25,7 @@ def known_signers(folder: PublishFolder, host: Host, trust: Trust) -> frozenset[
         return None
     try:
         document = split(raw, "a heartbeat")
-        if not signatures.verified(document, host.keys, NAMESPACE_REPORT):
+        if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
             return None
         heartbeat = parse_heartbeat(document.line)
     except InputError:
