@@ -59,12 +59,16 @@ def build(context: click.Context, action: str, on: tuple[str, ...], as_json: boo
 
 @click.command()
 @on_option
+@click.option(
+    "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
+)
 @json_option
 @click.pass_context
-def deploy(context: click.Context, on: tuple[str, ...], as_json: bool) -> int:
+def deploy(context: click.Context, on: tuple[str, ...], drop_signers: bool, as_json: bool) -> int:
     """Build hosts, sign and publish what has changed. Hosts fetch it at their next poll.
 
-    A host whose build fails keeps what is published and is named; the others go on (exit 3).
+    A host whose build fails keeps what is published and is named; the others go on (exit 3). A host that `bento
+    rollback` holds gets what it is held at. With a new signing key, what is unchanged gets its signature added.
 
     \b
     Examples:
@@ -75,7 +79,7 @@ def deploy(context: click.Context, on: tuple[str, ...], as_json: bool) -> int:
     trust = load_trust(fleet.root)
     names = _some(chosen(fleet, on))
     with progress() as say:
-        done = publish_all(fleet, trust, names, lambda: int(time.time()), say)
+        done = publish_all(fleet, trust, names, lambda: int(time.time()), say, drop_signers=drop_signers)
     for sentence in done.warnings:
         warn(sentence)
     if as_json:

@@ -6,6 +6,7 @@ from bento import __version__
 from bento.cli.deploy import build, deploy
 from bento.cli.hosts import host
 from bento.cli.init import init
+from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
 from bento.cli.status import status
 from bento.cli.top import main_of
@@ -44,7 +45,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, status, demo):
+for command in (init, host, secret, build, deploy, rollback, status, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")
