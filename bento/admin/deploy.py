@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 from bento.adapters import nix
 from bento.adapters.folder import PublishFolder, account_group
-from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
+from bento.admin.build import AS_USUAL, Built, How, Packed, Say, collect_trees, pack_hosts, systems_to_publish
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Content, NotOurs, Published, check_signers, publish, read_published
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
-from bento.models.manifest import Manifest, SecretRef, TemplateRef, check_contents
+from bento.models.manifest import Manifest, SecretRef, Settings, TemplateRef, check_contents
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
 from bento.names import Digest, HostName, SecretName
@@ -43,7 +43,14 @@ class Sealed:
     templates: tuple[TemplateRef, ...] = ()
 
 
-def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Callable[[], int], say: Say) -> Deployed:
+def deploy(
+    fleet: Fleet,
+    trust: Trust,
+    chosen: tuple[HostName, ...],
+    clock: Callable[[], int],
+    say: Say,
+    how: How = AS_USUAL,
+) -> Deployed:
     """Build and publish the chosen hosts. `clock` gives UTC seconds.
 
     Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish folder.
@@ -57,9 +64,11 @@ def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Call
     trees = collect_trees(hosts, fleet)
     with folder.locked(), workspace.locked():
         packed = pack_hosts([host for host in hosts if host.name in sealed], trees, workspace)
-        built, broken = build_hosts(packed, fleet, workspace, say)
+        built, broken = systems_to_publish(packed, fleet, workspace, say, how)
         failed = {**failed, **broken}
-        published, unpublished, warnings = _publish_all(built, sealed, fleet, trust, folder, workspace, clock, say)
+        published, unpublished, warnings = _publish_all(
+            built, sealed, fleet, trust, folder, workspace, clock, say, anew=how.anew
+        )
         _forget_old_trees(fleet, chosen, workspace, built)
     return Deployed(
         published,
@@ -148,6 +157,8 @@ def _publish_all(
     workspace: Workspace,
     clock: Callable[[], int],
     say: Say,
+    *,
+    anew: bool,
 ) -> tuple[dict[HostName, Published], dict[HostName, BentoError], list[str]]:
     published: dict[HostName, Published] = {}
     failed: dict[HostName, BentoError] = {}
@@ -156,18 +167,18 @@ def _publish_all(
     for one in built:
         host = one.packed.host
         secrets = sealed[host.name]
-        content = Content(
-            host=host.name,
-            config=one.packed.config,
-            system=one.system,
-            secrets=secrets.refs,
-            settings=host.settings,
-            tar=workspace.tar(one.packed.config.digest),
-            ciphertexts=secrets.ciphertexts,
-            templates=secrets.templates,
-        )
         try:
             previous = _previous(folder, host.name, trust, warnings)
+            content = Content(
+                host=host.name,
+                config=one.packed.config,
+                system=one.system,
+                secrets=secrets.refs,
+                settings=settings_of(one.packed, previous[1] if previous is not None else None, clock(), anew=anew),
+                tar=workspace.tar(one.packed.config.digest),
+                ciphertexts=secrets.ciphertexts,
+                templates=secrets.templates,
+            )
             done = publish(folder, content, previous, trust, fleet.signing_keys, clock(), shared)
         except BentoError as error:
             failed[host.name] = error
@@ -175,9 +186,28 @@ def _publish_all(
             continue
         shared.setdefault(content.config.digest, host.name)
         published[host.name] = done
+        if done.changed is not None:
+            warnings.extend(_kept(workspace, one))
         what = "unchanged" if done.changed is None else f"published {done.manifest.serial} ({', '.join(done.changed)})"
         say(host.name, what)
     return published, failed, warnings
+
+
+def _kept(workspace: Workspace, one: Built) -> tuple[str, ...]:
+    """Hosts may fetch it from here as from a binary cache. It is published: not to keep it is only worth a warning."""
+    try:
+        workspace.keep_published(one.packed.host.name, one.system)
+    except BentoError as error:
+        return (error.message,)
+    return ()
+
+
+def settings_of(packed: Packed, published: Manifest | None, now: int, *, anew: bool) -> Settings:
+    """The host's settings. When a channel host was last asked to build anew stays there until it is asked again."""
+    if packed.config.kind != "channel":
+        return packed.host.settings
+    last = published.settings.rebuild if published is not None else None
+    return packed.host.settings.model_copy(update={"rebuild": now if anew else last})
 
 
 def _previous(
