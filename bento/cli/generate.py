@@ -6,6 +6,7 @@ import time
 import click
 
 from bento.admin.public_halves import add_generated, public_half
+from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import current_fleet
 from bento.errors import InputError
 from bento.names import SecretName, Target
@@ -14,8 +15,8 @@ from bento_secrets.generate import KINDS, Generated, by_kind, of_command
 
 
 @click.command()
-@click.argument("target")
-@click.argument("name")
+@click.argument("target", type=TARGET)
+@click.argument("name", type=SECRET)
 @click.option("--kind", type=click.Choice(KINDS), help="What to make. Default: password.")
 @click.option("--length", type=int, metavar="N", help="Characters of a password, bytes of hex or base64. Default: 32.")
 @click.option(
