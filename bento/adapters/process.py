@@ -6,7 +6,6 @@ import subprocess
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bento.errors import EnvironmentFailed
 
@@ -60,7 +59,6 @@ def run(
     *,
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
     timeout: float | None = None,
     pass_fds: tuple[int, ...] = (),
 ) -> Done:
@@ -75,7 +73,6 @@ def run(
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             env=env,
-            cwd=cwd,
             timeout=timeout,
             pass_fds=pass_fds,
             check=False,
@@ -96,11 +93,11 @@ def stop_children() -> None:
         process.terminate()
 
 
-def run_keeping_tail(argv: Sequence[str], *, tail: int, env: Mapping[str, str] | None = None) -> Done:
+def run_keeping_tail(argv: Sequence[str], *, tail: int) -> Done:
     """Run a program that may say a lot; keep the last `tail` bytes of stdout and stderr together, in `err`."""
     try:
         process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
     except OSError as error:
         raise _not_started(argv[0], error) from None

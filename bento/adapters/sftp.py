@@ -4,7 +4,7 @@ import logging
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import paramiko
@@ -47,21 +47,32 @@ class Session:
         return b"".join(chunks)
 
     def stream(self, path: str, limit: int, sink: Callable[[bytes], object]) -> None:
-        """Hand a file to `sink` in pieces, never more than `limit` bytes. Raises as `read` does."""
-        with _translated(f"reading {path}"), self._sftp.open(path, "rb") as file:
-            status = file.stat()
-            if status.st_mode is not None and not stat.S_ISREG(status.st_mode):
-                raise Refused(f"{path} on the server is not a plain file")
-            if (status.st_size or 0) > limit:
-                raise Refused(f"{path} on the server is larger than {limit} bytes")
-            if (status.st_size or 0) > _CHUNK:
-                file.prefetch(status.st_size)
+        """Hand a file to `sink` in pieces, at most `limit` bytes. Raises as `read` does, and what `sink` raises."""
+        for chunk in self._chunks(path, limit):
+            sink(chunk)  # outside `_translated`: what fails in here is this machine's trouble, not the server's
+
+    def _chunks(self, path: str, limit: int) -> Iterator[bytes]:
+        doing = f"reading {path}"
+        with ExitStack() as stack:
+            with _translated(doing):
+                file = stack.enter_context(self._sftp.open(path, "rb"))
+                status = file.stat()
+                if status.st_mode is not None and not stat.S_ISREG(status.st_mode):
+                    raise Refused(f"{path} on the server is not a plain file")
+                if (status.st_size or 0) > limit:
+                    raise Refused(f"{path} on the server is larger than {limit} bytes")
+                if (status.st_size or 0) > _CHUNK:
+                    file.prefetch(status.st_size)
             got = 0
-            while chunk := file.read(_CHUNK):
+            while True:
+                with _translated(doing):
+                    chunk = file.read(_CHUNK)
                 got += len(chunk)
                 if got > limit:
                     raise Refused(f"{path} on the server is larger than {limit} bytes")
-                sink(chunk)
+                if not chunk:
+                    return
+                yield chunk
 
     def put(self, path: str, data: bytes) -> None:
         """Write a file, 0644, so that a reader sees all of it or nothing: temp name, then rename."""
@@ -117,7 +128,9 @@ def connect(server: Server, login: HostName, identity: Path) -> Iterator[Session
             transport.auth_publickey(login, key)
         except paramiko.AuthenticationException:
             raise WorkFailed(
-                f"the server {where} doesn't let {login} in", "is this host's key in its account? see: bento host show"
+                f"the server {where} doesn't let {login} in",
+                "on the server: is this host's public key in that account's authorized_keys?",
+                f"this host's public key: ssh-keygen -y -f {identity}",
             ) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise ServerAway(f"the connection to {where} broke: {_plain(error)}") from None

@@ -58,7 +58,7 @@ def read_published(folder: PublishFolder, host: HostName, trust: Trust) -> tuple
         document = split(raw, f"the published manifest of {host}")
     except InputError as error:
         raise NotOurs(error.message) from None
-    if not signatures.verified(document, trust.signers, NAMESPACE_RELEASE):
+    if not signatures.verified_here(document, trust.signers, NAMESPACE_RELEASE):
         raise NotOurs(
             f"the published manifest of {host} is not signed by one of the signers in utils/trust.toml",
             "somebody changed it on the server, or the signing key is new; publish anew: bento deploy",

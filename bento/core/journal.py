@@ -1,9 +1,10 @@
 """The journal: which system belongs to which release, and what a run that died was doing. Pure; state.py stores it."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from bento.errors import WorkFailed
 from bento.names import Serial
 
 Phase = Literal["idle", "switching", "committing"]
@@ -35,7 +36,12 @@ class Journal:
 
 
 def begin_switch(journal: Journal, old: Point, new: Point, old_profile: str | None) -> Journal:
-    """A switch starts: from here on a crash leads back to `old`."""
+    """A switch starts: from here on a crash leads back to `old`.
+
+    Raises WorkFailed while another one is under way: its `old` is the only way back, and is never replaced.
+    """
+    if journal.phase != "idle":
+        raise WorkFailed("a switch that was cut off is not undone yet", "undo it first: bento-agent run")
     return replace(journal, phase="switching", old=old, new=new, old_profile=old_profile)
 
 
@@ -74,19 +80,26 @@ def recovery(journal: Journal, current_system: str | None) -> Recovery:
     return "back"
 
 
-def serial_for(journal: Journal, system: str | None) -> Serial | None:
+def serial_for(journal: Journal, system: str | None, stored: Container[Serial]) -> Serial | None:
     """Whose secrets belong to `system` while it is being activated (design: "At boot, before services").
 
     While switching to it: the candidate. Going back: the captured old one. Else the newest committed with that path;
-    an unknown path, or none given, gets the committed release.
+    an unknown path, or none given, or one whose release isn't `stored` any more, gets the committed release.
     """
     if journal.phase != "idle" and journal.new is not None and system == journal.new.system:
         return journal.new.serial
     if journal.phase != "idle" and journal.old is not None and system == journal.old.system:
         return journal.old.serial
-    if system is not None and system in journal.systems:
+    if system is not None and journal.systems.get(system) in stored:
         return journal.systems[system]
     return journal.committed.serial
+
+
+def forget_systems(journal: Journal, bootable: Container[str]) -> Journal:
+    """The journal without the systems that can't be booted any more: it would else grow with every release."""
+    points = {point.system for point in (journal.committed, journal.old, journal.new) if point is not None}
+    kept = {system: serial for system, serial in journal.systems.items() if system in bootable or system in points}
+    return replace(journal, systems=kept)
 
 
 def serials_in_use(journal: Journal, systems_kept: frozenset[str]) -> frozenset[Serial]:

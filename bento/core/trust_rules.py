@@ -43,7 +43,7 @@ class Take:
 
 @dataclass(frozen=True)
 class NothingNew:
-    """The release is installed already, or `exhausted`: it failed too often to be tried again."""
+    """The floor's release is installed already, or `exhausted`: it failed too often to be tried again."""
 
     exhausted: bool = False
 
@@ -55,11 +55,11 @@ class Refuse:
     reason: str
 
 
-Verdict = Take | NothingNew | Refuse
+Verdict = Take | Refuse
 
 
 def judge(offer: Offer, fleet: str, host: HostName, floor: Floor | None) -> Verdict:
-    """The rules of design.md, "The agent's run", in their order."""
+    """The rules of design.md, "The agent's run", in their order. Whether the floor's own is done with, ask `again`."""
     if offer.fleet != fleet:
         return Refuse(f"the release is for the fleet '{printable(offer.fleet)}', this host belongs to '{fleet}'")
     if offer.host != host:
@@ -70,16 +70,21 @@ def judge(offer: Offer, fleet: str, host: HostName, floor: Floor | None) -> Verd
         return Refuse(f"the release {offer.serial} is older than {floor.serial}, which this host has seen")
     if offer.line != floor.line:
         return Refuse(f"two different releases carry the serial {offer.serial}: a signing key may be misused")
-    return again(floor)
+    return Take(_resumed(floor))
 
 
 def again(floor: Floor) -> Take | NothingNew:
-    """The release of the floor is offered once more: resume it unless it is done with."""
+    """The release of the floor is offered once more: resume it unless it is done with. Needs no signature."""
     if floor.progress == "finished":
         return NothingNew()
     if floor.tries >= MAX_TRIES:
         return NothingNew(exhausted=True)
-    return Take(floor)
+    return Take(_resumed(floor))
+
+
+def _resumed(floor: Floor) -> Floor:
+    """A try under way is "accepted": one that is cut off is counted by the recovery, one that ended counts itself."""
+    return replace(floor, progress="accepted")
 
 
 def finished(floor: Floor) -> Floor:
@@ -88,5 +93,10 @@ def finished(floor: Floor) -> Floor:
 
 
 def failed(floor: Floor, *, counts: bool = True) -> Floor:
-    """A try didn't succeed. It doesn't count where something else was the trouble (the server gone, for one)."""
+    """A try didn't succeed. It doesn't count where something else was the trouble (the server gone, for one).
+
+    Each try counts once: what a recovery finds counted is left.
+    """
+    if floor.progress == "failed":
+        return floor
     return replace(floor, progress="failed", tries=floor.tries + (1 if counts else 0))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bento.demo.systems import Behaviour, System
+from bento.demo.systems import SWITCH_HOOK, Behaviour, System
 from rig import make_ssh_key
 from rig.world import PROGRAMS, Machine, World
 
@@ -163,7 +163,7 @@ def test_a_run_killed_in_the_switch_is_undone_by_the_next_which_then_takes_the_r
     world: World, web: Machine
 ) -> None:
     change(world, web, Behaviour.HOOK)
-    hook = web.root.path("/nix/var/boot/hook")
+    hook = web.root.path(SWITCH_HOOK)
     hook.write_text(
         f"[ ! -e {web.folder}/pause ] || exec sleep 1000\n"
         f'exec {PROGRAMS}/bento-agent --config {web.config} install-secrets --system "$1"\n'

@@ -13,12 +13,15 @@ from bento.core.journal import (
     begin_commit,
     begin_switch,
     commit,
+    forget_systems,
     recovery,
     serial_for,
     serials_in_use,
 )
+from bento.errors import WorkFailed
 from bento.names import Serial
 
+ALL = frozenset(Serial(number) for number in range(1, 30))
 OLD, NEW = Point("/old", Serial(1)), Point("/new", Serial(2))
 IDLE = Journal(committed=OLD, systems={"/old": Serial(1), "/older": Serial(9)})
 SWITCHING = begin_switch(IDLE, OLD, NEW, "/old")
@@ -87,14 +90,46 @@ def test_only_secrets_changed_and_the_power_went_while_committing() -> None:
 def test_each_system_gets_the_secrets_of_its_own_release(
     journal: Journal, system: str | None, serial: int | None
 ) -> None:
-    assert serial_for(journal, system) == serial
+    assert serial_for(journal, system, ALL) == serial
 
 
 def test_a_candidate_on_an_old_path_beats_what_was_committed_with_that_path() -> None:
     back_to_older = begin_switch(IDLE, OLD, Point("/older", Serial(12)), "/old")
-    assert serial_for(back_to_older, "/older") == 12
-    assert serial_for(abandon(back_to_older), "/older") == 9
-    assert serial_for(commit(begin_commit(back_to_older)), "/older") == 12
+    assert serial_for(back_to_older, "/older", ALL) == 12
+    assert serial_for(abandon(back_to_older), "/older", ALL) == 9
+    assert serial_for(commit(begin_commit(back_to_older)), "/older", ALL) == 12
+
+
+def test_a_system_whose_release_is_not_stored_any_more_gets_the_committed_one() -> None:
+    assert serial_for(IDLE, "/older", {Serial(9)}) == 9
+    assert serial_for(IDLE, "/older", {Serial(1)}) == 1
+    # what is under way is never looked for: it is kept until it is over
+    assert serial_for(SWITCHING, "/new", frozenset()) == 2
+    assert serial_for(CAPTURED, "/older", frozenset()) == 7
+
+
+@pytest.mark.parametrize("journal", [SWITCHING, COMMITTING])
+def test_the_way_back_of_a_switch_that_was_cut_off_is_never_replaced(journal: Journal) -> None:
+    with pytest.raises(WorkFailed, match="not undone yet") as error:
+        begin_switch(journal, NEW, Point("/third", Serial(3)), "/new")
+    assert error.value.hints
+
+
+def test_systems_that_cannot_be_booted_any_more_are_forgotten() -> None:
+    known = begin_switch(
+        Journal(committed=OLD, systems={f"/{name}": Serial(1) for name in ("old", "new", "kept", "gone", "captured")}),
+        Point("/captured", Serial(1)),
+        NEW,
+        "/old",
+    )
+    assert set(forget_systems(known, frozenset({"/kept", "/unknown"})).systems) == {
+        "/old",
+        "/new",
+        "/kept",
+        "/captured",
+    }
+    assert forget_systems(IDLE, frozenset({"/old", "/older"})) == IDLE
+    assert forget_systems(IDLE, frozenset()).systems == {"/old": 1}
 
 
 def test_committing_makes_the_new_point_the_host_s_place() -> None:
@@ -137,11 +172,11 @@ def test_whatever_happened_the_secrets_of_every_known_system_are_kept(steps: lis
         journal = begin_switch(journal, journal.committed, new, journal.committed.system)
         known = frozenset(journal.systems)
         for system in {new.system, journal.committed.system, *known}:
-            serial = serial_for(journal, system)
+            serial = serial_for(journal, system, ALL)
             assert serial is None or serial in serials_in_use(journal, known)
         if end == "commit":
             journal = commit(begin_commit(journal))
-            assert serial_for(journal, new.system) == new.serial
+            assert serial_for(journal, new.system, ALL) == new.serial
         else:
             journal = abandon(journal)
             assert journal == before
