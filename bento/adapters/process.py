@@ -16,6 +16,7 @@ _PACKAGES = {
     "nix-env": "nix (Debian: apt install nix-bin)",
     "nix-instantiate": "nix (Debian: apt install nix-bin)",
     "nix-store": "nix (Debian: apt install nix-bin)",
+    "sops": "sops (nix-shell -p sops, or https://getsops.io)",
     "ssh-keygen": "OpenSSH (Debian: apt install openssh-client)",
 }
 

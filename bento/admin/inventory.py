@@ -136,12 +136,12 @@ def _text(path: Path) -> str:
 
 def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
     table = file.hosts[name]
-    place = main.place("hosts", name, "keys")
     try:
         keys = tuple(SshPublicKey.parse(text) for text in table.keys)
         # All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to.
         recipients = [Recipient.of_host_key(key) for key in keys]
     except InputError as error:
+        place = main.place("hosts", name, "keys")
         raise InputError(f"{place}: the key of {name} is wrong: {error.message}", *error.hints) from None
     return Host(
         name=name,

@@ -1,6 +1,7 @@
 """`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,13 +49,21 @@ class Ran:
     code: int
 
 
-def run(host: Host) -> Ran:
-    """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
+@contextmanager
+def locked(host: Host) -> Iterator[None]:
+    """Hold the agent's lock. Raises AgentBusy."""
     with ExitStack() as stack:
         try:
             stack.enter_context(busy_lock(host.state.root / "lock", "another run of the agent"))
         except Busy as error:
             raise AgentBusy(error.message, *error.hints) from None
+        yield
+
+
+def run(host: Host) -> Ran:
+    """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
+    with ExitStack() as stack:
+        stack.enter_context(locked(host))
         host.ensure_runtime()
         recovered = _recover(host)
         if recovered is not None and host.state.journal().phase != "idle":
@@ -118,7 +127,7 @@ def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest,
     document = _split(raw)
     floor = host.state.floor()
     if floor is not None and document.line_digest == floor.line:
-        known = trust_rules.again(floor)
+        known = trust_rules.again(floor, None if floor.until is None else host.circumstances())
         if isinstance(known, NothingNew):
             return _nothing_new(host, session, known, floor)
     manifest = _verified(host, document)
@@ -181,8 +190,10 @@ def _verified(host: Host, document: SignedDocument) -> "Manifest":
 def _nothing_new(host: Host, session: "Session", verdict: NothingNew, floor: Floor) -> Ran:
     _send(host, session, heartbeat=True)
     host.state.write_told(None)
-    if verdict.exhausted:
+    if verdict.why == "failed too often":
         return Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
+    if verdict.why == "nothing changed":
+        return Ran(None, f"release {floor.serial} failed here, and nothing has changed since", 1)
     return Ran(None, f"nothing new: release {floor.serial} is installed", 0)
 
 

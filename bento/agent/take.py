@@ -62,8 +62,12 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
 def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
     if taken.outcome in ("succeeded", "degraded", "reboot-needed"):
         host.state.write_floor(trust_rules.finished(floor))
-    else:
-        host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed"))
+        return
+    # What was built, switched to and rolled back would be so again, and people would notice. What failed before that
+    # (a build without a link to its caches, say) disturbs nobody: it is tried again at once, though not for ever.
+    disturbed = taken.outcome in ("rolled-back", "refused") or host.state.journal().phase != "idle"
+    until = host.circumstances() if disturbed else None
+    host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed", until=until))
 
 
 def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:

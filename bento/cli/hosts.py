@@ -7,6 +7,7 @@ import click
 
 from bento.admin.edit import add_host, replace_keys
 from bento.admin.inventory import Host
+from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
 from bento.cli.context import ask, chosen, current_fleet, fleet_root, identity_option, json_option, on_option
 from bento.cli.render import show_json, show_table
@@ -78,7 +79,7 @@ def rekey(
     opened = identities_of(current_fleet(context), identities, ask)
     fleet = replace_keys(root, parsed_name, parsed)
     click.echo(f"{parsed_name} has the key {parsed[0].fingerprint} in bento.toml now")
-    done = fleet.store.rekey(fleet.members, fleet.admins, opened, Target(parsed_name), partial=True)
+    done = rekey_secrets(fleet, opened, Target(parsed_name), click.echo, partial=True)
     show_steps(done.done)
     if not done.left:
         if done.done:

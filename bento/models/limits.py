@@ -31,6 +31,8 @@ class Limits:
     log_tail: int = 16 * KIB  # what a report quotes of build and switch output
     reason: int = 500  # characters
     reports: int = 2000  # files looked at in one host's reports folder
+    reports_kept: int = 200  # of one host, on the server; status looks at 20, a person perhaps at more
+    slowest: int = 2 * KIB  # bytes a second: a server that sends less is cut off; GPRS gives twice as much
 
 
 LIMITS: Final = Limits()
