@@ -2,9 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bento.adapters.process import run
 from bento.errors import EnvironmentFailed
+
+RUNNING = Path("/run/systemd/system")  # there exactly while systemd is this machine's init
+_SWITCH_UNIT = "nixos-rebuild-switch-to-configuration"  # nixos-rebuild's own name: it doubles as a lock
+
+
+def apart(argv: Sequence[str]) -> list[str]:
+    """The command line that switches a system in a unit of its own, as nixos-rebuild does.
+
+    A switch may restart what it was started from. Without a systemd it is the command itself.
+    """
+    if not RUNNING.is_dir():
+        return list(argv)
+    return [
+        *("systemd-run", "-E", "LOCALE_ARCHIVE", "-E", "NIXOS_INSTALL_BOOTLOADER=0", "-E", "NIXOS_NO_CHECK"),
+        *("--collect", "--no-ask-password", "--pipe", "--quiet", "--service-type=exec", "--wait"),
+        *(f"--unit={_SWITCH_UNIT}", *argv),
+    ]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bento.adapters import nix
 from bento.adapters.folder import PublishFolder, account_group
-from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
+from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
@@ -23,7 +23,7 @@ from bento.models.limits import LIMITS
 from bento.models.manifest import Manifest, SecretRef, TemplateRef, check_contents
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
-from bento.names import Digest, HostName, SecretName
+from bento.names import Digest, HostName, SecretName, SystemPath
 from bento_secrets.check import Finding, check
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
@@ -52,12 +52,16 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What each host is to get, and what went wrong before. `built` counts what was built just now."""
+    """What each host is to get, and what went wrong before. `built` counts what was built just now.
+
+    `of_today` are the hosts whose content is today's; the others get an earlier release's.
+    """
 
     contents: Mapping[HostName, Content]
     failed: Mapping[HostName, BentoError]
     built: int
     warnings: tuple[str, ...]
+    of_today: frozenset[HostName] = frozenset()
 
 
 def deploy(
@@ -66,6 +70,7 @@ def deploy(
     chosen: tuple[HostName, ...],
     clock: Callable[[], int],
     say: Say,
+    how: How = AS_USUAL,
     *,
     drop_signers: bool = False,
 ) -> Deployed:
@@ -79,8 +84,10 @@ def deploy(
     workspace = Workspace(fleet.root)
     plan = plan_hosts(fleet, chosen, clock())
     with folder.locked(), workspace.locked():
-        prepared = prepare(plan, fleet, trust, folder, workspace, say)
-        done = publish_prepared(prepared, chosen, fleet, trust, folder, clock, say, drop_signers=drop_signers)
+        prepared = prepare(plan, fleet, trust, folder, workspace, say, how)
+        done = publish_prepared(
+            prepared, chosen, fleet, trust, folder, workspace, clock, say, anew=how.anew, drop_signers=drop_signers
+        )
         forget_old_trees(fleet, chosen, workspace, prepared)
     return done
 
@@ -108,7 +115,15 @@ def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
     return Plan(tuple(hosts), held, sealed, collect_trees(hosts, fleet), failed, findings)
 
 
-def prepare(plan: Plan, fleet: Fleet, trust: Trust, folder: PublishFolder, workspace: Workspace, say: Say) -> Prepared:
+def prepare(
+    plan: Plan,
+    fleet: Fleet,
+    trust: Trust,
+    folder: PublishFolder,
+    workspace: Workspace,
+    say: Say,
+    how: How = AS_USUAL,
+) -> Prepared:
     """Build what is new; for hosts that are held, find what they are held at. Both locks must be held."""
     contents: dict[HostName, Content] = {}
     failed = dict(plan.failed)
@@ -124,11 +139,12 @@ def prepare(plan: Plan, fleet: Fleet, trust: Trust, folder: PublishFolder, works
     built: tuple[Built, ...] = ()
     packed = pack_hosts([host for host in plan.hosts if host.name in plan.sealed], plan.trees, workspace)
     if packed:
-        built, broken = build_hosts(packed, fleet, workspace, say)
+        built, broken = systems_to_publish(packed, fleet, workspace, say, how)
         failed.update(broken)
     for one in built:
         contents[one.packed.host.name] = _content(one, plan.sealed[one.packed.host.name], workspace)
-    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
+    of_today = frozenset(one.packed.host.name for one in built)
+    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), of_today)
 
 
 def _content(one: Built, sealed: Sealed, workspace: Workspace) -> Content:
@@ -151,9 +167,11 @@ def publish_prepared(
     fleet: Fleet,
     trust: Trust,
     folder: PublishFolder,
+    workspace: Workspace,
     clock: Callable[[], int],
     say: Say,
     *,
+    anew: bool = False,
     drop_signers: bool = False,
 ) -> Deployed:
     """Publish what was prepared for the chosen hosts. The publisher's lock must be held."""
@@ -173,6 +191,8 @@ def publish_prepared(
 
         try:
             previous = _previous(folder, name, trust, warnings, before_signing)
+            if name in prepared.of_today:
+                content = with_rebuild(content, previous[1] if previous is not None else None, clock(), anew=anew)
             done = publish(folder, content, previous, trust, fleet.signing_keys, clock(), shared, before_signing)
         except BentoError as error:
             failed[name] = error
@@ -180,6 +200,8 @@ def publish_prepared(
             continue
         shared.setdefault(content.config.digest, name)
         published[name] = done
+        if done.changed is not None:
+            warnings.extend(_kept(workspace, host, content.system))
         what = "unchanged" if done.changed is None else f"published {done.manifest.serial} ({', '.join(done.changed)})"
         say(name, what)
     return Deployed(published, failed, prepared.built, (*warnings, *_accounts(published)))
@@ -253,6 +275,24 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
             f"a host takes {LIMITS.secrets} secrets with {LIMITS.generation} bytes together",
         )
     return Sealed(tuple(refs), ciphertexts)
+
+
+def _kept(workspace: Workspace, host: Host, system: SystemPath | None) -> tuple[str, ...]:
+    """Hosts may fetch it from here as from a binary cache. It is published: not to keep it is only worth a warning."""
+    try:
+        if system is not None:
+            workspace.keep_published(host.name, system)
+    except BentoError as error:
+        return (error.message,)
+    return ()
+
+
+def with_rebuild(content: Content, published: Manifest | None, now: int, *, anew: bool) -> Content:
+    """When a channel host was last asked to build anew stays in its settings until it is asked again."""
+    if content.config.kind != "channel":
+        return content
+    last = published.settings.rebuild if published is not None else None
+    return replace(content, settings=content.settings.model_copy(update={"rebuild": now if anew else last}))
 
 
 def _previous(

@@ -97,7 +97,7 @@ def roll_back(
         content = content_of(folder, host, back.published, back.earlier, workspace)
         set_hold(fleet.root, host.name, back.earlier.serial)
         prepared = Prepared({host.name: content}, {}, 0, ())
-        return back, publish_prepared(prepared, (host.name,), fleet, trust, folder, clock, say)
+        return back, publish_prepared(prepared, (host.name,), fleet, trust, folder, workspace, clock, say)
 
 
 def let_go(fleet: Fleet, host: Host) -> Serial:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bento.adapters.folder import PublishFolder
-from bento.admin.build import Say
-from bento.admin.deploy import Deployed, forget_old_trees, plan_hosts, prepare, publish_prepared
+from bento.admin.build import AS_USUAL, How, Say
+from bento.admin.deploy import Deployed, Prepared, forget_old_trees, plan_hosts, prepare, publish_prepared
 from bento.admin.inventory import Fleet
 from bento.admin.publish import Published, check_signers
 from bento.admin.status import HostStatus, status
@@ -65,6 +65,7 @@ def deploy_in_waves(
     wait: int,
     clocks: Clocks,
     say: Say,
+    how: How = AS_USUAL,
     *,
     drop_signers: bool = False,
 ) -> Waved:
@@ -78,19 +79,23 @@ def deploy_in_waves(
     workspace = Workspace(fleet.root)
     plan = plan_hosts(fleet, chosen, clocks.now())
     others = tuple(name for name in chosen if name not in canaries)
+
+    def publish(prepared: Prepared, hosts: tuple[HostName, ...]) -> Deployed:
+        return publish_prepared(
+            prepared, hosts, fleet, trust, folder, workspace, clocks.now, say, anew=how.anew, drop_signers=drop_signers
+        )
+
     with workspace.locked():
         with folder.locked():
-            prepared = prepare(plan, fleet, trust, folder, workspace, say)
-            first = publish_prepared(
-                prepared, canaries, fleet, trust, folder, clocks.now, say, drop_signers=drop_signers
-            )
+            prepared = prepare(plan, fleet, trust, folder, workspace, say, how)
+            first = publish(prepared, canaries)
         proved = any(one.changed is not None for one in first.published.values())
         seen = {} if first.failed else _wait(fleet, trust, first.published, wait, clocks, say)
         if first.failed or any(one.verdict != "good" for one in seen.values()):
             left = tuple(name for name in others if name not in prepared.failed)
             return Waved(replace(first, failed={**prepared.failed, **first.failed}), seen, left, proved)
         with folder.locked():
-            rest = publish_prepared(prepared, others, fleet, trust, folder, clocks.now, say, drop_signers=drop_signers)
+            rest = publish(prepared, others)
         forget_old_trees(fleet, chosen, workspace, prepared)
     done = Deployed(
         {**first.published, **rest.published},

@@ -13,6 +13,8 @@ from bento.core.selectors import select
 from bento.errors import InputError
 from bento.names import HostName
 
+_LINE = 1024  # bytes: what a terminal hands over at once is one line
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -66,6 +68,16 @@ def ask(prompt: str) -> str:
         with Path("/dev/tty").open("w") as terminal:
             return getpass.getpass(f"{prompt}: ", stream=terminal)
     except (OSError, EOFError):
+        return ""
+
+
+def ask_visibly(prompt: str) -> str:
+    """What a person types at the terminal; nothing without one."""
+    try:
+        with Path("/dev/tty").open("r+b", buffering=0) as terminal:
+            terminal.write(f"{prompt}: ".encode())
+            return terminal.read(_LINE).decode("utf-8", "replace").strip()
+    except OSError:
         return ""
 
 

@@ -3,7 +3,8 @@
 import click
 
 from bento import __version__
-from bento.cli.deploy import build, deploy
+from bento.cli.build import build
+from bento.cli.deploy import deploy
 from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.rollback import rollback

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationError
 
@@ -43,8 +43,12 @@ class SecretsTable(Frozen):
 
 
 class BuildTable(Frozen):
-    """`jobs` hosts are built at once; the arguments are Nix's: `args` on both sides."""
+    """`jobs` hosts are built at once; the arguments are Nix's: `args` on both sides.
 
+    With `mode` dry-build a deploy only evaluates, and publishes the path that hosts are to arrive at.
+    """
+
+    mode: Literal["build", "dry-build"] = "build"
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     args: ArgsField = ()
     local_args: ArgsField = ()
