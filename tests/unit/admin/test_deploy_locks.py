@@ -37,7 +37,7 @@ def held(root: Path, what: str) -> Iterator[None]:
 def test_a_deploy_beside_another_is_refused_before_it_builds(
     fleet_root: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "build_hosts", lambda *_: pytest.fail("it built"))
+    monkeypatch.setattr(module, "systems_to_publish", lambda *_: pytest.fail("it built"))
     fleet, trust = load_fleet(fleet_root), load_trust(fleet_root)
     with held(fleet_root, what), pytest.raises(Busy, match="under way already"):
         deploy(fleet, trust, tuple(fleet.hosts), lambda: 1000, lambda *_: None)
@@ -62,7 +62,7 @@ def test_both_locks_are_held_while_it_builds_and_while_it_publishes(
         look("publish")
         return "published"
 
-    monkeypatch.setattr(module, "build_hosts", build)
+    monkeypatch.setattr(module, "systems_to_publish", build)
     monkeypatch.setattr(module, "publish_prepared", publish)
     fleet, trust = load_fleet(fleet_root), load_trust(fleet_root)
     deploy(fleet, trust, tuple(fleet.hosts), lambda: 1000, lambda *_: None)
