@@ -3,6 +3,7 @@
 import click
 
 from bento import __version__
+from bento.cli.check import check
 from bento.cli.completion import completion
 from bento.cli.deploy import build, deploy
 from bento.cli.hosts import host
@@ -52,7 +53,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, status, completion, man, demo):
+for command in (init, host, secret, build, deploy, status, check, completion, man, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")
