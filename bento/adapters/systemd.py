@@ -11,7 +11,7 @@ from bento.errors import EnvironmentFailed
 SWITCH_UNIT = "nixos-rebuild-switch-to-configuration"
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 
-# As nixos-rebuild does it. An agent's switch has no --pipe: if its agent is killed and the pipe breaks, it would die too.
+# As nixos-rebuild does it. An agent has no --pipe: if it is killed and the pipe breaks, the switch would die with it.
 _IN_UNIT = (
     *("systemd-run", "--setenv=LOCALE_ARCHIVE", "--setenv=NIXOS_INSTALL_BOOTLOADER=0", "--setenv=NIXOS_NO_CHECK"),
     *("--collect", "--no-ask-password", "--quiet", "--service-type=exec", "--wait", f"--unit={SWITCH_UNIT}"),
