@@ -7,6 +7,7 @@ from bento.cli.build import build
 from bento.cli.deploy import deploy
 from bento.cli.hosts import host
 from bento.cli.init import init
+from bento.cli.logs import logs
 from bento.cli.secrets import secret
 from bento.cli.status import status
 from bento.cli.top import main_of
@@ -45,7 +46,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, status, demo):
+for command in (init, host, secret, build, deploy, status, logs, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")
