@@ -6,7 +6,6 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bento.errors import EnvironmentFailed
 
@@ -17,6 +16,7 @@ _PACKAGES = {
     "nix-env": "nix (Debian: apt install nix-bin)",
     "nix-instantiate": "nix (Debian: apt install nix-bin)",
     "nix-store": "nix (Debian: apt install nix-bin)",
+    "sops": "sops (nix-shell -p sops, or https://getsops.io)",
     "ssh-keygen": "OpenSSH (Debian: apt install openssh-client)",
 }
 
@@ -60,7 +60,6 @@ def run(
     *,
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
     timeout: float | None = None,
     pass_fds: tuple[int, ...] = (),
 ) -> Done:
@@ -75,7 +74,6 @@ def run(
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             env=env,
-            cwd=cwd,
             timeout=timeout,
             pass_fds=pass_fds,
             check=False,
@@ -96,13 +94,7 @@ def stop_children() -> None:
         process.terminate()
 
 
-def run_keeping_tail(
-    argv: Sequence[str],
-    *,
-    tail: int,
-    env: Mapping[str, str] | None = None,
-    on_line: Callable[[str], None] | None = None,
-) -> Done:
+def run_keeping_tail(argv: Sequence[str], *, tail: int, on_line: Callable[[str], None] | None = None) -> Done:
     """Run a program that may say a lot; keep the last `tail` bytes of stdout and stderr together, in `err`.
 
     `on_line` gets each line as it comes, without its end; it is as the program wrote it, control characters and all.
@@ -110,7 +102,7 @@ def run_keeping_tail(
     lines = _Lines(on_line) if on_line is not None else None
     try:
         process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
     except OSError as error:
         raise _not_started(argv[0], error) from None

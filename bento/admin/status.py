@@ -1,7 +1,6 @@
 """What the admin sees of each host: published release, verified reports, and the state that follows."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,7 +16,6 @@ from bento.models.signed import split
 from bento.models.trust import NAMESPACE_REPORT, Trust
 from bento.names import HostName
 
-AT_ONCE = 8  # hosts looked at: verifying waits for ssh-keygen
 LOOKED_AT = 20  # the newest reports of a host; older ones can't change its state
 
 
@@ -48,8 +46,7 @@ class HostStatus:
 def status(fleet: Fleet, trust: Trust, chosen: Iterable[HostName]) -> tuple[HostStatus, ...]:
     """The state of each chosen host. Raises EnvironmentFailed where the publish folder can't be read."""
     folder = PublishFolder(fleet.publish_root)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return tuple(pool.map(lambda name: _one(folder, fleet.hosts[name], trust), chosen))
+    return tuple(_one(folder, fleet.hosts[name], trust) for name in chosen)
 
 
 def _one(folder: PublishFolder, host: Host, trust: Trust) -> HostStatus:
@@ -103,6 +100,6 @@ def _verified(raw: bytes | None, host: Host) -> bytes:
     if raw is None:
         raise InputError("it is no plain file, too large, or unreadable")
     document = split(raw, "the report")
-    if not signatures.verified(document, host.keys, NAMESPACE_REPORT):
+    if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
         raise InputError("it is not signed by the host")
     return document.line

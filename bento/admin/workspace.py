@@ -74,6 +74,11 @@ class Workspace:
         temporary.replace(self.tar(digest))
         return digest, size
 
+    def keep_tar(self, digest: Digest, data: bytes) -> None:
+        """Keep a packed tree that came from elsewhere; its digest has been checked."""
+        self.prepare()
+        store(self.tar(digest), data, 0o644)
+
     def tar(self, digest: Digest) -> Path:
         """Where a packed tree lies."""
         return self.root / "trees" / f"{digest}.tar"

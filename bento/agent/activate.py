@@ -14,9 +14,12 @@ from bento.adapters.systemd import Systemd
 from bento.agent.host import Host, Say
 from bento.agent.install import (
     changed_units,
+    check_links,
     flip,
     has_generation,
     is_live,
+    link,
+    link_leniently,
     open_generation,
     settle_owners,
     stored_manifest,
@@ -58,15 +61,18 @@ def has_hook(system: str) -> bool:
 
 
 def begin(host: Host, new: Point) -> Journal:
-    """Write down where the host is and where it is going, and keep both from garbage collection."""
+    """Write down where the host is and where it is going, and keep both from garbage collection.
+
+    Raises WorkFailed, with nothing changed, while another switch isn't undone.
+    """
     live = host.runtime.live()
-    old = Point(host.running(), None if live is None else Serial.parse(live))
+    old = Point(host.running(), None if live is None else Serial(live))
+    journal = rules.begin_switch(host.state.journal(), old, new, host.profile())
     for name, point in (("old", old), ("new", new)):
         if point.system is not None and point.system.startswith("/nix/store/"):
             nix.keep(host.gc_root(name), point.system)
     if sys.prefix.startswith("/nix/store/"):
         nix.keep(host.gc_root("agent"), "/".join(sys.prefix.split("/")[:4]))
-    journal = rules.begin_switch(host.state.journal(), old, new, host.profile())
     host.state.write_journal(journal)
     return journal
 
@@ -78,6 +84,8 @@ def switch(host: Host, journal: Journal, log: Log) -> tuple[str, ...]:
     """
     old, new = _points(journal)
     notes: list[str] = []
+    if new.serial is not None:
+        check_links(host, new.serial)
     if new.system != old.system:
         notes.extend(_switch_system(host, old, new, log))
     elif users_changed(host, old.serial, new.serial):
@@ -87,6 +95,7 @@ def switch(host: Host, journal: Journal, log: Log) -> tuple[str, ...]:
         flip(host, new.serial)
     if not is_live(host, new.serial):
         raise ActivationFailed("the system's activation didn't make the release's secrets live")
+    link(host, new.serial)
     if new.serial is not None:
         without = settle_owners(host, new.serial)
         if without:
@@ -101,11 +110,13 @@ def _switch_system(host: Host, old: Point, new: Point, log: Log) -> tuple[str, .
     hook = has_hook(new.system)
     if not hook:
         flip(host, new.serial)
+        link(host, new.serial)
     code = _call(new.system, "test", log)
     running = host.running()
     if code == REBOOT_NEEDED and running == old.system:
         if not hook:
             flip(host, old.serial)
+            _say_all(host, link_leniently(host, old.serial))
         raise NeedsReboot("this change takes effect at the next boot")
     if running != new.system:
         raise ActivationFailed(f"after the switch (exit {code}) the running system is not the new one")
@@ -133,16 +144,19 @@ def _refresh_units(host: Host, before: Serial | None, after: Serial | None) -> t
     return Systemd(host.settings.systemctl).refresh(units)
 
 
-def commit(host: Host, journal: Journal, log: Log) -> Journal:
+def commit(host: Host, journal: Journal, log: Log) -> None:
     """Make the new system boot default and committed state. Raises ActivationFailed: then `roll_back`."""
+    host.state.write_journal(prepare_commit(host, journal, log))
+
+
+def prepare_commit(host: Host, journal: Journal, log: Log) -> Journal:
+    """All of `commit` but its last word: the journal to write, once what must be said before is said."""
     old, new = _points(journal)
     journal = rules.begin_commit(journal)
     host.state.write_journal(journal)
     if new.system is not None and (new.system != old.system or host.profile() != new.system):
         _make_default(host, new.system, log)
-    journal = rules.commit(journal)
-    host.state.write_journal(journal)
-    return journal
+    return rules.commit(journal)
 
 
 def _make_default(host: Host, system: str, log: Log) -> None:
@@ -160,6 +174,11 @@ def _make_default(host: Host, system: str, log: Log) -> None:
 
 def roll_back(host: Host, journal: Journal, log: Log) -> None:
     """Bring system, secrets and boot default back to the captured old ones. Raises WorkFailed where that fails."""
+    host.state.write_journal(prepare_roll_back(host, journal, log))
+
+
+def prepare_roll_back(host: Host, journal: Journal, log: Log) -> Journal:
+    """All of `roll_back` but its last word: the journal to write, once what must be said before is said."""
     old, new = _points(journal)
     if old.serial is not None and not has_generation(host, stored_manifest(host, old.serial)):
         open_generation(host, stored_manifest(host, old.serial))
@@ -167,22 +186,28 @@ def roll_back(host: Host, journal: Journal, log: Log) -> None:
     if old.system is not None and (host.running() != old.system or users_changed(host, new.serial, old.serial)):
         if not has_hook(old.system):
             flip(host, old.serial)
+            _say_all(host, link_leniently(host, old.serial))
         code = _call(old.system, "test", log)
         if host.running() != old.system:
             raise WorkFailed(f"rolling back failed: the old system's switch ended with exit {code}")
     if not is_live(host, old.serial):
         flip(host, old.serial)
+    _say_all(host, link_leniently(host, old.serial))
     if old.serial is not None:
         settle_owners(host, old.serial)
-    for trouble in _refresh_units(host, new.serial, old.serial):
-        host.say(trouble)
+    _say_all(host, _refresh_units(host, new.serial, old.serial))
     # Once a commit has begun, the boot loader may name the new system whatever the profile says.
     committing = host.state.journal().phase == "committing"
     if journal.old_profile is not None and (committing or host.profile() != journal.old_profile):
         nix.set_profile(host.settings.paths.profile, journal.old_profile)
         if (code := _call(journal.old_profile, "boot", log)) != 0:
             raise WorkFailed(f"rolling back failed: making the old system the boot default ended with exit {code}")
-    host.state.write_journal(rules.abandon(journal))
+    return rules.abandon(journal)
+
+
+def _say_all(host: Host, sentences: tuple[str, ...]) -> None:
+    for sentence in sentences:
+        host.say(sentence)
 
 
 def _points(journal: Journal) -> tuple[Point, Point]:

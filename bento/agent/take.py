@@ -9,7 +9,7 @@ from bento.adapters.tree import unpack
 from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, switch
 from bento.agent.fetch import objects_of
 from bento.agent.host import Host
-from bento.agent.install import open_generation, stored_manifest
+from bento.agent.install import check_links, open_generation, stored_manifest
 from bento.agent.link import reachable_within
 from bento.agent.reporting import make_report
 from bento.core import journal as journal_rules
@@ -41,25 +41,33 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
     new_system: str | None = None
     try:
         open_generation(host, manifest)
+        check_links(host, manifest.serial)
         new_system, built = _system(host, manifest, log)
     except Refused as error:
         taken = Taken("refused", error.message)
-    except BentoError as error:
-        taken = Taken("failed", error.message)
+    except (BentoError, OSError) as error:
+        taken = Taken("failed", str(error))
     else:
         taken = _activate(host, manifest, new_system, built, log)
     # The report first: a kill in between costs a second report, not the only one.
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=(before, new_system), log=log.text)
     _settle_floor(host, floor, taken)
-    prune(host)
+    try:
+        prune(host)
+    except (BentoError, OSError) as error:  # what isn't tidied up now is by the next release
+        host.say(f"can't remove what isn't needed any more: {error}")
     return taken
 
 
 def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
     if taken.outcome in ("succeeded", "degraded", "reboot-needed"):
         host.state.write_floor(trust_rules.finished(floor))
-    else:
-        host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed"))
+        return
+    # What was built, switched to and rolled back would be so again, and people would notice. What failed before that
+    # (a build without a link to its caches, say) disturbs nobody: it is tried again at once, though not for ever.
+    disturbed = taken.outcome in ("rolled-back", "refused") or host.state.journal().phase != "idle"
+    until = host.circumstances() if disturbed else None
+    host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed", until=until))
 
 
 def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
@@ -147,16 +155,19 @@ def prune(host: Host) -> None:
     if journal.phase != "idle":
         return
     bootable = nix.profile_systems(host.settings.paths.profile, tuple(filter(None, (host.running(),))))
+    known = journal_rules.forget_systems(journal, bootable)
+    if known != journal:
+        host.state.write_journal(known)
     serials = set(journal_rules.serials_in_use(journal, bootable))
     floor = host.state.floor()
     if floor is not None:
         serials.add(floor.serial)
     live = host.runtime.live()
     if live is not None:  # after a release for the next boot, the live one is neither committed nor the newest
-        serials.add(Serial.parse(live))
+        serials.add(Serial(live))
     for runtime in (host.runtime, host.for_users):
         runtime.prune({serial for serial in (live, journal.committed.serial) if serial is not None})
     objects: set[Digest] = set()
-    for serial in serials:
+    for serial in serials & host.state.serials():
         objects |= set(objects_of(stored_manifest(host, serial)))
     host.state.prune(serials, objects)

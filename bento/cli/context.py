@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from bento.admin.inventory import Fleet, find_fleet, load_fleet
+from bento.cli.completing import HOSTS
 from bento.core.selectors import select
 from bento.errors import InputError
 from bento.names import HostName
@@ -45,6 +46,7 @@ def on_option(function: F) -> F:
         "on",
         multiple=True,
         envvar="NAME",
+        type=HOSTS,
         metavar="HOSTS",
         help="Only these: names, globs, @tags, comma-separated.",
     )(function)

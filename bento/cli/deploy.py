@@ -20,15 +20,25 @@ from bento.cli.top import warn
 @jobs_option
 @verbose_option
 @click.option("--rebuild", is_flag=True, help="Build anew what hasn't changed, here and on channel hosts.")
+@click.option(
+    "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
+)
 @json_option
 @click.pass_context
 def deploy(
-    context: click.Context, on: tuple[str, ...], jobs: int | None, verbose: bool, rebuild: bool, as_json: bool
+    context: click.Context,
+    on: tuple[str, ...],
+    jobs: int | None,
+    verbose: bool,
+    rebuild: bool,
+    drop_signers: bool,
+    as_json: bool,
 ) -> int:
     """Build hosts, sign and publish what has changed. Hosts fetch it at their next poll.
 
-    A host whose build fails keeps what is published and is named; the others go on (exit 3). With --rebuild channel
-    hosts build once more, though their files are the same: when their nixpkgs has moved on.
+    A host whose build fails keeps what is published and is named; the others go on (exit 3). A host that `bento
+    rollback` holds gets what it is held at. With a new signing key, what is unchanged gets its signature added. With
+    --rebuild channel hosts build once more, though their files are the same: when their nixpkgs has moved on.
 
     \b
     Examples:
@@ -41,7 +51,7 @@ def deploy(
     names = some(chosen(fleet, on))
     with progress(plain=verbose) as say:
         how = How(jobs, anew=rebuild, show=say.output if verbose else None)
-        done = publish_all(fleet, trust, names, lambda: int(time.time()), say, how)
+        done = publish_all(fleet, trust, names, lambda: int(time.time()), say, how, drop_signers=drop_signers)
     for sentence in done.warnings:
         warn(sentence)
     if as_json:

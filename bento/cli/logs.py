@@ -10,6 +10,7 @@ import click
 from bento.admin.inventory import load_trust
 from bento.admin.logs import Logged
 from bento.admin.logs import logs as read
+from bento.cli.completing import HOST
 from bento.cli.context import current_fleet, json_option
 from bento.cli.render import clean, short_system, show_json
 from bento.errors import InputError
@@ -19,7 +20,7 @@ from bento.names import did_you_mean, printable
 
 
 @click.command()
-@click.argument("host")
+@click.argument("host", type=HOST)
 @click.option(
     "--last", metavar="N", type=click.IntRange(1, LIMITS.reports), default=10, help="So many reports. Default: 10."
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, ValidationError
 
 from bento.errors import InputError
-from bento.models.fields import ArgsField, AttributeField, Frozen, HostField
+from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, SerialField
 from bento.models.manifest import Action, OnDifference
 from bento.models.strict import Source, parse_toml
 from bento.names import did_you_mean, printable
@@ -64,11 +64,15 @@ class DefaultsTable(Frozen):
 
 
 class HostTable(DefaultsTable):
-    """One host. `keys`: ssh public keys, all may log in, secrets are sealed to the first."""
+    """One host. `keys`: ssh public keys, all may log in, secrets are sealed to the first.
+
+    `hold` is set by `bento rollback`: publish this release's content until the line goes.
+    """
 
     keys: Annotated[tuple[str, ...], Field(min_length=1)]
     attribute: AttributeField | None = None
     source: Annotated[str, Field(min_length=1)] | None = None
+    hold: SerialField | None = None
 
 
 class FleetFile(Frozen):

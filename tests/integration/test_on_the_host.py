@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bento.demo.systems import Behaviour, System
+from bento.demo.systems import SWITCH_HOOK, Behaviour, System
 from rig import make_ssh_key
 from rig.users import user_exists
 from rig.world import PROGRAMS, Machine, World, said
@@ -154,7 +154,7 @@ def newcomer(web: Machine) -> Iterator[str]:
 
 def hook(machine: Machine, *lines: str) -> None:
     """What the system's activation does; `install` in it is this machine's `bento-agent install-secrets`."""
-    script = machine.root.path("/nix/var/boot/hook")
+    script = machine.root.path(SWITCH_HOOK)
     script.parent.mkdir(parents=True, exist_ok=True)
     command = f"{PROGRAMS}/bento-agent --config {machine.config} install-secrets --system"
     script.write_text("\n".join(lines).replace("install", f'{command} "$1"') + "\n")
@@ -212,7 +212,7 @@ def test_somebodys_file_in_a_links_place_fails_the_run_and_stays(world: World, w
     theirs = web.folder / "theirs"
     theirs.write_text("mine")
     add(world, web, "token", b"new", "--replace", "--path", str(theirs))
-    assert f"{theirs} is there already" in take(world, web, 5)
+    assert f"{theirs} is there already" in take(world, web, 1)
     assert theirs.read_text() == "mine"
     assert web.secret("token") == b"old"
 

@@ -11,9 +11,10 @@ from bento.adapters.process import Done, require, run, run_keeping_tail
 from bento.errors import EnvironmentFailed
 
 
-def test_arguments_reach_the_program_as_they_are(tmp_path: Path) -> None:
+def test_arguments_reach_the_program_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     argv = [sys.executable, "-c", "import sys; print(sys.argv[1:])", "$(touch x)", "; true", "a b", "*"]
-    done = run(argv, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = run(argv)
     assert done.out.decode().strip() == str(argv[3:])
     assert list(tmp_path.iterdir()) == []
 

@@ -142,3 +142,16 @@ def test_extra_runs_are_reports_on_the_published_release_beyond_the_first() -> N
     assert extra(PUBLISHED, report(1, serial=900), report(2, serial=900), report(3)) == 0
     assert extra(PUBLISHED, report(1), refusal(2)) == 0
     assert extra(None, report(1), report(2)) == 0
+
+
+def test_a_reboot_that_was_needed_and_happened_is_up_to_date() -> None:
+    needed = report(outcome="reboot-needed", running=OTHER_SYSTEM, new_system=SYSTEM)
+    assert state(PUBLISHED, [needed]) == "reboot needed"
+    assert state(PUBLISHED, [needed], beat(running=OTHER_SYSTEM)) == "reboot needed"
+    assert state(PUBLISHED, [needed], beat(running=SYSTEM)) == "up to date"
+    # A heartbeat from before the report doesn't speak of the reboot.
+    assert state(PUBLISHED, [report(5, outcome="reboot-needed", running=OTHER_SYSTEM)], beat(4, running=SYSTEM)) == (
+        "reboot needed"
+    )
+    # It was running before already: nothing is known of the boot default.
+    assert state(PUBLISHED, [report(outcome="reboot-needed", running=SYSTEM)], beat(running=SYSTEM)) == "reboot needed"
