@@ -9,6 +9,7 @@ from bento.cli.completion import completion
 from bento.cli.deploy import deploy
 from bento.cli.hosts import host
 from bento.cli.init import init
+from bento.cli.logs import logs
 from bento.cli.man import man
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
@@ -55,7 +56,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, check, deploy, rollback, status, completion, man, demo):
+for command in (init, host, secret, build, check, deploy, rollback, status, logs, completion, man, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")
