@@ -18,9 +18,13 @@ NEED_SYSTEMD := $(NEED_TEST) systemd-container=systemd-nspawn $(NEED_FRESH)
 # What `make fresh` runs in the new Debian; `make fresh TARGETS="demo test"` runs both.
 TARGETS ?= demo
 
+# How many inputs `make fuzz` throws at which parsers (tests/fuzz/targets.py).
+RUNS ?= 1000000
+FUZZED ?= manifest report heartbeat armour tar trust lock declared fleet template names
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit systemd-tests bench fresh clean need-venv need-demo need-test need-systemd need-fresh
+.PHONY: help demo test check unit systemd-tests fuzz bench fresh clean need-venv need-demo need-test need-systemd need-fresh
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
@@ -42,6 +46,10 @@ unit: $(DEV) ## run the unit tests
 
 systemd-tests: need-systemd $(DEV) ## run the documented units under a real systemd (root)
 	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest tests/integration/test_real_systemd.py
+
+fuzz: need-venv $(DEV) ## throw RUNS inputs at each parser of what others write (Python 3.11 on x86-64)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt
+	for target in $(FUZZED); do echo "== $$target"; $(BIN)/python tests/fuzz/fuzz.py $$target $(RUNS) || exit 1; done
 
 bench: need-test $(DEV) ## measure the secret commands beside bare programs and age (bench/README.md)
 	$(BIN)/python bench

@@ -58,6 +58,20 @@ def verified(document: SignedDocument, signers: Sequence[SshPublicKey], namespac
     return any(_verified(document.line, armour, signers, namespace) for armour in document.armours)
 
 
+def verified_here(document: SignedDocument, signers: Sequence[SshPublicKey], namespace: str) -> bool:
+    """As `verified`, but without a process where the signers are of the common kinds: for reading many documents."""
+    from bento.adapters import sshsig  # not needed by an agent's poll
+
+    if all(signer.kind in sshsig.KINDS for signer in signers):
+        return any(sshsig.good(document.line, armour, signers, namespace) for armour in document.armours)
+    return verified(document, signers, namespace)
+
+
+def signed_by(document: SignedDocument, signers: Sequence[SshPublicKey], namespace: str) -> tuple[SshPublicKey, ...]:
+    """Those of `signers` who signed this document."""
+    return tuple(signer for signer in signers if verified_here(document, (signer,), namespace))
+
+
 def _verified(line: bytes, armour: bytes, signers: Sequence[SshPublicKey], namespace: str) -> bool:
     with ExitStack() as stack:
         # Files in memory: nothing to clean up, nothing that another user could swap.

@@ -100,7 +100,10 @@ def unpack(archive: Path, into: Path) -> None:
     Every name, type and size is checked here before anything is written for it; tarfile only parses headers. A name
     that comes twice fails on O_EXCL or mkdir.
     """
-    into.mkdir(mode=0o755)
+    try:
+        into.mkdir(mode=0o755)
+    except OSError as error:
+        raise WorkFailed(f"can't unpack the configuration: {error.strerror}") from None
     folders = {"."}
     total = 0
     try:

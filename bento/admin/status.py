@@ -97,6 +97,6 @@ def _verified(raw: bytes | None, host: Host) -> bytes:
     if raw is None:
         raise InputError("unreadable")
     document = split(raw, "a report")
-    if not signatures.verified(document, host.keys, NAMESPACE_REPORT):
+    if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
         raise InputError("not signed by the host")
     return document.line

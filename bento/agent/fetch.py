@@ -40,7 +40,10 @@ def _fetch_one(session: Session, digest: Digest, size: int, path: Path) -> None:
                 nonlocal got
                 got += len(data)
                 sha.update(data)
-                out.write(data)
+                try:
+                    out.write(data)
+                except OSError as error:  # the session would take it for the server's
+                    raise _not_stored(path, error) from None
 
             session.stream(f"release/objects/{digest}", size, take)
             if got != size or sha.hexdigest() != digest:
@@ -51,7 +54,11 @@ def _fetch_one(session: Session, digest: Digest, size: int, path: Path) -> None:
         temporary = None
         fsync_dir(path.parent)
     except OSError as error:
-        raise EnvironmentFailed(f"can't store {path}: {error.strerror}") from None
+        raise _not_stored(path, error) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _not_stored(path: Path, error: OSError) -> EnvironmentFailed:
+    return EnvironmentFailed(f"can't store {path}: {error.strerror}", f"see the disk: df -h {path.parent}")

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bento import __version__
 from bento.adapters.files import WaitingLock
 from bento.adapters.nix import read_system
 from bento.agent.state import State
 from bento.models.agent_settings import AgentSettings
 from bento.models.limits import LIMITS
+from bento.models.signed import sha256
 from bento.models.trust import Trust, read_trust
-from bento.names import HostName
+from bento.names import Digest, HostName
 from bento_secrets.runtime import Runtime
 
 PATIENCE = 120.0  # seconds; opening as many RSA-sealed secrets as a host may have takes 20
@@ -47,6 +49,15 @@ class Host:
         """The system that the profile points to: the boot default."""
         return read_system(self.settings.paths.profile)
 
+    def circumstances(self) -> Digest:
+        """Stands for all on this host that can make a release fail that succeeds elsewhere, but for the network.
+
+        The boot, what runs and would boot, the settings and whom they trust, the identities, and Bento itself.
+        """
+        identities = [_seen(path) for path in self.settings.identities]
+        facts = (__version__, _boot_id(), self.running(), self.profile(), self.settings, self.trust, identities)
+        return sha256(repr(facts).encode())
+
     def gc_root(self, name: str) -> Path:
         """A GC root of this host's state."""
         return self.state.roots / name
@@ -56,6 +67,22 @@ class Host:
         with self.changing:
             for runtime in (self.runtime, self.for_users):
                 runtime.ensure(LIMITS.generation * 2)  # two generations stand beside each other during a switch
+
+
+def _seen(path: Path) -> tuple[int, ...] | None:
+    """Changes when the file does; nothing of what is in it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _boot_id() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+    except OSError:
+        return None
 
 
 def open_host(settings: AgentSettings, clock: Callable[[], int], say: Say) -> Host:

@@ -163,10 +163,19 @@ def has_generation(host: Host, manifest: "Manifest") -> bool:
     return host.runtime.has(manifest.serial) and (not users or host.for_users.has(manifest.serial))
 
 
+def known_manifest(host: Host, serial: Serial | None) -> "Manifest | None":
+    """`stored_manifest` for a report, which must go out all the same: None where it is gone or damaged."""
+    try:
+        return None if serial is None else stored_manifest(host, serial)
+    except BentoError as error:
+        host.say(error.message)
+        return None
+
+
 def live_manifest(host: Host) -> "Manifest | None":
-    """The release whose secrets are live; None without any."""
+    """The release whose secrets are live; None without any, or where its manifest is gone."""
     serial = host.runtime.live()
-    return None if serial is None else stored_manifest(host, Serial.parse(serial))
+    return None if serial is None else known_manifest(host, Serial(serial))
 
 
 def is_live(host: Host, serial: Serial | None) -> bool:
@@ -179,25 +188,64 @@ def _serial_for_users(manifest: "Manifest | None") -> Serial | None:
     return manifest.serial if manifest is not None and installed_for_users(manifest) else None
 
 
-def flip(host: Host, serial: Serial | None) -> tuple[Unowned, ...]:
-    """Make a generation live: links, owners, links elsewhere. Returns the secrets whose owner doesn't exist (yet).
+def flip(host: Host, serial: Serial | None) -> None:
+    """Make a generation live, as far as possible with its owners; None makes none live. It must be on the tmpfs.
 
-    None makes no generation live. The generation must be on the tmpfs.
+    Links elsewhere are another matter (`link`): they can be refused, and then this must not be half done.
     """
-    from bento_secrets.links import apply_links, link_paths
-
-    after = None if serial is None else stored_manifest(host, serial)
-    wanted = () if after is None else installed(after)
     with host.changing:
         flip_for_users(host, serial)
-        missing = host.runtime.set_owners(serial, wanted) if serial is not None else ()
+        if serial is not None:
+            host.runtime.set_owners(serial, _wanted(host, serial))
         host.runtime.flip(serial)
-        # Links lie on disks and outlive the tmpfs: what was ever made is written down before it is.
+
+
+def _wanted(host: Host, serial: Serial | None) -> tuple[Installed, ...]:
+    return () if serial is None else installed(stored_manifest(host, serial))
+
+
+def check_links(host: Host, serial: Serial) -> None:
+    """Raise LinkRefused where somebody else's file stands in a link's place: asked before anything is changed."""
+    from bento_secrets import links
+
+    links.check_links(host.runtime.root, _wanted(host, serial), host.state.links())
+
+
+def link(host: Host, serial: Serial | None) -> None:
+    """Make the release's links elsewhere, and remove those it hasn't. Raises LinkRefused, mostly with nothing done."""
+    _link(host, _wanted(host, serial), frozenset())
+
+
+def link_leniently(host: Host, serial: Serial | None) -> tuple[str, ...]:
+    """`link`, but without those that are refused, which are returned as sentences: for going back and for booting."""
+    from bento_secrets import links
+
+    before = host.state.links()
+    able: list[Installed] = []
+    refused: dict[str, str] = {}
+    for one in _wanted(host, serial):
+        try:
+            links.check_links(host.runtime.root, [one], before)
+        except BentoError as error:
+            refused[str(one.path)] = error.message
+        else:
+            able.append(one)
+    try:
+        _link(host, able, frozenset(refused))
+    except BentoError as error:  # somebody was quick
+        return (*refused.values(), error.message)
+    return tuple(refused.values())
+
+
+def _link(host: Host, wanted: Sequence[Installed], refused: frozenset[str]) -> None:
+    """Links lie on disks and outlive the tmpfs: what was ever made is written down before it is."""
+    from bento_secrets.links import apply_links, link_paths
+
+    with host.changing:
         before, now = host.state.links(), link_paths(wanted)
         host.state.write_links({*before, *now})
-        apply_links(host.runtime.root, wanted, before)
-        host.state.write_links(now)
-    return missing
+        apply_links(host.runtime.root, wanted, [path for path in before if path not in refused])
+        host.state.write_links({*now, *(path for path in before if path in refused)})
 
 
 def flip_for_users(host: Host, serial: Serial | None) -> None:

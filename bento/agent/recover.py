@@ -1,10 +1,12 @@
 """What a run finds when the one before it died, and what the boot finds: bring system and secrets to one release."""
 
-from bento.agent.activate import Log, commit, roll_back
+from bento.agent.activate import Log, prepare_commit, prepare_roll_back
 from bento.agent.host import Host
 from bento.agent.install import (
     flip,
     flip_for_users,
+    known_manifest,
+    link_leniently,
     open_for_users,
     open_generation,
     settle_owners,
@@ -21,50 +23,58 @@ from bento_secrets.runtime import Unowned
 
 
 def recover(host: Host, journal: Journal) -> Taken:
-    """Finish a confirmed switch, undo any other; idempotent. Leaves a report in the spool."""
+    """Finish a confirmed switch, undo any other; idempotent. Leaves a report in the spool.
+
+    The journal goes idle last: a kill before it costs a second report, never the only one.
+    """
     log = Log(host.say)
     way = rules.recovery(journal, host.running())
-    host.say(f"the last run was cut off while {journal.phase}: going {way}")
+    host.say(f"the last run was cut off while {journal.phase}: it must {way}")
+    after = journal
     try:
-        if way == "forward":
-            taken = _finish(host, journal, log)
+        if way == "go forward":
+            taken, after = _finish(host, journal, log)
         else:
-            roll_back(host, journal, log)
+            after = prepare_roll_back(host, journal, log)
             taken = Taken("rolled-back", f"the run was cut off while {journal.phase}")
-    except BentoError as error:
-        taken = Taken("failed", f"recovering from a run that was cut off: {error.message}")
+    except (BentoError, OSError) as error:
+        taken = Taken("failed", f"recovering from a run that was cut off: {error}")
     host.say(f"{taken.outcome}: {taken.reason}")
-    serial = journal.new.serial if journal.new is not None else None
-    manifest = None if serial is None else stored_manifest(host, serial)
+    manifest = known_manifest(host, journal.new.serial if journal.new is not None else None)
     systems = (journal.old.system if journal.old else None, journal.new.system if journal.new else None)
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=systems, log=log.text)
     _settle(host, journal, taken)
+    host.state.write_journal(after)
     return taken
 
 
-def _finish(host: Host, journal: Journal, log: Log) -> Taken:
-    """Go forward; where that can't be done, back."""
+def _finish(host: Host, journal: Journal, log: Log) -> tuple[Taken, Journal]:
+    """Go forward; where that can't be done, back. What came of it, and the journal to write."""
     try:
         if journal.new is not None and journal.new.serial is not None:
             reinstall(host, journal.new.system)
-        commit(host, journal, log)
+        after = prepare_commit(host, journal, log)
     except BentoError as error:
-        roll_back(host, journal, log)
-        return Taken("rolled-back", f"the run was cut off while committing, which failed: {error.message}")
-    return Taken("succeeded", "installed; the run was cut off while committing and has been finished")
+        after = prepare_roll_back(host, journal, log)
+        return Taken("rolled-back", f"the run was cut off while committing, which failed: {error.message}"), after
+    return Taken("succeeded", "installed; the run was cut off while committing and has been finished"), after
 
 
 def _settle(host: Host, journal: Journal, taken: Taken) -> None:
     floor = host.state.floor()
     if floor is None or journal.new is None or floor.serial != journal.new.serial:
         return
-    done = trust_rules.finished(floor) if taken.outcome == "succeeded" else trust_rules.failed(floor)
-    host.state.write_floor(done)
+    if taken.outcome == "succeeded":
+        host.state.write_floor(trust_rules.finished(floor))
+    else:
+        # Where the run itself had failed, what counts is how this host is now that it is back.
+        until = host.circumstances() if floor.until is not None else None
+        host.state.write_floor(trust_rules.failed(floor, until=until))
 
 
 def reinstall_for_users(host: Host, system: str | None) -> Serial | None:
     """Make what must be there before users live, of the release that belongs to `system`, offline. Its serial."""
-    serial = rules.serial_for(host.state.journal(), system)
+    serial = rules.serial_for(host.state.journal(), system, host.state.serials())
     if serial is not None:
         host.ensure_runtime()
         open_for_users(host, stored_manifest(host, serial))
@@ -73,11 +83,16 @@ def reinstall_for_users(host: Host, system: str | None) -> Serial | None:
 
 
 def reinstall(host: Host, system: str | None) -> tuple[Serial | None, tuple[Unowned, ...]]:
-    """Make the secrets that belong to `system` live, offline. Returns the serial, and those without owner."""
-    serial = rules.serial_for(host.state.journal(), system)
+    """Make the secrets that belong to `system` live, offline. Returns the serial, and those without owner.
+
+    A link that is refused is said: the secrets themselves are at the path that never changes.
+    """
+    serial = rules.serial_for(host.state.journal(), system, host.state.serials())
     if serial is None:
         return None, ()
     host.ensure_runtime()
     open_generation(host, stored_manifest(host, serial))
     flip(host, serial)
+    for trouble in link_leniently(host, serial):
+        host.say(trouble)
     return serial, settle_owners(host, serial)

@@ -1,15 +1,14 @@
 """`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bento.adapters.files import Busy, busy_lock
 from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
+from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
-from bento.core.trust_rules import Floor, NothingNew, Refuse, Take
+from bento.core.trust_rules import Floor, NothingNew, Refuse
 from bento.errors import BentoError, EnvironmentFailed, InputError, Refused
 from bento.models.limits import LIMITS
 from bento.models.signed import SignedDocument, sha256, split
@@ -33,12 +32,6 @@ EXIT = {
 }
 
 
-class AgentBusy(Busy):
-    """Another run is under way on this host; a timer tries again by itself."""
-
-    exit_code = 75  # EX_TEMPFAIL
-
-
 @dataclass(frozen=True)
 class Ran:
     """How a run ended. `outcome` is None where there was nothing to report."""
@@ -50,11 +43,7 @@ class Ran:
 
 def run(host: Host) -> Ran:
     """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(busy_lock(host.state.root / "lock", "another run of the agent"))
-        except Busy as error:
-            raise AgentBusy(error.message, *error.hints) from None
+    with locked(host):
         host.ensure_runtime()
         recovered = _recover(host)
         if recovered is not None and host.state.journal().phase != "idle":
@@ -77,6 +66,7 @@ def _recover(host: Host) -> Ran | None:
     if journal.phase != "idle":
         from bento.agent.recover import recover
 
+        refuse_busy(host)
         done = recover(host, journal)
         return Ran(done.outcome, done.reason, EXIT[done.outcome])
     if journal.committed.serial is not None and host.runtime.live() is None:
@@ -113,34 +103,37 @@ def _poll(host: Host) -> "Ran | tuple[Manifest, Floor]":
 
 
 def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest, Floor]":
+    from bento.adapters.sftp import ServerAway
+
     document = _split(raw)
     floor = host.state.floor()
     if floor is not None and document.line_digest == floor.line:
-        verdict: Take | NothingNew | Refuse = trust_rules.again(floor)
-        if isinstance(verdict, NothingNew):
-            return _nothing_new(host, session, verdict, floor)
+        known = trust_rules.again(floor, None if floor.until is None else host.circumstances())
+        if isinstance(known, NothingNew):
+            return _nothing_new(host, session, known, floor)
     manifest = _verified(host, document)
     offer = trust_rules.Offer(manifest.fleet, manifest.host, manifest.serial, document.line_digest)
     verdict = trust_rules.judge(offer, host.trust.fleet, host.name, floor)
     if isinstance(verdict, Refuse):
         raise Refused(verdict.reason)
-    if isinstance(verdict, NothingNew):
-        return _nothing_new(host, session, verdict, verdict_floor(floor))
     host.say(f"release {manifest.serial}: taking it")
-    host.state.keep_manifest(manifest.serial, raw)
-    host.state.write_floor(verdict.floor)
-    from bento.agent.fetch import fetch
-
-    fetch(host, session, manifest)
-    host.state.write_refusal(None)
+    try:
+        _keep(host, session, manifest, raw, verdict.floor)
+    except ServerAway:
+        raise
+    except EnvironmentFailed as error:
+        return _cannot_keep(host, session, manifest, error)
+    host.state.write_told(None)
     return manifest, verdict.floor
 
 
-def verdict_floor(floor: Floor | None) -> Floor:
-    """The floor that a NothingNew verdict speaks of; there is no such verdict without one."""
-    if floor is None:
-        raise AssertionError("nothing can be known already without a floor")
-    return floor
+def _keep(host: Host, session: "Session", manifest: "Manifest", raw: bytes, floor: Floor) -> None:
+    """Have the release on this host's disk: its manifest, the floor, its objects."""
+    from bento.agent.fetch import fetch
+
+    host.state.keep_manifest(manifest.serial, raw)
+    host.state.write_floor(floor)
+    fetch(host, session, manifest)
 
 
 def _send(host: Host, session: "Session", *, heartbeat: bool = False) -> None:
@@ -177,9 +170,11 @@ def _verified(host: Host, document: SignedDocument) -> "Manifest":
 
 def _nothing_new(host: Host, session: "Session", verdict: NothingNew, floor: Floor) -> Ran:
     _send(host, session, heartbeat=True)
-    host.state.write_refusal(None)
-    if verdict.exhausted:
+    host.state.write_told(None)
+    if verdict.why == "failed too often":
         return Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
+    if verdict.why == "nothing changed":
+        return Ran(None, f"release {floor.serial} failed here, and nothing has changed since", 1)
     return Ran(None, f"nothing new: release {floor.serial} is installed", 0)
 
 
@@ -190,11 +185,25 @@ def _line_digest(raw: bytes) -> Digest | None:
 
 def _refuse(host: Host, session: "Session", reason: str, raw: bytes, digest: Digest | None) -> Ran:
     """Take nothing, and report each refusal once: the same file is offered again at every poll."""
-    seen = sha256(raw + reason.encode())
-    if host.state.last_refusal() != seen:
+    told = sha256(raw + reason.encode())
+    if host.state.last_told() != told:
         floor = host.state.floor()
         serial: Serial | None = floor.serial if floor is not None else None
         make_report(host, "refused", reason, serial=serial, digest=digest)
-        host.state.write_refusal(seen)
+        host.state.write_told(told)
     _send(host, session)
     return Ran("refused", reason, EXIT["refused"])
+
+
+def _cannot_keep(host: Host, session: "Session", manifest: "Manifest", error: EnvironmentFailed) -> Ran:
+    """This host's own disk is the trouble. It is reported once, and is no try of the release."""
+    told = sha256(manifest.line + error.message.encode())
+    try:
+        if host.state.last_told() != told:
+            running = host.running()
+            make_report(host, "failed", error.message, manifest=manifest, systems=(running, manifest.system))
+            host.state.write_told(told)
+    except BentoError as unreported:
+        host.say(f"that can't be reported: {unreported.message}")
+    _send(host, session)
+    return Ran("failed", error.message, EXIT["failed"])

@@ -1,5 +1,6 @@
 """What a host remembers across reboots, under `/var/lib/bento`: whole and on the disk before it is relied on."""
 
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class State:
                 table.parse("line", table.text("line"), Digest.parse),
                 table.choice("progress", PROGRESS),
                 table.number("tries", least=0, most=1_000_000),
+                table.parse("until", table.text("until"), Digest.parse) if table.has("until") else None,
             )
             table.done()
         except InputError as error:
@@ -63,7 +65,10 @@ class State:
 
     def write_floor(self, floor: Floor) -> None:
         """Persist the floor."""
-        fields = {"serial": floor.serial, "line": floor.line, "progress": floor.progress, "tries": floor.tries}
+        fields: dict[str, object] = {"serial": floor.serial, "line": floor.line, "progress": floor.progress}
+        fields["tries"] = floor.tries
+        if floor.until is not None:
+            fields["until"] = floor.until
         self._write("floor.json", fields)
 
     # What the run is doing.
@@ -113,16 +118,22 @@ class State:
         except InputError as error:
             raise Damaged(error.message, "the next release mends it: bento deploy, with a change") from None
 
+    def serials(self) -> frozenset[Serial]:
+        """The releases whose manifests are stored."""
+        return frozenset(Serial(int(path.name)) for path in self.manifests.iterdir() if path.name.isdecimal())
+
     def keep_manifest(self, serial: Serial, raw: bytes) -> None:
         """Store a verified manifest, as it came."""
         store(self.manifests / str(serial), raw, 0o600)
 
     def prune(self, serials: Collection[Serial], objects: Collection[Digest]) -> None:
-        """Forget manifests and objects that nothing needs any more, and unpacked configurations."""
+        """Forget manifests and objects that nothing needs any more, and configurations that a killed build left."""
         for folder, keep in ((self.manifests, {str(serial) for serial in serials}), (self.objects, set(objects))):
             for path in folder.iterdir():
                 if path.name not in keep:
                     path.unlink(missing_ok=True)
+        for tree in self.config.iterdir():
+            shutil.rmtree(tree, ignore_errors=True)
 
     # Links to secrets, which lie outside of the state.
 
@@ -164,20 +175,20 @@ class State:
         except InputError as error:
             raise self._damaged("counter.json", error) from None
 
-    def last_refusal(self) -> Digest | None:
-        """What was refused last, so that the same refusal is reported once."""
-        table = self._read("refused.json")
+    def last_told(self) -> Digest | None:
+        """What was refused or could not be kept last, and why, so that it is reported once."""
+        table = self._read("told.json")
         try:
-            return None if table is None else Digest.parse(table.text("refused"))
+            return None if table is None else Digest.parse(table.text("told"))
         except InputError as error:
-            raise self._damaged("refused.json", error) from None
+            raise self._damaged("told.json", error) from None
 
-    def write_refusal(self, refused: Digest | None) -> None:
-        """Remember a refusal; None forgets it."""
-        if refused is not None:
-            self._write("refused.json", {"refused": refused})
+    def write_told(self, told: Digest | None) -> None:
+        """Remember what was reported; None forgets it, because it is over."""
+        if told is not None:
+            self._write("told.json", {"told": told})
         else:
-            (self.root / "refused.json").unlink(missing_ok=True)
+            (self.root / "told.json").unlink(missing_ok=True)
 
     def spooled(self) -> list[Path]:
         """Reports that wait to be sent, oldest first."""
@@ -204,7 +215,13 @@ class State:
             raise self._damaged(name, error) from None
 
     def _write(self, name: str, fields: dict[str, object]) -> None:
-        store(self.root / name, canonical(fields), 0o600)
+        data = canonical(fields)
+        if len(data) > _SMALL:  # it could never be read again
+            raise EnvironmentFailed(
+                f"{self.root / name} would grow beyond {_SMALL} bytes",
+                "remove old generations of the system: nix-collect-garbage --delete-old",
+            )
+        store(self.root / name, data, 0o600)
 
     def _damaged(self, name: str, error: InputError) -> Damaged:
         return Damaged(

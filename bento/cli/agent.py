@@ -66,8 +66,27 @@ def run_once(context: click.Context) -> int:
     if done.code == 0:
         click.echo(done.message)
     else:
-        complain(done.message, [_named(context, "see what this host has: bento-agent status")])
+        failed_before = done.outcome is None and done.code == 1
+        hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
+        complain(done.message, [_named(context, hint)])
     return done.code
+
+
+@agent.command("retry")
+@click.pass_context
+def retry(context: click.Context) -> None:
+    """Let the next run try a release again that failed.
+
+    A release that had to be rolled back isn't tried again while nothing changes on the host, and none more than three
+    times; a newer one is tried by itself.
+
+    \b
+    Example:
+      bento-agent retry && bento-agent run
+    """
+    from bento.agent.control import retry
+
+    click.echo(retry(_host(context)))
 
 
 @agent.command("install-secrets")

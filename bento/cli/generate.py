@@ -8,6 +8,7 @@ import click
 from bento.admin.public_halves import public_half
 from bento.admin.secret_changes import add_generated
 from bento.admin.secrets import check_mode
+from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import current_fleet
 from bento.errors import InputError
 from bento.names import SecretName, Target
@@ -16,8 +17,8 @@ from bento_secrets.generate import KINDS, Generated, by_kind, of_command
 
 
 @click.command()
-@click.argument("target")
-@click.argument("name")
+@click.argument("target", type=TARGET)
+@click.argument("name", type=SECRET)
 @click.option("--kind", type=click.Choice(KINDS), help="What to make. Default: password.")
 @click.option("--length", type=int, metavar="N", help="Characters of a password, bytes of hex or base64. Default: 32.")
 @click.option(

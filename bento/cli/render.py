@@ -1,6 +1,7 @@
 """How facts look: tables, times, progress. Rich is imported only when something is drawn."""
 
 import json
+import re
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ import click
 
 from bento.names import HostName
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")  # a program's own colours: taken out whole
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _WIDE = 20_000  # columns when piped: nothing is cut
 
@@ -68,9 +70,9 @@ def short_system(path: str | None) -> str:
 
 
 @contextmanager
-def progress() -> "Iterator[Progress]":
-    """One line per host on a terminal, plain lines when piped; all on stderr."""
-    shown: Progress = _LiveProgress() if sys.stderr.isatty() else Progress()
+def progress(*, plain: bool = False) -> "Iterator[Progress]":
+    """One line per host on a terminal, plain lines when piped or `plain`; all on stderr."""
+    shown: Progress = _LiveProgress() if sys.stderr.isatty() and not plain else Progress()
     try:
         yield shown
     finally:
@@ -84,6 +86,10 @@ class Progress:
         """Say what is being done for a host. A reader that has gone (`| head`) must not stop the work."""
         with suppress(BrokenPipeError):
             click.echo(f"{host}: {what}", err=True)
+
+    def output(self, host: HostName, line: str) -> None:
+        """A line that a program said for a host; what could steer the terminal is taken out."""
+        self(host, _clean(_COLOUR.sub("", line.expandtabs()).rstrip()))
 
     def close(self) -> None:
         """Nothing to tidy."""

@@ -10,6 +10,7 @@ import click
 from bento.admin.inventory import Fleet
 from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
+from bento.cli.completing import TARGET
 from bento.cli.context import ask, current_fleet, identity_option, json_option
 from bento.cli.render import show_json
 from bento.errors import InputError
@@ -39,7 +40,7 @@ def show_steps(steps: Sequence[Step], *, planned: bool = False) -> None:
 
 
 @click.command()
-@click.argument("target", required=False)
+@click.argument("target", required=False, type=TARGET)
 @identity_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done; open nothing.")
 @click.pass_context

@@ -11,6 +11,7 @@ from bento.admin.installed import Installed, installed, read_reports
 from bento.admin.inventory import Fleet
 from bento.admin.secret_changes import add_given
 from bento.admin.secrets import check_mode, new_secrets
+from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import current_fleet, json_option
 from bento.cli.generate import generate
 from bento.cli.importing import import_
@@ -31,9 +32,9 @@ def secret() -> None:
 
 
 @secret.command("add")
-@click.argument("target")
-@click.argument("files", metavar="FILE…|DIR|-", nargs=-1, required=True)
-@click.option("--name", metavar="NAME", help="The secret's name. Default: the file's.")
+@click.argument("target", type=TARGET)
+@click.argument("files", metavar="FILE…|DIR|-", nargs=-1, required=True, type=click.Path())
+@click.option("--name", type=SECRET, metavar="NAME", help="The secret's name. Default: the file's.")
 @click.option("--owner", metavar="USER", help="Who owns it on the host. Default: root.")
 @click.option("--group", metavar="GROUP", help="Its group on the host. Default: root.")
 @click.option("--mode", metavar="MODE", help="Its mode, octal. Default: 0400.")
@@ -93,7 +94,7 @@ def add(
 
 
 @secret.command("list")
-@click.argument("target", required=False)
+@click.argument("target", required=False, type=TARGET)
 @json_option
 @click.pass_context
 def list_secrets(context: click.Context, target: str | None, as_json: bool) -> None:

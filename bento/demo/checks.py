@@ -11,6 +11,7 @@ from bento.demo import leaks
 from bento.demo.machine import HOME, Machine
 from bento.demo.screen import Screen
 from bento.demo.stage import HOSTS, PUBLISH, Stage
+from bento.demo.systems import BOOT_DEFAULT
 from bento_secrets.ramdisk import read_has_swap, unsafe_reason
 
 RUNTIME = "/run/bento"
@@ -81,7 +82,7 @@ def system(stage: Stage, host: str) -> Check:
     machine = stage.hosts[host]
     profile = machine.run(["readlink", "-e", "/nix/var/nix/profiles/system"]).out.decode().strip()
     try:
-        boot = machine.path("/nix/var/boot/default").read_text("utf-8").strip()
+        boot = machine.path(BOOT_DEFAULT).read_text("utf-8").strip()
     except OSError:
         boot = None
     seen = {"running": machine.link("/run/current-system"), "profile": profile, "boot default": boot}

@@ -94,7 +94,7 @@ class Machine:
         enter = ["nsenter", f"--mount={spaces}/mnt", f"--pid={spaces}/pid_for_children", "--", "env", f"--chdir={cwd}"]
         return run([*enter, *argv], stdin=stdin, env=self._env, timeout=_LONGEST)
 
-    def path(self, inside: str) -> Path:
+    def path(self, inside: str | Path) -> Path:
         """Where a path of it can be read from outside, also what is on its tmpfs. Absolute symlinks lead elsewhere."""
         return Path(f"/proc/{self._first.pid}/root{inside}")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from bento.adapters.signatures import allowed_signers
-from bento.demo import checks
+from bento.demo import attacks, checks
 from bento.demo.checks import Check
 from bento.demo.machine import HOME
 from bento.demo.needs import find_programs
@@ -96,6 +96,7 @@ def _act(stage: Stage) -> int:
     _first_release(stage)
     found = _replace_secret(stage, plaintexts)
     found += _deploy_again(stage)
+    found += attacks.play(stage)
     _look(stage)
     found = [*_state(stage, plaintexts), *found, *checks.by_hand(stage)]
     found += checks.no_plaintext(stage, [plaintexts.token, plaintexts.new_token, plaintexts.shared])

@@ -13,7 +13,7 @@ from bento.adapters.process import Done, run
 from bento.demo.machine import HOME, Machine
 from bento.demo.screen import Screen, as_typed
 from bento.demo.server import serving
-from bento.demo.systems import write_channel
+from bento.demo.systems import SWITCH_LOG, write_channel
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento_secrets.ssh_keys import SshPublicKey
 
@@ -61,21 +61,28 @@ class Stage:
         return self.admin.home / "chroot"
 
     def type(
-        self, machine: Machine, argv: Sequence[str], *, stdin: bytes | None = None, cwd: Path = HOME, then: str = ""
+        self,
+        machine: Machine,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        cwd: Path = HOME,
+        then: str = "",
+        code: int = 0,
     ) -> str:
-        """Type a command, show what it answers, and return that. Raises WorkFailed unless it exits with 0."""
+        """Type a command, show what it answers, and return that. Raises WorkFailed unless it exits with `code`."""
         self.screen.typed(machine.name, as_typed(argv), then)
-        return self._answer(machine, machine.run(argv, stdin=stdin, cwd=cwd))
+        return self._answer(machine, machine.run(argv, stdin=stdin, cwd=cwd), code)
 
     def shell(self, machine: Machine, line: str, cwd: Path) -> str:
         """Type a line that only bash understands."""
         self.screen.typed(machine.name, line)
         return self._answer(machine, machine.run(["bash", "-c", line], cwd=cwd))
 
-    def _answer(self, machine: Machine, done: Done) -> str:
+    def _answer(self, machine: Machine, done: Done, code: int = 0) -> str:
         said = (done.err + done.out).decode("utf-8", "replace")
         self.screen.answer(said)
-        if done.code != 0:
+        if done.code != code:
             raise WorkFailed(f"the demo stopped: the last command, on {machine.name}, ended with exit {done.code}")
         return said
 
@@ -83,9 +90,9 @@ class Stage:
         """Type a bento command in the fleet folder."""
         return self.type(self.admin, ["bento", *argv], stdin=stdin, cwd=FLEET, then=then)
 
-    def agent(self, host: str, *argv: str) -> str:
+    def agent(self, host: str, *argv: str, code: int = 0) -> str:
         """Type a bento-agent command on a host."""
-        return self.type(self.hosts[host], ["bento-agent", "--config", "agent.toml", *argv])
+        return self.type(self.hosts[host], ["bento-agent", "--config", "agent.toml", *argv], code=code)
 
     def ask(self, *argv: str) -> Any:
         """What a bento command with --json says, without showing it."""
@@ -98,7 +105,7 @@ class Stage:
 
     def switches(self, host: str) -> tuple[str, ...]:
         """Every call of a system's switch-to-configuration so far."""
-        log = self.hosts[host].folder / "nix/var/boot/log"
+        log = self.hosts[host].folder / SWITCH_LOG.relative_to("/")
         return tuple(log.read_text("utf-8").splitlines()) if log.exists() else ()
 
     def equip_hosts(self) -> None:

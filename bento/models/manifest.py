@@ -73,11 +73,16 @@ class TemplateRef(Frozen):
 
 
 class Settings(Frozen):
-    """What the admin asks of the host. `args` are Nix's, for the host's build."""
+    """What the admin asks of the host. `args` are Nix's, for the host's build.
+
+    `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
+    new setting, so the host builds.
+    """
 
     action: Action = "switch"
     on_difference: OnDifference = "report"
     args: ArgsField = ()
+    rebuild: Seconds | None = None
 
 
 class Manifest(Frozen):

@@ -17,6 +17,7 @@ SecretState = Literal["installed", "kept", "failed"]
 
 # Running systems are told, not followed: any path without control characters will do.
 PathText = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,512}$")]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
 Text = Annotated[str, Field(max_length=LIMITS.reason)]
 
 
@@ -53,7 +54,10 @@ class Report(Frozen):
 
 
 class Heartbeat(Frozen):
-    """A poll that went well. `after` is the counter of the newest report made before it; `serial` the committed one."""
+    """A poll that went well. `after` is the counter of the newest report made before it; `serial` the committed one.
+
+    `signers` are the fingerprints of those whose releases the host accepts.
+    """
 
     format: Literal[1] = 1
     fleet: Annotated[str, Field(max_length=64)]
@@ -62,6 +66,7 @@ class Heartbeat(Frozen):
     time: Seconds
     serial: SerialField | None
     running: PathText | None
+    signers: Annotated[tuple[Fingerprint, ...], Field(max_length=LIMITS.signers)] = ()
 
     @property
     def line(self) -> bytes:

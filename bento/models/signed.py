@@ -9,8 +9,8 @@ from bento.errors import InputError
 from bento.models.limits import LIMITS
 from bento.names import Digest
 
-_BEGIN = b"-----BEGIN SSH SIGNATURE-----\n"
-_END = b"-----END SSH SIGNATURE-----\n"
+ARMOUR_BEGIN = b"-----BEGIN SSH SIGNATURE-----\n"
+ARMOUR_END = b"-----END SSH SIGNATURE-----\n"
 
 
 def canonical(value: Any) -> bytes:
@@ -49,13 +49,13 @@ def split(raw: bytes, what: str) -> SignedDocument:
     line, rest = raw[: newline + 1], raw[newline + 1 :]
     armours: list[bytes] = []
     while rest:
-        end = rest.find(_END)
-        if not rest.startswith(_BEGIN) or end < 0 or end > LIMITS.armour:
+        end = rest.find(ARMOUR_END)
+        if not rest.startswith(ARMOUR_BEGIN) or end < 0 or end > LIMITS.armour:
             raise InputError(f"{what} has something other than signatures after its first line")
         if len(armours) == LIMITS.armours:
             raise InputError(f"{what} has more than {LIMITS.armours} signatures")
-        armours.append(rest[: end + len(_END)])
-        rest = rest[end + len(_END) :]
+        armours.append(rest[: end + len(ARMOUR_END)])
+        rest = rest[end + len(ARMOUR_END) :]
     if not armours:
         raise InputError(f"{what} has no signature")
     return SignedDocument(line, tuple(armours))

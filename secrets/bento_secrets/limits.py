@@ -12,8 +12,9 @@ class Limits:
 
     # A secret is a key, a certificate or a keytab. Plaintext lives in RAM on the host, twice while a release changes.
     MAX_SECRET: int = 16 * MIB
-    # decrypt_io is linear in the header, decrypt quadratic; both hold the GIL. One host and 20 RSA admins fit.
-    MAX_HEADER: int = 16 * KIB
+    # The age library costs the square of the header, holding the GIL: at 16 KiB up to 57 times a good file,
+    # at 10 KiB below 30 (docs/decisions/0022). One host and a dozen RSA-4096 admins fit, or 31 of the short kinds.
+    MAX_HEADER: int = 10 * KIB
     # A host and its admins, 32 at most, and the grease stanza that rage adds. 2,700 tiny ones would cost 0.9 s.
     MAX_STANZAS: int = 33  # lines
     # age adds 16 bytes a 64 KiB chunk and a 16-byte nonce.

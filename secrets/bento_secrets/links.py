@@ -35,15 +35,21 @@ def apply_links(runtime_root: Path, wanted: Sequence[Installed], before: Collect
     """
     ours = f"{runtime_root}/secrets/"
     links = {one.path: ours + one.name for one in wanted if one.path is not None}
-    if len(links) != sum(one.path is not None for one in wanted):
-        raise InputError("two secrets of one host have the same link path", "give one of them another path")
-    going = frozenset(path for path in before if path not in links)
-    for path in links:
-        _check(path, ours, going)
-    for path in going:
+    check_links(runtime_root, wanted, before)
+    for path in (path for path in before if path not in links):
         _remove(path, ours)
     for path, target in links.items():
         _make(path, target, ours)
+
+
+def check_links(runtime_root: Path, wanted: Sequence[Installed], before: Collection[str]) -> None:
+    """LinkRefused where `apply_links` would refuse; changes nothing."""
+    paths = link_paths(wanted)
+    if len(set(paths)) != len(paths):
+        raise InputError("two secrets of one host have the same link path", "give one of them another path")
+    going = frozenset(path for path in before if path not in paths)
+    for path in paths:
+        _check(path, f"{runtime_root}/secrets/", going)
 
 
 def _check(path: str, ours: str, going: frozenset[str]) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from bento.demo.systems import Behaviour, System, write_flake
+from bento.demo.systems import SWITCH_HOOK, Behaviour, System, write_flake
 from rig.world import PROGRAMS, World, said
 
 
@@ -213,6 +213,8 @@ def test_a_release_for_the_next_boot_changes_nothing_that_runs(world: World) -> 
     assert web.agent("install-secrets").returncode == 0
     assert web.secret("token") == b"new"
     assert web.root.running() == world.status(web)["published"]["system"]
+    assert "nothing new" in web.run()  # its heartbeat tells what runs now
+    assert world.status(web)["state"] == "up to date"
 
 
 def test_a_unit_that_failed_in_the_switch_is_degraded_not_a_failure(world: World) -> None:
@@ -249,7 +251,7 @@ def test_an_older_system_booted_or_switched_by_hand_is_seen_as_drift(world: Worl
 
 def test_a_system_with_its_own_hook_flips_the_secrets_itself(world: World) -> None:
     web = world.add("web", system=System(behaviour=Behaviour.HOOK))
-    hook = web.root.path("/nix/var/boot/hook")
+    hook = web.root.path(SWITCH_HOOK)
     hook.parent.mkdir(parents=True, exist_ok=True)
     hook.write_text(f'exec {PROGRAMS}/bento-agent --config {web.config} install-secrets --system "$1"\n')
     world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"by the hook")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 BENTO = Path(sys.executable).parent / "bento"
-FEWEST_CHECKS = 20
+FEWEST_CHECKS = 23
 
 
 @pytest.fixture
@@ -112,6 +112,9 @@ def test_the_whole_cycle_works_and_leaves_nothing(temporary: Path) -> None:
         "beta$ bento-agent --config agent.toml run",
         ": succeeded: installed without a rebuild",
         "without nixpkgs",
+        "(the attacker edits alpha's manifest)",
+        "is older than",
+        "the release is for the host 'beta', this is 'alpha'",
         "stands in for systemctl",
     ):
         assert line in shown
@@ -172,6 +175,19 @@ def test_a_restart_that_does_not_happen_fails_a_check(temporary: Path, tmp_path:
     shown += demo.communicate(timeout=60)[0]
     assert demo.returncode == 1, shown
     assert "FAILED  alpha: systemctl was asked for just: try-restart -- app.service" in shown
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_attack_that_succeeds_fails_the_demo(temporary: Path) -> None:
+    """As the attacks begin, alpha is made to forget which releases it has seen, so it takes the older one."""
+    demo = start(temporary)
+    shown = read_until(demo, "Somebody takes over the server")
+    for folder in temporary.iterdir():
+        (folder / "alpha/demo/state/floor.json").unlink()
+    shown += demo.communicate(timeout=60)[0]
+    assert demo.returncode == 1, shown
+    assert "puts an older release of alpha's back" in shown
+    assert "on alpha, ended with exit 0" in shown
     assert list(temporary.iterdir()) == []
 
 

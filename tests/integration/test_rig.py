@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bento.demo.systems import Behaviour, System, write_configuration, write_flake
+from bento.demo.systems import SWITCH_HOOK, Behaviour, System, write_configuration, write_flake
 from rig import (
     HostUser,
     MakeRoot,
@@ -142,9 +142,7 @@ class TestSwitching:
         assert (root.path(top) / "bento/secrets.json").read_text() == declared + "\n"
         assert switch(root, top, "test") == 0, "a hook is not a must"
         root.on_disk("/run/current-system").unlink()
-        root.on_disk("/nix/var/boot/hook").write_text(
-            "echo $1 $(ls /run/current-system 2>&1) >/nix/var/boot/seen; exit 3"
-        )
+        root.on_disk(SWITCH_HOOK).write_text("echo $1 $(ls /run/current-system 2>&1) >/nix/var/boot/seen; exit 3")
         assert switch(root, top, "test") == 2, "a failing activation script still ends with the link, as NixOS has it"
         seen = root.on_disk("/nix/var/boot/seen").read_text()
         assert seen.startswith(top)

@@ -1,5 +1,6 @@
 """What tests of a host's secrets do with a World all the time: declare, deploy, look at what the host made of it."""
 
+from bento.demo.systems import SWITCH_HOOK
 from rig.world import PROGRAMS, Machine, World
 
 
@@ -39,7 +40,7 @@ def exists(machine: Machine, path: str) -> bool:
 
 def hook(machine: Machine, *lines: str) -> None:
     """What the system's activation does; `install` in it is this machine's `bento-agent install-secrets`."""
-    script = machine.root.path("/nix/var/boot/hook")
+    script = machine.root.path(SWITCH_HOOK)
     script.parent.mkdir(parents=True, exist_ok=True)
     command = f"{PROGRAMS}/bento-agent --config {machine.config} install-secrets --system"
     script.write_text("\n".join(lines).replace("install", f'{command} "$1"') + "\n")

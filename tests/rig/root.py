@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from bento.demo.systems import BOOT_DEFAULT, SWITCH_LOG
 from rig.nix import nix_env
 
 # A new root of bind mounts: everything of this machine but /nix and /run, which are the folder's own. So the real root
@@ -136,11 +137,12 @@ class PrivateRoot:
         """
         return Path(f"/proc/{self._holder.pid}/root{inside}")
 
-    def on_disk(self, inside: str) -> Path:
+    def on_disk(self, inside: str | Path) -> Path:
         """The same path in /nix or /run as it lies on the disk: what is on a tmpfs isn't there."""
-        if not inside.startswith(("/nix", "/run")):
-            raise ValueError(f"{inside} is the real machine's")
-        return self.folder / inside.lstrip("/")
+        path = str(inside)
+        if not path.startswith(("/nix", "/run")):
+            raise ValueError(f"{path} is the real machine's")
+        return self.folder / path.lstrip("/")
 
     def link(self, inside: str | Path) -> str | None:
         """What a symlink of this machine says; None without one."""
@@ -156,7 +158,7 @@ class PrivateRoot:
     def boot_default(self) -> str | None:
         """The system that a reboot would start."""
         with suppress(FileNotFoundError):
-            return self.on_disk("/nix/var/boot/default").read_text().strip()
+            return self.on_disk(BOOT_DEFAULT).read_text().strip()
         return None
 
     def profile(self) -> str | None:
@@ -167,7 +169,7 @@ class PrivateRoot:
     def switches(self) -> list[tuple[str, str]]:
         """Every call of switch-to-configuration so far: (action, system)."""
         with suppress(FileNotFoundError):
-            lines = self.on_disk("/nix/var/boot/log").read_text().splitlines()
+            lines = self.on_disk(SWITCH_LOG).read_text().splitlines()
             return [(line.split()[0], line.split()[1]) for line in lines]
         return []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bento.adapters.files import Busy, WaitingLock, busy_lock, read_capped, read_capped_at
-from bento.agent.run import AgentBusy
+from bento.agent.turn import AgentBusy
 from bento.errors import EnvironmentFailed, InputError
 
 

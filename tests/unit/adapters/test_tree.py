@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from unit.samples import quick
 
 from bento.adapters import tree
 from bento.adapters.tree import MTIME, Entry, check_name, unpack, write_tar
-from bento.errors import BentoError, InputError
+from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.signed import sha256
 
 FILES = {"flake.nix": b"{ }", "a-b": b"", "a/deep/x.nix": b"x" * 3000, "a/b": b"\x00\xff", "ü.nix": b"1"}
@@ -218,6 +219,28 @@ def test_too_many_bytes_are_refused_on_both_sides(tmp_path: Path, monkeypatch: p
         packed(make(tmp_path / "src", {"huge": b"x" * 20_000}))
 
 
+def test_a_file_that_is_mostly_holes_counts_with_its_whole_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file is small in the archive, and would be huge on the disk."""
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(10**9)
+    subprocess.run(["tar", "--sparse", "-C", tmp_path, "-cf", tmp_path / "it.tar", "holes"], check=True)
+    assert (tmp_path / "it.tar").stat().st_size < 100_000
+    with pytest.raises(BentoError, match="more files or bytes"):
+        unpack(tmp_path / "it.tar", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_alike_but_for_case_or_spelling_stay_two_files(tmp_path: Path) -> None:
+    """As on the admin's file system; neither is written over the other."""
+    names = ["README", "readme", "caf\u00e9", "cafe\u0301"]
+    entries = make(tmp_path / "src", {name: name.encode() for name in names})
+    (tmp_path / "it.tar").write_bytes(packed(entries))
+    unpack(tmp_path / "it.tar", tmp_path / "out")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {name: name for name in names}
+
+
 @pytest.mark.parametrize("keep", [0, 100, 512, 700, 1024])
 def test_a_truncated_archive_is_damaged(tmp_path: Path, keep: int) -> None:
     whole = archive(tmp_path / "it.tar", member("a", size=2000))
@@ -268,3 +291,14 @@ def test_ordinary_names_are_taken(name: str) -> None:
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(InputError):
         check_name(name)
+
+
+def test_where_nothing_can_be_unpacked_is_an_error_and_what_is_there_stays(tmp_path: Path) -> None:
+    with (tmp_path / "it.tar").open("wb") as out:
+        write_tar(make(tmp_path / "tree", {"flake.nix": b"{ }"}), out)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/file").touch()
+    for place in (tmp_path / "taken", tmp_path / "missing/out", tmp_path / "it.tar/out"):
+        with pytest.raises(WorkFailed, match="can't unpack"):
+            unpack(tmp_path / "it.tar", place)
+    assert (tmp_path / "taken/file").exists()

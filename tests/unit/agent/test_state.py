@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,12 @@ from bento.names import Serial
 paths = st.text(min_size=1, max_size=20)
 points = st.builds(Point, st.none() | paths, st.none() | serials)
 floors = st.builds(
-    Floor, serials, digests, st.sampled_from(["accepted", "failed", "finished"]), st.integers(0, 1_000_000)
+    Floor,
+    serials,
+    digests,
+    st.sampled_from(["accepted", "failed", "finished"]),
+    st.integers(0, 1_000_000),
+    st.none() | digests,
 )
 journals = st.builds(
     Journal,
@@ -54,7 +60,7 @@ def test_a_new_host_remembers_nothing(state: State) -> None:
     assert state.floor() is None
     assert state.journal() == Journal()
     assert state.last_counter() == 0
-    assert state.last_refusal() is None
+    assert state.last_told() is None
     assert state.spooled() == []
 
 
@@ -140,6 +146,8 @@ def test_a_damaged_file_is_said_never_taken_for_nothing(state: State, name: str,
         ("progress", "done"),
         ("tries", -1),
         ("tries", None),
+        ("until", "x"),
+        ("until", None),
         ("extra", 1),
     ],
 )
@@ -221,6 +229,21 @@ def test_the_counter_only_rises_and_is_on_the_disk_before_it_is_used(state: Stat
     assert State(state.root).last_counter() == 6
 
 
+def test_a_counter_is_at_least_the_time_so_that_a_host_that_lost_its_state_goes_on_above(state: State) -> None:
+    assert state.next_counter(1_700_000_000) == 1_700_000_000
+    assert state.next_counter(1_700_000_000) == 1_700_000_001
+    assert state.next_counter(1_600_000_000) == 1_700_000_002
+
+
+def test_a_journal_too_large_to_be_read_again_is_not_written(state: State) -> None:
+    state.write_journal(JOURNAL)
+    huge = replace(JOURNAL, systems={f"/nix/store/{'a' * 60}-{number}": Serial(1) for number in range(15_000)})
+    with pytest.raises(BentoError, match=r"journal\.json would grow") as error:
+        state.write_journal(huge)
+    assert "nix-collect-garbage" in error.value.hints[0]
+    assert state.journal() == JOURNAL
+
+
 def test_the_spool_comes_back_oldest_first_and_a_sent_report_is_gone(state: State) -> None:
     for counter in (10, 9, 100):
         state.put_in_spool(counter, str(counter).encode())
@@ -256,19 +279,23 @@ def test_pruning_keeps_what_is_named_and_nothing_else(state: State) -> None:
     for one in ("a", "b"):
         (state.objects / digest(one)).write_bytes(b"x")
     (state.objects / ".fetch-left").write_bytes(b"half")
+    (state.config / digest("b") / "hosts").mkdir(parents=True)
+    (state.config / digest("b") / "hosts/half").write_bytes(b"of a build that was killed")
     state.write_floor(FLOOR)
     state.prune({Serial(2)}, {digest("b")})
     assert [path.name for path in state.manifests.iterdir()] == ["2"]
     assert [path.name for path in state.objects.iterdir()] == [digest("b")]
+    assert list(state.config.iterdir()) == []
     assert state.floor() == FLOOR
+    assert state.serials() == {2}
 
 
-def test_a_refusal_is_remembered_until_it_is_over(state: State) -> None:
-    state.write_refusal(digest("it"))
-    assert state.last_refusal() == digest("it")
-    state.write_refusal(None)
-    state.write_refusal(None)
-    assert state.last_refusal() is None
+def test_what_was_told_is_remembered_until_it_is_over(state: State) -> None:
+    state.write_told(digest("it"))
+    assert state.last_told() == digest("it")
+    state.write_told(None)
+    state.write_told(None)
+    assert state.last_told() is None
 
 
 def test_a_state_folder_that_can_t_be_made_is_named(tmp_path: Path) -> None:

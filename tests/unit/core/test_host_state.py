@@ -123,3 +123,16 @@ def test_last_seen_is_the_newest_word_of_any_kind() -> None:
     assert derive(PUBLISHED, [report(1), report(2)], None).last_seen == 2002
     assert derive(PUBLISHED, [report(1)], beat(time=9000)).last_seen == 9000
     assert derive(PUBLISHED, [report(1, time=9500)], beat(time=9000)).last_seen == 9500
+
+
+def test_a_reboot_that_was_needed_and_happened_is_up_to_date() -> None:
+    needed = report(outcome="reboot-needed", running=OTHER_SYSTEM, new_system=SYSTEM)
+    assert state(PUBLISHED, [needed]) == "reboot needed"
+    assert state(PUBLISHED, [needed], beat(running=OTHER_SYSTEM)) == "reboot needed"
+    assert state(PUBLISHED, [needed], beat(running=SYSTEM)) == "up to date"
+    # A heartbeat from before the report doesn't speak of the reboot.
+    assert state(PUBLISHED, [report(5, outcome="reboot-needed", running=OTHER_SYSTEM)], beat(4, running=SYSTEM)) == (
+        "reboot needed"
+    )
+    # It was running before already: nothing is known of the boot default.
+    assert state(PUBLISHED, [report(outcome="reboot-needed", running=SYSTEM)], beat(running=SYSTEM)) == "reboot needed"

@@ -1,0 +1,79 @@
+"""What a hostile sealed file may cost a host: a ratio to the cost of a good one, in CPU time of this process."""
+
+import base64
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bento_secrets.errors import OpenFailed
+from bento_secrets.identities import Identity
+from bento_secrets.limits import LIMITS
+from bento_secrets.sealing import Plaintext, open_sealed, seal
+
+ALICE = Identity.from_age("AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX")
+HEADER = b"age-encryption.org/v1\n"
+GOOD = seal(Plaintext(b"x" * 1024), [ALICE.recipient])
+ROUNDS, TRIES = 20, 7
+
+
+def word(size: int) -> bytes:
+    return base64.b64encode(os.urandom(size)).rstrip(b"=")
+
+
+def x25519(number: int) -> bytes:
+    """Stanzas that look like a recipient's, each worth a key agreement for whoever tries it."""
+    return b"".join(b"-> X25519 " + word(32) + b"\n" + word(32) + b"\n" for _ in range(number))
+
+
+def file_of(stanzas: bytes) -> bytes:
+    return HEADER + stanzas + b"--- " + word(32) + b"\n" + os.urandom(64)
+
+
+def cost(work: Callable[[], object]) -> float:
+    """CPU seconds of ROUNDS times, the best of TRIES: what others do on this machine hardly shows in it."""
+
+    def once() -> float:
+        began = time.process_time()
+        for _ in range(ROUNDS):
+            work()
+        return time.process_time() - began
+
+    once()
+    return min(once() for _ in range(TRIES))
+
+
+def refused(file: bytes) -> None:
+    with pytest.raises(OpenFailed):
+        open_sealed(file, [ALICE])
+
+
+OVER = {
+    "4,000 recipients": file_of(x25519(4000)),
+    "4,000 tiny stanzas": file_of(b"-> X a\n\n" * 4000),
+    "one recipient too many": file_of(x25519(LIMITS.MAX_STANZAS + 1)),
+    "scrypt": file_of(b"-> scrypt " + word(16) + b" 22\n" + word(32) + b"\n"),
+    "garbage of a megabyte": HEADER + b"\x00" * 2**20,
+    "a first line that never ends": b"a" * 2**20,
+}
+UNDER = {
+    "as many recipients as are allowed": file_of(x25519(LIMITS.MAX_STANZAS)),
+    "long stanzas up to the cap": file_of((b"-> X " + b"a" * 240 + b"\n" + b"A" * 60 + b"\n") * 32),
+    "one stanza with a long body": file_of(b"-> X a\n" + (b"A" * 64 + b"\n") * 155 + b"\n"),
+    "stanzas with bodies of eight lines, the worst shape found": file_of(
+        (b"-> X a\n" + (b"A" * 64 + b"\n") * 8 + b"\n") * 19
+    ),
+    "garbage within the cap": HEADER + os.urandom(LIMITS.MAX_HEADER - 200) + b"\n---\n",
+}
+
+
+@pytest.mark.parametrize("file", OVER.values(), ids=OVER)
+def test_over_the_cap_it_costs_less_than_two_good_ones(file: bytes) -> None:
+    assert cost(lambda: refused(file)) < 2 * cost(lambda: open_sealed(GOOD, [ALICE]))
+
+
+@pytest.mark.parametrize("file", UNDER.values(), ids=UNDER)
+def test_under_the_cap_it_costs_at_most_forty_good_ones(file: bytes) -> None:
+    assert len(file) <= LIMITS.MAX_HEADER + 200
+    assert cost(lambda: refused(file)) <= 40 * cost(lambda: open_sealed(GOOD, [ALICE]))
