@@ -122,7 +122,7 @@ def rekey(
 def _parse_keys(
     command: str, name: HostName, keys: tuple[str, ...], files: tuple[Path, ...]
 ) -> tuple[SshPublicKey, ...]:
-    lines = [*keys, *(line for file in files for line in _key_lines(file))]
+    lines = [*keys, *(line for file in files for line in key_lines(file))]
     if not lines:
         raise InputError(
             f"{name} needs a key: that of its /etc/ssh/ssh_host_ed25519_key.pub",
@@ -131,7 +131,8 @@ def _parse_keys(
     return tuple(SshPublicKey.parse(line) for line in lines)
 
 
-def _key_lines(file: Path) -> list[str]:
+def key_lines(file: Path) -> list[str]:
+    """The public keys in a file, without addresses. Raises InputError."""
     try:
         with file.open("rb") as handle:
             text = handle.read(_KEY_FILE).decode("utf-8")
