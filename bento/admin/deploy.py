@@ -1,20 +1,26 @@
 """`bento deploy`: fleet → plan → build → publish. A host that fails is named and left as it was; the others go on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bento.adapters import nix
-from bento.adapters.folder import PublishFolder, account_group
+from bento.adapters.files import Busy
+from bento.adapters.transport import PublishTarget
 from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import Content, NotOurs, Published, check_signers, publish, read_published
+from bento.admin.publish import Content, Published, check_signers, publish
+from bento.admin.shares import Shares
+from bento.admin.targets import targets_of
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
-from bento.models.manifest import Manifest, SecretRef, TemplateRef, check_contents
-from bento.models.signed import SignedDocument, sha256
+from bento.models.manifest import SecretRef, TemplateRef, check_contents
+from bento.models.signed import sha256
 from bento.models.trust import Trust
 from bento.names import Digest, HostName, SecretName
 from bento_secrets.check import Finding, check
@@ -26,12 +32,16 @@ from bento_secrets.store import SecretStore
 
 @dataclass(frozen=True)
 class Deployed:
-    """What became of each chosen host. `warnings` are sentences for the admin."""
+    """What became of each chosen host. `warnings` are sentences for the admin.
+
+    `missed`: the targets that lack something now, by name, with why; others have it.
+    """
 
     published: Mapping[HostName, Published]
     failed: Mapping[HostName, BentoError]
     built: int
     warnings: tuple[str, ...]
+    missed: Mapping[str, BentoError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,30 +53,80 @@ class Sealed:
     templates: tuple[TemplateRef, ...] = ()
 
 
-def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Callable[[], int], say: Say) -> Deployed:
-    """Build and publish the chosen hosts. `clock` gives UTC seconds.
+def deploy(
+    fleet: Fleet,
+    trust: Trust,
+    chosen: tuple[HostName, ...],
+    clock: Callable[[], int],
+    say: Say,
+    *,
+    break_lock: bool = False,
+) -> Deployed:
+    """Build and publish the chosen hosts. `clock` gives UTC seconds; `break_lock` takes a server's lock from another.
 
-    Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish folder.
+    Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish target.
     """
     check_signers(fleet.signing_keys, trust)
     nix.require_nix()
-    folder = PublishFolder(fleet.publish_root)
+    targets = targets_of(fleet, trust, clock, break_lock=break_lock)
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in chosen]
     sealed, failed, findings = collect_secrets(fleet, hosts, clock())
     trees = collect_trees(hosts, fleet)
-    with folder.locked(), workspace.locked():
+    missed: dict[str, BentoError] = {}
+    with workspace.locked(), ExitStack() as locks:
+        usable = _locked(targets, locks, missed)
         packed = pack_hosts([host for host in hosts if host.name in sealed], trees, workspace)
         built, broken = build_hosts(packed, fleet, workspace, say)
         failed = {**failed, **broken}
-        published, unpublished, warnings = _publish_all(built, sealed, fleet, trust, folder, workspace, clock, say)
+        usable = _still_there(usable, missed)
+        contents = [_content(one, sealed[one.packed.host.name], workspace) for one in built]
+        published, unpublished = _publish_all(usable, contents, trust, fleet.signing_keys, workspace, clock, say)
         _forget_old_trees(fleet, chosen, workspace, built)
+    for done in published.values():
+        missed = {**done.missed, **missed}
+    complaints = [sentence for target in usable for sentence in target.complaints(published)]
     return Deployed(
         published,
         {**failed, **unpublished},
         sum(one.fresh for one in built),
-        findings + tuple(warnings) + _accounts(published),
+        (*findings, *(sentence for done in published.values() for sentence in done.warnings), *complaints),
+        missed,
     )
+
+
+def _locked(
+    targets: Sequence[PublishTarget], locks: ExitStack, missed: dict[str, BentoError]
+) -> tuple[PublishTarget, ...]:
+    """Lock all targets that can be reached, until `locks` closes. Raises Busy, or the first error if all failed."""
+    usable: list[PublishTarget] = []
+    for target in targets:
+        try:
+            locks.enter_context(target.locked())
+            usable.append(target)
+        except Busy:
+            raise  # two deploys, each with a mirror of its own, would tear the mirrors apart
+        except BentoError as error:
+            missed[target.name] = error
+    if not usable:
+        raise next(iter(missed.values()))
+    return tuple(usable)
+
+
+def _still_there(targets: Sequence[PublishTarget], missed: dict[str, BentoError]) -> tuple[PublishTarget, ...]:
+    """The targets that are there after the builds, which may have taken hours. Raises Busy where a lock was broken."""
+    usable: list[PublishTarget] = []
+    for target in targets:
+        try:
+            target.refresh()
+            usable.append(target)
+        except Busy:
+            raise
+        except BentoError as error:
+            missed[target.name] = error
+    if not usable:
+        raise next(iter(missed.values()))
+    return tuple(usable)
 
 
 def collect_secrets(
@@ -139,63 +199,65 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
     return Sealed(tuple(refs), ciphertexts)
 
 
+def _content(one: Built, secrets: Sealed, workspace: Workspace) -> Content:
+    host = one.packed.host
+    return Content(
+        host=host.name,
+        config=one.packed.config,
+        system=one.system,
+        secrets=secrets.refs,
+        settings=host.settings,
+        tar=workspace.tar(one.packed.config.digest),
+        ciphertexts=secrets.ciphertexts,
+        templates=secrets.templates,
+    )
+
+
 def _publish_all(
-    built: tuple[Built, ...],
-    sealed: Mapping[HostName, Sealed],
-    fleet: Fleet,
+    targets: Sequence[PublishTarget],
+    contents: Sequence[Content],
     trust: Trust,
-    folder: PublishFolder,
+    keys: tuple[Path, ...],
     workspace: Workspace,
     clock: Callable[[], int],
     say: Say,
-) -> tuple[dict[HostName, Published], dict[HostName, BentoError], list[str]]:
+) -> tuple[dict[HostName, Published], dict[HostName, BentoError]]:
+    """Publish hosts, as many at once as the targets like best; results in the hosts' order."""
     published: dict[HostName, Published] = {}
     failed: dict[HostName, BentoError] = {}
-    warnings: list[str] = []
-    shared: dict[Digest, HostName] = {}
-    for one in built:
-        host = one.packed.host
-        secrets = sealed[host.name]
-        content = Content(
-            host=host.name,
-            config=one.packed.config,
-            system=one.system,
-            secrets=secrets.refs,
-            settings=host.settings,
-            tar=workspace.tar(one.packed.config.digest),
-            ciphertexts=secrets.ciphertexts,
-            templates=secrets.templates,
-        )
+    shares = Shares()
+
+    def publish_one(content: Content) -> None:
         try:
-            previous = _previous(folder, host.name, trust, warnings)
-            done = publish(folder, content, previous, trust, fleet.signing_keys, clock(), shared)
+            done = publish(targets, content, trust, keys, clock(), workspace.memory, shares)
         except BentoError as error:
-            failed[host.name] = error
-            say(host.name, "not published")
-            continue
-        shared.setdefault(content.config.digest, host.name)
-        published[host.name] = done
-        what = "unchanged" if done.changed is None else f"published {done.manifest.serial} ({', '.join(done.changed)})"
-        say(host.name, what)
-    return published, failed, warnings
+            failed[content.host] = error
+            say(content.host, "not published")
+            return
+        published[content.host] = done
+        say(content.host, _what(done))
+
+    at_once = max(target.at_once for target in targets)
+    if at_once == 1:
+        for content in contents:
+            publish_one(content)
+    else:
+        with ThreadPoolExecutor(at_once) as pool:
+            try:
+                list(pool.map(publish_one, contents))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    order = [content.host for content in contents]
+    return {host: published[host] for host in order if host in published}, {
+        host: failed[host] for host in order if host in failed
+    }
 
 
-def _previous(
-    folder: PublishFolder, host: HostName, trust: Trust, warnings: list[str]
-) -> tuple[SignedDocument, Manifest] | None:
-    """What is published now. One that doesn't verify is replaced, loudly: its content is nobody's word."""
-    try:
-        return read_published(folder, host, trust)
-    except NotOurs as error:
-        warnings.append(f"{error.message}; it was replaced")
-        return None
-
-
-def _accounts(published: Mapping[HostName, Published]) -> tuple[str, ...]:
-    missing = [name for name in published if account_group(name) is None]
-    if not missing:
-        return ()
-    return (f"no account on this machine, so they can't log in here: {', '.join(missing)}",)
+def _what(done: Published) -> str:
+    if done.changed is not None:
+        return f"published {done.manifest.serial} ({', '.join(done.changed)})"
+    return f"unchanged; brought up to date: {', '.join(done.healed)}" if done.healed else "unchanged"
 
 
 def _forget_old_trees(

@@ -1,15 +1,23 @@
-"""Publish one host's release: objects first, then the manifest that names them. A reader never sees a mixture."""
+"""Publish one host's release: objects first, then the manifest that names them. A reader never sees a mixture.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+Several targets are mirrors: all get the same signed manifest. One that fails is named and the others go on; what it has
+missed it gets at the next deploy.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from bento.adapters import signatures
-from bento.adapters.folder import PublishFolder
 from bento.adapters.process import require
+from bento.adapters.transport import PublishTarget
+from bento.admin.memory import Known, Memory
+from bento.admin.shares import Shares
 from bento.core.deploy_plan import compose, same_content
-from bento.errors import InputError, WorkFailed
+from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef, parse_manifest
 from bento.models.signed import SignedDocument, sha256, split
@@ -39,19 +47,41 @@ class Content:
 
 @dataclass(frozen=True)
 class Published:
-    """`changed` is None where nothing was written; else what differs from the release before."""
+    """`changed` is None where there is no new release; else what differs from the one before.
+
+    `healed` names the targets that lagged behind and have it now, `missed` those that failed. `warnings` are sentences.
+    """
 
     manifest: Manifest
     changed: tuple[Change, ...] | None
+    healed: tuple[str, ...] = ()
+    missed: Mapping[str, BentoError] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a target has of a host: its verified release, if any."""
+
+    target: PublishTarget
+    document: SignedDocument | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def release(self) -> tuple[Manifest, SignedDocument]:
+        """Both, of one that has a release."""
+        if self.manifest is None or self.document is None:
+            raise AssertionError("nothing is published there")
+        return self.manifest, self.document
 
 
 class NotOurs(InputError):
     """What is published doesn't verify: it counts as nothing, and a deploy replaces it."""
 
 
-def read_published(folder: PublishFolder, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
+def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
     """The published manifest, verified; None before the first. Raises InputError where it doesn't verify."""
-    raw = folder.read_manifest(host)
+    raw = target.read_manifest(host)
     if raw is None:
         return None
     try:
@@ -91,49 +121,207 @@ def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
             )
 
 
+_signing = threading.Lock()  # an agent or a token is asked for one signature at a time
+
+
 def publish(
-    folder: PublishFolder,
+    targets: Sequence[PublishTarget],
     content: Content,
-    previous: tuple[SignedDocument, Manifest] | None,
     trust: Trust,
     keys: tuple[Path, ...],
     now: int,
-    shared: Mapping[Digest, HostName],
+    memory: Memory,
+    shares: Shares,
 ) -> Published:
-    """Publish `content` unless the same is published already. `now` in UTC seconds.
+    """Publish `content` to all targets, unless the same is published already. `now` in UTC seconds.
 
-    `shared` tells which host of this run already has an object, so that hosts of one flake share one file.
+    Raises InputError and WorkFailed before anything is written, and what the first target raised if in the end none has
+    the release.
     """
-    before = previous[1] if previous is not None else None
-    same = before is not None and same_content(
-        before, content.config, content.secrets, content.templates, content.settings
-    )
-    if before is not None and same and _complete(folder, before):
-        folder.ensure_host(content.host)  # an account made since then gets its reports folder
-        return Published(before, None)
+    host = content.host
+    warnings: list[str] = []
+    missed: dict[str, BentoError] = {}
+    standings = _standings(targets, host, trust, warnings, missed)
+    if not standings:
+        raise next(iter(missed.values()))
+    known = memory.last(host)
+    newest = max((one for one in standings if one.manifest is not None), key=_serial, default=None)
+    if newest is not None and _is_current(newest, standings, known, content):
+        manifest, document = newest.release
+        healed = _heal(newest, standings, content, now, shares, warnings, missed)
+        if healed is not None:
+            memory.has_published(host, manifest.serial, document.line_digest)
+            return Published(manifest, None, healed, missed, tuple(warnings))
+    warnings += _put_back(newest, known, host, warnings)
+    manifest, document = _sign(content, newest, known, trust, keys, now)
+    ready: list[Standing] = []
+    for one in standings:
+        with _or_missed(one.target, missed):
+            _put_objects(one.target, content, newest, shares)
+            ready.append(one)
+    if ready:
+        memory.will_publish(host, manifest.serial)
+    has: list[Standing] = []
+    for one in ready:
+        with _or_missed(one.target, missed):
+            one.target.put_manifest(host, document.raw)
+            has.append(one)
+    if not has:
+        raise next(iter(missed.values()))
+    memory.has_published(host, manifest.serial, document.line_digest)
+    for one in has:
+        _tidy(one, document, host, now, warnings)
+    before = newest.manifest if newest is not None else None
+    return Published(manifest, _changes(before, manifest), (), missed, tuple(warnings))
+
+
+@contextmanager
+def _or_missed(target: PublishTarget, missed: dict[str, BentoError]) -> Iterator[None]:
+    """A target that fails is named; the others go on."""
+    try:
+        yield
+    except BentoError as error:
+        missed.setdefault(target.name, error)
+
+
+def _standings(
+    targets: Sequence[PublishTarget], host: HostName, trust: Trust, warnings: list[str], missed: dict[str, BentoError]
+) -> list[Standing]:
+    """What each target has. A manifest that doesn't verify is replaced, loudly: its content is nobody's word."""
+    standings: list[Standing] = []
+    for target in targets:
+        with _or_missed(target, missed):
+            try:
+                found = read_published(target, host, trust)
+            except NotOurs as error:
+                where = f"{target.name}: " if len(targets) > 1 else ""
+                warnings.append(f"{where}{error.message}; it was replaced")
+                found = None
+            standings.append(Standing(target, *(found or ())))
+    return standings
+
+
+def _serial(one: Standing) -> int:
+    return one.manifest.serial if one.manifest is not None else 0
+
+
+def _is_current(newest: Standing, standings: list[Standing], known: Known | None, content: Content) -> bool:
+    """The newest release says what `content` says, is no older than what was published from here, and has no rival."""
+    manifest, document = newest.release
+    if not same_content(manifest, content.config, content.secrets, content.templates, content.settings):
+        return False
+    lines = {one.release[1].line_digest for one in standings if one.manifest and _serial(one) == manifest.serial}
+    if len(lines) > 1:  # two admins, each with a mirror that the other didn't reach
+        return False
+    if known is None or known.serial is None:
+        return True
+    return (manifest.serial, document.line_digest) == (known.serial, known.line) or manifest.serial > known.serial
+
+
+def _put_back(newest: Standing | None, known: Known | None, host: HostName, said: list[str]) -> list[str]:
+    """What to say where the targets have something older than was published from here."""
+    if known is None or known.serial is None or said:
+        return []
+    if newest is None:
+        return [f"the release {known.serial} of {host} is gone; it is published anew"]
+    if _serial(newest) >= known.serial:
+        return []
+    was, now = known.serial, _serial(newest)
+    why = "somebody put it back, or the server was restored"
+    return [f"what is published for {host} ({now}) is older than what was published from here ({was}): {why}"]
+
+
+def _sign(
+    content: Content, newest: Standing | None, known: Known | None, trust: Trust, keys: tuple[Path, ...], now: int
+) -> tuple[Manifest, SignedDocument]:
     manifest = compose(
         fleet=trust.fleet,
         host=content.host,
         now=now,
-        previous=previous,
+        previous=(newest.release[1], newest.release[0]) if newest is not None else None,
         config=content.config,
         system=content.system,
         secrets=content.secrets,
         templates=content.templates,
         settings=content.settings,
+        signed=known.signed if known is not None else None,
     )
     if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
         raise InputError(f"the manifest of {content.host} is too large: too many secrets, units or templates")
-    document = signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
-    folder.ensure_host(content.host)
-    _put_objects(folder, content, previous[0] if previous is not None else None, shared)
-    folder.put_manifest(content.host, document.raw)
-    folder.drop_objects_except(content.host, frozenset(_objects_in_use(folder, document, now)))
-    return Published(manifest, _changes(before, manifest))
+    with _signing:
+        return manifest, signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
 
 
-def _complete(folder: PublishFolder, manifest: Manifest) -> bool:
-    return all(folder.has_object(manifest.host, digest) for digest in _objects(manifest))
+def _heal(
+    newest: Standing,
+    standings: list[Standing],
+    content: Content,
+    now: int,
+    shares: Shares,
+    warnings: list[str],
+    missed: dict[str, BentoError],
+) -> tuple[str, ...] | None:
+    """Give the newest release, as it was signed, to those that lack it; their names. None if nobody has it whole."""
+    manifest, document = newest.release
+    wanted = {manifest.config.digest: manifest.config.size, **{one.digest: one.size for one in manifest.secrets}}
+    whole: list[Standing] = []
+    lagging: list[Standing] = []
+    for one in standings:
+        with _or_missed(one.target, missed):
+            has_it = one.manifest is not None and one.release[1].line_digest == document.line_digest
+            is_whole = has_it and one.target.present(manifest.host, wanted) == wanted.keys()
+            (whole if is_whole else lagging).append(one)
+    if not whole:
+        return None
+    for one in whole:
+        with _or_missed(one.target, missed):
+            one.target.ensure_host(manifest.host)  # an account made since then gets its reports folder
+            one.target.drop_reports_but(manifest.host, LIMITS.reports_kept)
+            shares.has(one.target, manifest.config.digest, manifest.host)
+    healed: list[str] = []
+    for one in lagging:
+        with _or_missed(one.target, missed):
+            _put_objects(one.target, content, None, shares)
+            one.target.put_manifest(manifest.host, document.raw)
+            healed.append(one.target.name)
+            _tidy(one, document, manifest.host, now, warnings)
+    return tuple(healed)
+
+
+def _put_objects(target: PublishTarget, content: Content, previous: Standing | None, shares: Shares) -> None:
+    host, config = content.host, content.config
+    target.ensure_host(host)
+    wanted = dict(content.ciphertexts)
+    if previous is not None:
+        raw = previous.release[1].raw
+        wanted[sha256(raw)] = raw
+    sizes = {digest: len(data) for digest, data in wanted.items()}
+    there = target.present(host, {**sizes, config.digest: config.size})
+    if config.digest in there:
+        shares.has(target, config.digest, host)
+    else:
+        shares.put(target, config.digest, host, lambda: _packed(content))
+    target.put_objects(host, [(digest, data) for digest, data in wanted.items() if digest not in there])
+
+
+def _packed(content: Content) -> bytes:
+    data = content.tar.read_bytes()
+    if sha256(data) != content.config.digest:
+        content.tar.unlink(missing_ok=True)
+        raise WorkFailed(f"the packed configuration {content.tar} was damaged", "pack it anew: bento deploy")
+    return data
+
+
+def _tidy(one: Standing, newest: SignedDocument, host: HostName, now: int, warnings: list[str]) -> None:
+    """Drop what no recent release needs. The release is published: a failure here is no more than said."""
+    try:
+        keep = set(_objects_in_use(one.target, newest, now))
+        if one.manifest is not None:  # a host may be fetching it at this moment
+            keep.update(_objects(one.manifest))
+        one.target.drop_objects_except(host, frozenset(keep))
+        one.target.drop_reports_but(host, LIMITS.reports_kept)
+    except BentoError as error:
+        warnings.append(f"what is old of {host} couldn't be removed: {error.message}")
 
 
 def _objects(manifest: Manifest) -> Iterator[Digest]:
@@ -141,28 +329,7 @@ def _objects(manifest: Manifest) -> Iterator[Digest]:
     yield from (secret.digest for secret in manifest.secrets)
 
 
-def _put_objects(
-    folder: PublishFolder, content: Content, previous: SignedDocument | None, shared: Mapping[Digest, HostName]
-) -> None:
-    host, config = content.host, content.config.digest
-    if not folder.has_object(host, config):
-        other = shared.get(config)
-        if other is None or not folder.share_object(host, config, other):
-            data = content.tar.read_bytes()
-            if sha256(data) != config:
-                content.tar.unlink(missing_ok=True)
-                raise WorkFailed(f"the packed configuration {content.tar} was damaged", "pack it anew: bento deploy")
-            folder.put_object(host, config, data)
-    for digest, data in content.ciphertexts.items():
-        if not folder.has_object(host, digest):
-            folder.put_object(host, digest, data)
-    if previous is not None:
-        digest = sha256(previous.raw)
-        if not folder.has_object(host, digest):
-            folder.put_object(host, digest, previous.raw)
-
-
-def _objects_in_use(folder: PublishFolder, newest: SignedDocument, now: int) -> Iterator[Digest]:
+def _objects_in_use(target: PublishTarget, newest: SignedDocument, now: int) -> Iterator[Digest]:
     """The objects of the last releases, found along the signed history; each link of it proves the next."""
     document = newest
     for number in range(10_000):
@@ -172,7 +339,7 @@ def _objects_in_use(folder: PublishFolder, newest: SignedDocument, now: int) -> 
         yield from _objects(manifest)
         if manifest.previous is None:
             return
-        raw = folder.read_object(manifest.host, manifest.previous, LIMITS.manifest)
+        raw = target.read_object(manifest.host, manifest.previous, LIMITS.manifest)
         if raw is None or sha256(raw) != manifest.previous:
             return
         yield manifest.previous

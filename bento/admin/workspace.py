@@ -15,6 +15,7 @@ import platformdirs
 
 from bento.adapters.files import busy_lock, store
 from bento.adapters.tree import unpack, write_tar
+from bento.admin.memory import Memory
 from bento.admin.pack import Tree
 from bento.errors import EnvironmentFailed
 from bento.models.signed import canonical
@@ -93,6 +94,11 @@ class Workspace:
     def gc_root(self, host: HostName) -> Path:
         """The GC root that keeps the host's newest system in this machine's Nix store."""
         return self.root / "roots" / host
+
+    @property
+    def memory(self) -> Memory:
+        """What was published from here."""
+        return Memory(self.root / "published")
 
     def _record(self, host: HostName) -> Path:
         return self.root / "roots" / f".{host}.json"

@@ -59,12 +59,14 @@ def build(context: click.Context, action: str, on: tuple[str, ...], as_json: boo
 
 @click.command()
 @on_option
+@click.option("--break-lock", is_flag=True, help="Take the lock of a deploy that is dead, on servers.")
 @json_option
 @click.pass_context
-def deploy(context: click.Context, on: tuple[str, ...], as_json: bool) -> int:
+def deploy(context: click.Context, on: tuple[str, ...], break_lock: bool, as_json: bool) -> int:
     """Build hosts, sign and publish what has changed. Hosts fetch it at their next poll.
 
-    A host whose build fails keeps what is published and is named; the others go on (exit 3).
+    A host whose build fails keeps what is published and is named; the others go on (exit 3). A mirror that can't be
+    reached is named too; the next deploy gives it what it missed.
 
     \b
     Examples:
@@ -75,7 +77,7 @@ def deploy(context: click.Context, on: tuple[str, ...], as_json: bool) -> int:
     trust = load_trust(fleet.root)
     names = _some(chosen(fleet, on))
     with progress() as say:
-        done = publish_all(fleet, trust, names, lambda: int(time.time()), say)
+        done = publish_all(fleet, trust, names, lambda: int(time.time()), say, break_lock=break_lock)
     for sentence in done.warnings:
         warn(sentence)
     if as_json:
@@ -84,7 +86,9 @@ def deploy(context: click.Context, on: tuple[str, ...], as_json: bool) -> int:
         changed = sum(one.changed is not None for one in done.published.values())
         unchanged = len(done.published) - changed
         click.echo(f"built {done.built}, published {changed}, unchanged {unchanged}, failed {len(done.failed)}")
-    return _failures(done.failed, len(names))
+    for target, error in done.missed.items():
+        complain(f"{target} lacks what was published: {error.message}", error.hints)
+    return _failures(done.failed, len(names)) or (SOME_FAILED if done.missed else 0)
 
 
 def _some(names: tuple[HostName, ...]) -> tuple[HostName, ...]:
@@ -113,5 +117,6 @@ def _facts(done: Deployed) -> dict[str, Any]:
             for name, one in done.published.items()
         },
         "failed": {name: error.message for name, error in done.failed.items()},
+        "missed": {name: error.message for name, error in done.missed.items()},
         "warnings": list(done.warnings),
     }

@@ -34,7 +34,7 @@ def status(context: click.Context, on: tuple[str, ...], as_json: bool) -> None:
       bento status --on @dc1 --json
     """
     fleet = current_fleet(context)
-    found = look(fleet, load_trust(fleet.root), chosen(fleet, on))
+    found = look(fleet, load_trust(fleet.root), chosen(fleet, on), warn)
     if as_json:
         show_json([_facts(one) for one in found])
         return

@@ -132,7 +132,7 @@ def test_quotes_in_what_a_person_names_do_not_break_the_files(tmp_path: Path, mo
     made = tmp_path / "acme"
     init(made, Answers(address="x", server_key=public(3), signing_key=key, publish='/a "b"'))
     load_trust(made)
-    assert load_fleet(made).file.publish.to == '/a "b"'
+    assert load_fleet(made).file.publish.to == ('/a "b"',)
 
 
 def test_an_address_that_no_host_could_use_writes_nothing(tmp_path: Path) -> None:
