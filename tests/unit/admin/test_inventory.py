@@ -84,7 +84,7 @@ def test_hosts_of_one_flake_share_a_source(fleet_root: Path) -> None:
 
 
 def test_a_publish_target_that_is_no_folder_is_said(fleet_root: Path) -> None:
-    (fleet_root / "bento.local.toml").write_text('[publish]\nto = "sftp://x/y"\n')
+    (fleet_root / "bento.local.toml").write_text('[publish]\nto = "sftp://u@x/y"\n')
     with pytest.raises(InputError, match="not a folder"):
         _ = load_fleet(fleet_root).publish_root
 
