@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
-from bento.adapters.transport import newest_first
+from bento.adapters.transport import is_left_over, newest_first
 from bento.errors import BentoError, EnvironmentFailed
 from bento.models.limits import LIMITS
 from bento.names import Digest, HostName
@@ -138,8 +138,10 @@ class PublishFolder:
 
     def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
         """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""
-        with os.scandir(self._release(host) / "objects") as entries:
+        release = self._release(host)
+        with os.scandir(release / "objects") as entries, os.scandir(release) as beside:
             unwanted = [entry.path for entry in entries if entry.name not in keep]
+            unwanted += [entry.path for entry in beside if is_left_over(entry.name)]
         for path in unwanted:
             Path(path).unlink(missing_ok=True)
 

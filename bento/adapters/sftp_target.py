@@ -12,7 +12,7 @@ from functools import partial
 from bento.adapters import sftp_files, sftp_lock
 from bento.adapters import wire as sftp
 from bento.adapters.files import Busy
-from bento.adapters.transport import newest_first
+from bento.adapters.transport import is_left_over, newest_first
 from bento.adapters.wire import Answer, NotThere, SaidNo, ServerAway, Wire
 from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.limits import LIMITS
@@ -283,10 +283,12 @@ class SftpTarget:
 
     def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
         """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""
-        folder = f"{self._host(host)}/release/objects"
+        release = f"{self._host(host)}/release"
         with self._doing(f"dropping old objects of {host}"):
-            names = sftp_files.list_folder(self._wire, folder, _ENTRIES)
-            self._remove([f"{folder}/{name}" for name in names if name not in keep])
+            objects = sftp_files.list_folder(self._wire, f"{release}/objects", _ENTRIES)
+            beside = sftp_files.list_folder(self._wire, release, _ENTRIES)
+            self._remove([f"{release}/objects/{name}" for name in objects if name not in keep])
+            self._remove([f"{release}/{name}" for name in beside if is_left_over(name)])
 
     def drop_reports_but(self, host: HostName, newest: int) -> None:
         """Delete the host's reports except the newest."""

@@ -10,6 +10,11 @@ from bento.names import Digest, HostName
 REPORT_NAME = re.compile(r"[0-9]{20}\.report")
 
 
+def is_left_over(name: str) -> bool:
+    """Whether a file is a temporary one; with the lock held, one of a publisher that died."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def newest_first(names: Iterable[str]) -> list[str]:
     """The reports among the names in a host's folder, newest first. Their names are all that is believed of them."""
     return sorted((name for name in names if REPORT_NAME.fullmatch(name)), reverse=True)

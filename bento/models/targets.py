@@ -10,6 +10,7 @@ from bento.models.trust import parse_address
 from bento.names import printable
 
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")
+_SECRET = re.compile(r"//[^/@]*:[^/]*@")  # nobody's password is shown, however wrong the rest is
 _EXAMPLE = 'write it as "sftp://user@server:22/home/chroot"'
 PORT = 22
 
@@ -30,7 +31,7 @@ class SftpPlace:
 
 def parse_target(text: str) -> str | SftpPlace:
     """A folder's path as it is written, or the place an sftp:// URL names. Raises InputError."""
-    shown = printable(text, 120)
+    shown = printable(_SECRET.sub("//…@", text), 120).replace("\\u2026", "…")
     if "://" not in text:
         if not text or "\0" in text:
             raise InputError("an empty name is no folder", 'for example: to = "/home/chroot"')
@@ -58,4 +59,7 @@ def parse_target(text: str) -> str | SftpPlace:
     if not path.startswith("/") or "\0" in path:
         raise InputError(f"'{shown}' names no folder on the server", _EXAMPLE)
     path = posixpath.normpath("/" + path.lstrip("/"))
-    return SftpPlace(url.username, parse_address(url.hostname), port or PORT, path)
+    try:
+        return SftpPlace(url.username, parse_address(url.hostname), port or PORT, path)
+    except InputError as error:
+        raise InputError(error.message, _EXAMPLE) from None

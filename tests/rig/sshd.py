@@ -113,15 +113,15 @@ class Sshd:
         self.restart()
         return f"sftp://{name}@{self.address}:{self.port}{INSIDE}"
 
-    def give_host(self, name: str, publisher: str) -> None:
+    def give_host(self, name: str, publisher: str, group: str | None = None) -> None:
         """What root does once on the server for a host: its folders, `release` the publisher's, `reports` both's."""
-        for path, owner, group, mode in (
+        for path, owner, owners, mode in (
             (self.publish / name, "root", "root", 0o755),
             (self.publish / name / "release", publisher, publisher, 0o755),
-            (self.publish / name / "reports", publisher, name, 0o2770),
+            (self.publish / name / "reports", publisher, group or name, 0o2770),
         ):
             path.mkdir(exist_ok=True)
-            shutil.chown(path, owner, group)
+            shutil.chown(path, owner, owners)
             path.chmod(mode)
 
     def remove_host(self, name: str) -> None:

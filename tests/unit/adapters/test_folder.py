@@ -130,8 +130,11 @@ def test_garbage_goes_and_what_is_kept_stays(target: PublishFolder) -> None:
     target.put_objects(WEB, [(DIGEST, DATA), (digest("old"), DATA)])
     left_over = target.root / "web/release/objects/.0123.tmp"
     left_over.write_bytes(b"half")
+    beside = target.root / "web/release/.0123.tmp"
+    beside.write_bytes(b"half")
     target.drop_objects_except(WEB, frozenset({DIGEST}))
     assert [path.name for path in left_over.parent.iterdir()] == [DIGEST]
+    assert not beside.exists()
 
 
 def test_two_publishers_don_t_write_at_once(target: PublishFolder) -> None:
