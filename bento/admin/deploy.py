@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bento.adapters import nix
+from bento.adapters.declared import declaration_of
 from bento.adapters.folder import PublishFolder, account_group
 from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish
 from bento.admin.hold import go_on, held_content
@@ -18,6 +19,7 @@ from bento.admin.publish import Content, NotOurs, Published, check_signers, publ
 from bento.admin.signing import check_accepted
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
+from bento.core.declared import fill
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
 from bento.models.manifest import Manifest, SecretRef, TemplateRef, check_contents
@@ -142,9 +144,24 @@ def prepare(
         built, broken = systems_to_publish(packed, fleet, workspace, say, how)
         failed.update(broken)
     for one in built:
-        contents[one.packed.host.name] = _content(one, plan.sealed[one.packed.host.name], workspace)
+        name = one.packed.host.name
+        try:
+            contents[name] = _content(one, _as_declared(name, plan.sealed[name], one.system), workspace)
+        except InputError as error:
+            failed[name] = error
+            say(name, "its secrets don't fit")
     of_today = frozenset(one.packed.host.name for one in built)
     return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), of_today)
+
+
+def _as_declared(host: HostName, sealed: Sealed, system: SystemPath) -> Sealed:
+    """With owner, mode, link and units as the built system declares them. Raises InputError where that can't be."""
+    declaration = declaration_of(Path(system))
+    if declaration is not None:
+        secrets, templates = fill(host, declaration, sealed.refs, sealed.templates)
+        sealed = replace(sealed, refs=secrets, templates=templates)
+    check_contents(sealed.refs, sealed.templates)
+    return sealed
 
 
 def _content(one: Built, sealed: Sealed, workspace: Workspace) -> Content:
