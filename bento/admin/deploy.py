@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bento.adapters import nix
+from bento.adapters.declared import declaration_of
 from bento.adapters.transport import PublishTarget
 from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish
 from bento.admin.hold import go_on, held_content
@@ -21,12 +22,13 @@ from bento.admin.signing import check_accepted
 from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
+from bento.core.declared import fill
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
 from bento.models.manifest import SecretRef, TemplateRef, check_contents
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
-from bento.names import Digest, HostName, SecretName
+from bento.names import Digest, HostName, SecretName, SystemPath
 from bento_secrets.check import Finding, check
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
@@ -144,8 +146,23 @@ def prepare(
         built, broken = systems_to_publish(packed, fleet, workspace, say, how)
         failed.update(broken)
     for one in built:
-        contents[one.packed.host.name] = _content(one, plan.sealed[one.packed.host.name], workspace, anew=how.anew)
+        name = one.packed.host.name
+        try:
+            contents[name] = _content(one, _as_declared(name, plan.sealed[name], one.system), workspace, anew=how.anew)
+        except InputError as error:
+            failed[name] = error
+            say(name, "its secrets don't fit")
     return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
+
+
+def _as_declared(host: HostName, sealed: Sealed, system: SystemPath) -> Sealed:
+    """With owner, mode, link and units as the built system declares them. Raises InputError where that can't be."""
+    declaration = declaration_of(Path(system))
+    if declaration is not None:
+        secrets, templates = fill(host, declaration, sealed.refs, sealed.templates)
+        sealed = replace(sealed, refs=secrets, templates=templates)
+    check_contents(sealed.refs, sealed.templates)
+    return sealed
 
 
 def _content(one: Built, sealed: Sealed, workspace: Workspace, *, anew: bool) -> Content:
