@@ -12,7 +12,7 @@ from pathlib import Path
 from bento.adapters import nix
 from bento.adapters.declared import declaration_of
 from bento.adapters.transport import PublishTarget
-from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish
+from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish, tree_warnings
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
@@ -116,7 +116,8 @@ def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
     if hosts:
         nix.require_nix()
     sealed, failed, findings = collect_secrets(fleet, hosts, now)
-    return Plan(tuple(hosts), held, sealed, collect_trees(hosts, fleet), failed, findings)
+    trees = collect_trees(hosts, fleet)
+    return Plan(tuple(hosts), held, sealed, trees, failed, (*tree_warnings(trees), *findings))
 
 
 def prepare(

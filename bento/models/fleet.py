@@ -85,8 +85,12 @@ class BuildTable(Frozen):
 
 
 class DefaultsTable(Frozen):
-    """Host settings that hold where a host has none of its own."""
+    """Host settings that hold where a host has none of its own.
 
+    `source` is the configuration's folder: absolute, `~/…`, or from the fleet folder.
+    """
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     tags: tuple[TagField, ...] = ()
     action: Action = "switch"
     on_difference: OnDifference = "report"
@@ -100,7 +104,6 @@ class HostTable(DefaultsTable):
 
     keys: Annotated[tuple[str, ...], Field(min_length=1)]
     attribute: AttributeField | None = None
-    source: Annotated[str, Field(min_length=1)] | None = None
     hold: SerialField | None = None
 
 
