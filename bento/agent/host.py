@@ -19,7 +19,10 @@ Say = Callable[[str], None]  # a line that a person can follow in the journal
 
 @dataclass(frozen=True)
 class Host:
-    """What every step of a run needs. `clock` gives UTC seconds; `for_users` holds what is opened before users are."""
+    """What every step of a run needs. `clock` gives UTC seconds; `for_users` holds what is opened before users are.
+
+    `command` is how this very agent is called again: an absolute path, and its settings.
+    """
 
     settings: AgentSettings
     trust: Trust
@@ -28,6 +31,7 @@ class Host:
     for_users: Runtime
     clock: Callable[[], int]
     say: Say
+    command: tuple[str, ...]
 
     @property
     def name(self) -> HostName:
@@ -77,10 +81,12 @@ def _boot_id() -> str | None:
         return None
 
 
-def open_host(settings: AgentSettings, clock: Callable[[], int], say: Say) -> Host:
+def open_host(
+    settings: AgentSettings, clock: Callable[[], int], say: Say, command: tuple[str, ...] = ("bento-agent",)
+) -> Host:
     """Read the trust file and make the state folder. Raises InputError, EnvironmentFailed."""
     state = State(settings.paths.state)
     state.prepare()
     root = settings.paths.runtime
     for_users = Runtime(root, for_users=True)
-    return Host(settings, read_trust(settings.trust), state, Runtime(root), for_users, clock, say)
+    return Host(settings, read_trust(settings.trust), state, Runtime(root), for_users, clock, say, command)
