@@ -11,11 +11,11 @@ from bento.errors import EnvironmentFailed
 SWITCH_UNIT = "nixos-rebuild-switch-to-configuration"
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 
-# As nixos-rebuild does it, but without --pipe: a switch whose pipe breaks, because its agent was killed, would die too.
+# As nixos-rebuild does it. An agent has no --pipe: if it is killed and the pipe breaks, the switch would die with it.
 # Then the type must be simple: with exec, a switch that ends at once comes out as 1, whatever its exit (systemd 252).
 _IN_UNIT = (
     *("--setenv=LOCALE_ARCHIVE", "--setenv=NIXOS_INSTALL_BOOTLOADER=0", "--setenv=NIXOS_NO_CHECK", "--collect"),
-    *("--no-ask-password", "--quiet", "--service-type=simple", "--wait", f"--unit={SWITCH_UNIT}", "--"),
+    *("--no-ask-password", "--quiet", "--service-type=simple", "--wait", f"--unit={SWITCH_UNIT}"),
 )
 _DEAD_MAN = "bento-dead-man"
 
@@ -52,9 +52,14 @@ class Systemd:
                 trouble.extend(self._call(verb, names))
         return tuple(trouble)
 
-    def apart(self, argv: Sequence[str]) -> list[str]:
-        """The command that runs `argv` outside of the agent's own unit, waits for it, and exits as it does."""
-        return [*self._start, *_IN_UNIT, *argv] if self.present else list(argv)
+    def apart(self, argv: Sequence[str], *, piped: bool = False) -> list[str]:
+        """The command that runs `argv` in a unit of its own, waits for it, and exits as it does.
+
+        With `piped` it says here what `argv` says, and a person's Ctrl-C ends it.
+        """
+        if not self.present:
+            return list(argv)
+        return [*self._start, *_IN_UNIT, *(("--pipe",) if piped else ()), "--", *argv]
 
     def arm(self, seconds: int, argv: Sequence[str]) -> None:
         """Have systemd run `argv` in so many seconds, whatever becomes of this process, unless `disarm` comes first.

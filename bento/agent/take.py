@@ -10,7 +10,7 @@ from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, swi
 from bento.agent.confirm import check_health, failed_units
 from bento.agent.fetch import objects_of
 from bento.agent.host import Host
-from bento.agent.install import check_links, open_generation, stored_manifest
+from bento.agent.install import check_links, open_generation, prune_generations, stored_manifest
 from bento.agent.link import reachable_within
 from bento.agent.reporting import make_report
 from bento.agent.turn import refuse_busy
@@ -172,8 +172,7 @@ def prune(host: Host) -> None:
     live = host.runtime.live()
     if live is not None:  # after a release for the next boot, the live one is neither committed nor the newest
         serials.add(Serial(live))
-    for runtime in (host.runtime, host.for_users):
-        runtime.prune({serial for serial in (live, journal.committed.serial) if serial is not None})
+    prune_generations(host, {serial for serial in (live, journal.committed.serial) if serial is not None})
     objects: set[Digest] = set()
     for serial in serials & host.state.serials():
         objects |= set(objects_of(stored_manifest(host, serial)))

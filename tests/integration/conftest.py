@@ -11,6 +11,7 @@ import pytest
 
 from bento.demo.systems import System, write_channel, write_flake
 from rig import HostUser, MakeRoot, PrivateRoot, Sshd, system_user
+from rig.acme import Acme
 from rig.desk import Desk
 from rig.keys import make_ssh_key
 from rig.lone import LoneHost
@@ -115,6 +116,15 @@ def desk(furnished: Path, tmp_path: Path) -> Desk:
             f'signers = ["{signer}"]' if line.startswith("signers") else line for line in trust.read_text().splitlines()
         )
     )
+    return made
+
+
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Acme:
+    made = Acme(tmp_path_factory.mktemp("acme"))
+    made.make()
+    made.host("system1", "all")
+    made.host("system2", "all", kind="rsa")
     return made
 
 
