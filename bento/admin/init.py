@@ -3,7 +3,7 @@
 import os
 import shlex
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -15,6 +15,7 @@ from bento.admin.discover import NOTHING, Found, find_hosts
 from bento.admin.edit import as_written
 from bento.admin.inventory import LOCAL, MAIN, TRUST
 from bento.errors import EnvironmentFailed, InputError
+from bento.models.targets import SftpPlace, parse_target
 from bento.models.trust import parse_address, parse_fleet_name, parse_trust
 from bento_secrets.durable import write_atomic
 from bento_secrets.ssh_keys import SshPublicKey
@@ -27,7 +28,7 @@ _BENTO_TOML = """\
 # What differs from admin to admin goes into bento.local.toml, whose keys win.
 
 [publish]
-to = {publish}     # a folder on the SFTP server; each host's chroot lies under it
+to = {publish}     # a folder here that holds the hosts' chroots, or "sftp://user@server/folder"; a list: mirrors
 
 [secrets]
 admins = []                # age or ssh recipients that may open secrets too; empty: nobody but the host
@@ -132,7 +133,7 @@ def init(root: Path, answers: Answers) -> Made:
     check_place(root)
     if answers.address is not None:
         _check_address(answers.address)
-    server_key = answers.server_key or own_server_key()
+    answers, server_key = _server(answers)
     found = NOTHING
     if answers.source is not None:
         found = find_hosts(Path(os.path.realpath(Path(answers.source).expanduser())), root)
@@ -175,7 +176,17 @@ def _check_address(address: str) -> None:
         raise InputError(error.message, "give one such as bento.example.org or 192.0.2.1: --address HOST") from None
 
 
-def own_server_key() -> SshPublicKey | None:
+def _server(answers: Answers) -> tuple[Answers, SshPublicKey | None]:
+    """Where the hosts' server is, and its key: the one that is published to, else this machine. Raises InputError."""
+    target = parse_target(answers.publish)
+    if not isinstance(target, SftpPlace):
+        return answers, answers.server_key or _own_server_key()
+    if answers.address is None:
+        answers = replace(answers, address=target.address, port=target.port)
+    return answers, answers.server_key
+
+
+def _own_server_key() -> SshPublicKey | None:
     """This machine's SSH host key: by default the publish folder is served from here."""
     try:
         return SshPublicKey.parse(SERVER_KEY.read_text("utf-8"))

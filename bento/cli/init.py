@@ -18,7 +18,13 @@ from bento_secrets.ssh_keys import SshPublicKey
 @click.command()
 @click.argument("directory", required=False, default=".", metavar="[DIR]", type=click.Path())
 @click.option("--fleet", metavar="NAME", help="The fleet's name. Default: the folder's.")
-@click.option("--publish-to", default="/home/chroot", show_default=True, metavar="FOLDER", help="Where chroots lie.")
+@click.option(
+    "--publish-to",
+    default="/home/chroot",
+    show_default=True,
+    metavar="FOLDER|URL",
+    help="Where chroots lie: a folder here, or sftp://user@server/folder.",
+)
 @click.option("--address", metavar="HOST", help="By which hosts reach the SFTP server. Default: this machine's name.")
 @click.option("--port", default=22, show_default=True, type=click.IntRange(1, 65535), help="The server's port.")
 @click.option("--server-key", metavar="KEY", help="The server's SSH host key, as text. Default: this machine's.")
@@ -55,6 +61,7 @@ def init(
       bento init acme
       bento init acme --address bento.example.org --signing-key ~/.ssh/id_ed25519
       bento init acme --source ../my-flake --keys ../host-keys
+      bento init acme --publish-to sftp://bento@bento.example.org/home/chroot --server-key "ssh-ed25519 AAAA…"
     """
     if keys is not None and source is None:
         raise InputError("--keys says which hosts of a flake to add, and none is named", "name it: --source DIR")
