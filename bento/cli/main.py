@@ -11,6 +11,7 @@ from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.logs import logs
 from bento.cli.man import man
+from bento.cli.migrate import migrate
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
 from bento.cli.status import status
@@ -56,7 +57,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, check, deploy, rollback, status, logs, completion, man, demo):
+for command in (init, migrate, host, secret, build, check, deploy, rollback, status, logs, completion, man, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")
