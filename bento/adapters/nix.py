@@ -1,6 +1,7 @@
 """Nix's command line, as 2.8 to 2.34 have it in common."""
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,21 @@ def evaluate(source: BuildInput) -> SystemPath:
     if done.code != 0:
         raise _failure("the evaluation failed", done)
     return _system(done.out.decode("utf-8", "replace").strip().strip('"'), done)
+
+
+def compare(before: SystemPath, after: SystemPath) -> str:
+    """How two systems of this machine's Nix store differ, package by package, by nvd where there is one.
+
+    Raises WorkFailed. Empty where no package's version and no large size differs.
+    """
+    if shutil.which("nvd") is not None:
+        argv = ["nvd", "--color", "never", "diff", before, after]
+    else:
+        argv = ["nix", *_FEATURES, "store", "diff-closures", before, after]
+    done = run(argv)
+    if done.code != 0:
+        raise WorkFailed(f"can't compare {before} with {after}: {done.words()}", f"try it: {argv[0]} --help")
+    return done.out[-LIMITS.comparison :].decode("utf-8", "replace")
 
 
 def _failure(what: str, done: Done) -> BuildFailed:

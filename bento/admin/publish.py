@@ -142,18 +142,27 @@ def publish(
     _put_objects(folder, content, previous[0] if previous is not None else None, shared)
     folder.put_manifest(content.host, document.raw)
     folder.drop_objects_except(content.host, frozenset(_in_use(folder, (document, manifest), now, content.hold)))
-    return Published(manifest, _changes(before, manifest))
+    return Published(manifest, changes(before, manifest))
+
+
+def lacking(published: Release, trust: Trust, keys: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Those of our keys that haven't signed what is published, as far as it has room for them."""
+    document = published[0]
+    ours = {signatures.public_half(key).fingerprint: key for key in keys}
+    signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
+    missing = signer_rules.missing({one.fingerprint for one in signed}, ours.keys())
+    if len(document.armours) + len(missing) > LIMITS.armours:
+        return ()
+    return tuple(ours[one] for one in sorted(missing))
 
 
 def _countersign(folder: PublishFolder, published: Release, trust: Trust, keys: tuple[Path, ...]) -> bool:
     """Add the signatures of those keys that haven't signed what is published. Whether there were any."""
     document, manifest = published
-    ours = {signatures.public_half(key).fingerprint: key for key in keys}
-    signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
-    missing = signer_rules.missing({one.fingerprint for one in signed}, ours.keys())
-    if not missing or len(document.armours) + len(missing) > LIMITS.armours:
+    missing = lacking(published, trust, keys)
+    if not missing:
         return False
-    more = signatures.sign(document.line, [ours[one] for one in sorted(missing)], NAMESPACE_RELEASE)
+    more = signatures.sign(document.line, missing, NAMESPACE_RELEASE)
     folder.put_manifest(manifest.host, SignedDocument(document.line, (*document.armours, *more.armours)).raw)
     return True
 
@@ -201,14 +210,15 @@ def _in_use(folder: PublishFolder, newest: Release, now: int, hold: Serial | Non
             yield manifest.previous
 
 
-def _changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:
+def changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:
+    """In what a release differs from the one before."""
     if before is None:
         return ("first release",)
-    changes: list[Change] = []
+    found: list[Change] = []
     if before.config != after.config:
-        changes.append("configuration")
+        found.append("configuration")
     if (before.secrets, before.templates) != (after.secrets, after.templates):
-        changes.append("secrets")
+        found.append("secrets")
     if before.settings != after.settings:
-        changes.append("settings")
-    return tuple(changes) or ("objects",)  # the same release, whose objects had gone
+        found.append("settings")
+    return tuple(found) or ("objects",)  # the same release, whose objects had gone

@@ -9,8 +9,10 @@ from bento.admin.build import How
 from bento.admin.deploy import Deployed
 from bento.admin.deploy import deploy as publish_all
 from bento.admin.inventory import load_trust
+from bento.admin.plan import plan_deploy
 from bento.cli.build import failures, jobs_option, some, verbose_option
 from bento.cli.context import chosen, current_fleet, json_option, on_option
+from bento.cli.diff import show_plan
 from bento.cli.render import progress, show_json
 from bento.cli.top import warn
 
@@ -23,6 +25,7 @@ from bento.cli.top import warn
 @click.option(
     "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
 )
+@click.option("--dry-run", is_flag=True, help="Show what would be built and published; write nothing.")
 @json_option
 @click.pass_context
 def deploy(
@@ -32,6 +35,7 @@ def deploy(
     verbose: bool,
     rebuild: bool,
     drop_signers: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> int:
     """Build hosts, sign and publish what has changed. Hosts fetch it at their next poll.
@@ -44,11 +48,15 @@ def deploy(
     Examples:
       bento deploy
       bento deploy --on web
+      bento deploy --dry-run
       bento deploy --rebuild --on @channel
     """
     fleet = current_fleet(context)
     trust = load_trust(fleet.root)
     names = some(chosen(fleet, on))
+    if dry_run:
+        plan = plan_deploy(fleet, trust, names, int(time.time()), How(anew=rebuild), drop_signers=drop_signers)
+        return show_plan(plan, len(names), as_json=as_json)
     with progress(plain=verbose) as say:
         how = How(jobs, anew=rebuild, show=say.output if verbose else None)
         done = publish_all(fleet, trust, names, lambda: int(time.time()), say, how, drop_signers=drop_signers)

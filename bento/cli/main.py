@@ -6,6 +6,7 @@ from bento import __version__
 from bento.cli.build import build
 from bento.cli.completion import completion
 from bento.cli.deploy import deploy
+from bento.cli.diff import diff
 from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.logs import logs
@@ -55,7 +56,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, rollback, status, logs, completion, man, demo):
+for command in (init, host, secret, build, deploy, rollback, status, diff, logs, completion, man, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")
