@@ -1,7 +1,7 @@
 """What a person on the host asks of the agent."""
 
 from bento.agent.host import Host
-from bento.agent.run import locked
+from bento.agent.turn import locked
 from bento.core import trust_rules
 
 

@@ -1,6 +1,7 @@
 """`bento deploy`."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -10,11 +11,15 @@ from bento.admin.deploy import Deployed
 from bento.admin.deploy import deploy as publish_all
 from bento.admin.inventory import load_trust
 from bento.admin.plan import plan_deploy
-from bento.cli.build import failures, jobs_option, some, verbose_option
+from bento.admin.waves import Clocks, Waved, canaries_among, deploy_in_waves
+from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, some, verbose_option
 from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.diff import show_plan
 from bento.cli.render import progress, show_json
-from bento.cli.top import warn
+from bento.cli.top import complain, warn
+from bento.core.waves import parse_wait
+
+CLOCKS = Clocks(lambda: int(time.time()), time.monotonic, time.sleep)
 
 
 @click.command()
@@ -26,6 +31,8 @@ from bento.cli.top import warn
     "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be built and published; write nothing.")
+@click.option("--canary", "canaries", multiple=True, metavar="HOSTS", help="Publish to these first, and wait for them.")
+@click.option("--wait", metavar="TIME", help="How long for --canary: 90s, 10m, 1h. Default: 10m.")
 @json_option
 @click.pass_context
 def deploy(
@@ -36,6 +43,8 @@ def deploy(
     rebuild: bool,
     drop_signers: bool,
     dry_run: bool,
+    canaries: tuple[str, ...],
+    wait: str | None,
     as_json: bool,
 ) -> int:
     """Build hosts, sign and publish what has changed. Hosts fetch it at their next poll.
@@ -44,31 +53,70 @@ def deploy(
     rollback` holds gets what it is held at. With a new signing key, what is unchanged gets its signature added. With
     --rebuild channel hosts build once more, though their files are the same: when their nixpkgs has moved on.
 
+    With --canary the rest follows once every canary has reported that it installed its release, and nothing less
+    (degraded is less). If one fails, or says nothing in time, the rest is left as it is (exit 3).
+
     \b
     Examples:
       bento deploy
       bento deploy --on web
       bento deploy --dry-run
       bento deploy --rebuild --on @channel
+      bento deploy --canary @canary --wait 10m
     """
     fleet = current_fleet(context)
     trust = load_trust(fleet.root)
     names = some(chosen(fleet, on))
+    waves = canaries or wait is not None
+    first = canaries_among(names, chosen(fleet, canaries) if canaries else ()) if waves else ()
+    seconds = parse_wait(wait or "10m")
     if dry_run:
-        plan = plan_deploy(fleet, trust, names, int(time.time()), How(anew=rebuild), drop_signers=drop_signers)
+        plan = plan_deploy(fleet, trust, names, CLOCKS.now(), How(anew=rebuild), drop_signers=drop_signers)
         return show_plan(plan, len(names), as_json=as_json)
     with progress(plain=verbose) as say:
         how = How(jobs, anew=rebuild, show=say.output if verbose else None)
-        done = publish_all(fleet, trust, names, lambda: int(time.time()), say, how, drop_signers=drop_signers)
+        if waves:
+            waved = deploy_in_waves(fleet, trust, names, first, seconds, CLOCKS, say, how, drop_signers=drop_signers)
+        else:
+            done = publish_all(fleet, trust, names, CLOCKS.now, say, how, drop_signers=drop_signers)
+    if waves:
+        return _show_waves(waved, len(names), as_json)
+    _show(done, {}, as_json)
+    return failures(done.failed, len(names))
+
+
+def _show(done: Deployed, more: Mapping[str, Any], as_json: bool) -> None:
     for sentence in done.warnings:
         warn(sentence)
     if as_json:
-        show_json(_facts(done))
+        show_json({**_facts(done), **more})
     else:
         changed = sum(one.changed is not None for one in done.published.values())
         unchanged = len(done.published) - changed
         click.echo(f"built {done.built}, published {changed}, unchanged {unchanged}, failed {len(done.failed)}")
-    return failures(done.failed, len(names))
+
+
+def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
+    canaries = {name: {"verdict": one.verdict, "said": one.said} for name, one in waved.canaries.items()}
+    _show(waved.done, {"canaries": canaries, "not_published": list(waved.left)}, as_json)
+    if not waved.proved and waved.canaries:
+        warn("no canary got anything new, so they prove nothing about what the others got")
+    if not waved.left:
+        return failures(waved.done.failed, of)
+    failures(waved.done.failed, of)
+    complain(f"stopped after the canaries; nothing was published for {', '.join(waved.left)}", _next(waved))
+    for name, one in waved.canaries.items():
+        if one.verdict != "good":
+            complain(f"{name}: {one.said}")
+    return SOME_FAILED if waved.done.published else ALL_FAILED
+
+
+def _next(waved: Waved) -> list[str]:
+    bad = [name for name, one in waved.canaries.items() if one.verdict == "bad"]
+    looked = ",".join(name for name, one in waved.canaries.items() if one.verdict != "good")
+    hints = [f"see more: bento status --on {looked}"] if looked else []
+    hints += [f"take it back: bento rollback {name}" for name in bad]
+    return [*hints, f"or publish the rest all the same: bento deploy --on {','.join(waved.left)}"]
 
 
 def _facts(done: Deployed) -> dict[str, Any]:

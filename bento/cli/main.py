@@ -4,6 +4,7 @@ import click
 
 from bento import __version__
 from bento.cli.build import build
+from bento.cli.check import check
 from bento.cli.completion import completion
 from bento.cli.deploy import deploy
 from bento.cli.diff import diff
@@ -56,7 +57,10 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, rollback, status, diff, logs, completion, man, demo):
+for command in (
+    *(init, host, secret, build, check, deploy, rollback, status, diff, logs),
+    *(completion, man, demo),
+):
     bento.add_command(command)
 
 main = main_of(bento, "bento")

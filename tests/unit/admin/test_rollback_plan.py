@@ -82,7 +82,7 @@ class Desk:
         plan = Plan((), (fleet.hosts[WEB],), {}, {}, {}, ())
         with self.folder.locked(), workspace.locked():
             prepared = prepare(plan, fleet, trust, self.folder, workspace, quiet)
-            return publish_prepared(prepared, (WEB,), fleet, trust, self.folder, lambda: self.now, quiet)
+            return publish_prepared(prepared, (WEB,), fleet, trust, self.folder, workspace, lambda: self.now, quiet)
 
     def objects(self) -> set[str]:
         return {path.name for path in (self.folder.root / WEB / "release/objects").iterdir()}
