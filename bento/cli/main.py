@@ -8,6 +8,7 @@ from bento.cli.check import check
 from bento.cli.completion import completion
 from bento.cli.deploy import deploy
 from bento.cli.diff import diff
+from bento.cli.flake_update import flake_update
 from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.logs import logs
@@ -59,7 +60,7 @@ def demo(keep: bool) -> int:
 
 for command in (
     *(init, host, secret, build, check, deploy, rollback, status, diff, logs),
-    *(completion, man, demo),
+    *(flake_update, completion, man, demo),
 ):
     bento.add_command(command)
 
