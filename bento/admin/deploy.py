@@ -1,26 +1,30 @@
-"""`bento deploy`: fleet → plan → build → publish. A host that fails is named and left as it was; the others go on."""
+"""`bento deploy`: fleet → plan → build → publish. A host that fails is named and left as it was; the others go on.
+
+`prepare` makes what hosts are to get, `publish_prepared` publishes it: in waves, for some of the hosts first.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bento.adapters import nix
-from bento.adapters.files import Busy
 from bento.adapters.transport import PublishTarget
-from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
+from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish
+from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
+from bento.admin.pack import Tree
 from bento.admin.publish import Content, Published, check_signers, publish
 from bento.admin.shares import Shares
-from bento.admin.targets import targets_of
+from bento.admin.signing import check_accepted
+from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
 from bento.models.manifest import SecretRef, TemplateRef, check_contents
-from bento.models.signed import sha256
+from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
 from bento.names import Digest, HostName, SecretName
 from bento_secrets.check import Finding, check
@@ -32,10 +36,7 @@ from bento_secrets.store import SecretStore
 
 @dataclass(frozen=True)
 class Deployed:
-    """What became of each chosen host. `warnings` are sentences for the admin.
-
-    `missed`: the targets that lack something now, by name, with why; others have it.
-    """
+    """What became of each chosen host. `warnings` are sentences for the admin; `missed` names targets that failed."""
 
     published: Mapping[HostName, Published]
     failed: Mapping[HostName, BentoError]
@@ -53,80 +54,190 @@ class Sealed:
     templates: tuple[TemplateRef, ...] = ()
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The chosen hosts, checked as far as that goes without building; nothing has been written."""
+
+    hosts: tuple[Host, ...]
+    held: tuple[Host, ...]
+    sealed: Mapping[HostName, Sealed]
+    trees: Mapping[Path, Tree]
+    failed: Mapping[HostName, BentoError]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What each host is to get, and what went wrong before. `built` counts what was built just now."""
+
+    contents: Mapping[HostName, Content]
+    failed: Mapping[HostName, BentoError]
+    built: int
+    warnings: tuple[str, ...]
+
+
 def deploy(
     fleet: Fleet,
     trust: Trust,
     chosen: tuple[HostName, ...],
     clock: Callable[[], int],
     say: Say,
+    how: How = AS_USUAL,
     *,
     break_lock: bool = False,
+    drop_signers: bool = False,
 ) -> Deployed:
     """Build and publish the chosen hosts. `clock` gives UTC seconds; `break_lock` takes a server's lock from another.
 
+    With `drop_signers` a release may leave out the key that its host is known to trust.
     Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish target.
     """
     check_signers(fleet.signing_keys, trust)
-    nix.require_nix()
-    targets = targets_of(fleet, trust, clock, break_lock=break_lock)
     workspace = Workspace(fleet.root)
-    hosts = [fleet.hosts[name] for name in chosen]
-    sealed, failed, findings = collect_secrets(fleet, hosts, clock())
-    trees = collect_trees(hosts, fleet)
-    missed: dict[str, BentoError] = {}
-    with workspace.locked(), ExitStack() as locks:
-        usable = _locked(targets, locks, missed)
-        packed = pack_hosts([host for host in hosts if host.name in sealed], trees, workspace)
-        built, broken = build_hosts(packed, fleet, workspace, say)
-        failed = {**failed, **broken}
-        usable = _still_there(usable, missed)
-        contents = [_content(one, sealed[one.packed.host.name], workspace) for one in built]
-        published, unpublished = _publish_all(usable, contents, trust, fleet.signing_keys, workspace, clock, say)
-        _forget_old_trees(fleet, chosen, workspace, built)
-    for done in published.values():
-        missed = {**done.missed, **missed}
-    complaints = [sentence for target in usable for sentence in target.complaints(published)]
-    return Deployed(
-        published,
-        {**failed, **unpublished},
-        sum(one.fresh for one in built),
-        (*findings, *(sentence for done in published.values() for sentence in done.warnings), *complaints),
-        missed,
+    targets = targets_of(fleet, trust, clock, break_lock=break_lock)
+    plan = plan_hosts(fleet, chosen, clock())
+    with workspace.locked(), writing(targets) as reached:
+        prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
+        usable = still_there(reached)
+        done = publish_prepared(
+            prepared, chosen, fleet, trust, usable, workspace, clock, say, drop_signers=drop_signers
+        )
+        forget_old_trees(fleet, chosen, workspace, prepared)
+    return done
+
+
+def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
+    """Check the chosen hosts; `now` in UTC seconds. Raises InputError, EnvironmentFailed where Nix is missed."""
+    chosen_hosts = [fleet.hosts[name] for name in chosen]
+    held = tuple(host for host in chosen_hosts if host.hold is not None)
+    hosts = [host for host in chosen_hosts if host.hold is None]
+    if hosts:
+        nix.require_nix()
+    sealed, failed, findings = collect_secrets(fleet, hosts, now)
+    return Plan(tuple(hosts), held, sealed, collect_trees(hosts, fleet), failed, findings)
+
+
+def prepare(
+    plan: Plan,
+    fleet: Fleet,
+    trust: Trust,
+    targets: Sequence[PublishTarget],
+    workspace: Workspace,
+    say: Say,
+    how: How = AS_USUAL,
+) -> Prepared:
+    """Build what is new; for hosts that are held, find what they are held at. All locks must be held."""
+    contents: dict[HostName, Content] = {}
+    failed = dict(plan.failed)
+    warnings = list(plan.warnings)
+    for host in plan.held:
+        try:
+            contents[host.name] = held_content(targets, host, trust, workspace)
+        except BentoError as error:
+            failed[host.name] = error
+        else:
+            say(host.name, f"held at release {host.hold}")
+            warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
+    built: tuple[Built, ...] = ()
+    packed = pack_hosts([host for host in plan.hosts if host.name in plan.sealed], plan.trees, workspace)
+    if packed:
+        built, broken = systems_to_publish(packed, fleet, workspace, say, how)
+        failed.update(broken)
+    for one in built:
+        contents[one.packed.host.name] = _content(one, plan.sealed[one.packed.host.name], workspace, anew=how.anew)
+    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
+
+
+def _content(one: Built, sealed: Sealed, workspace: Workspace, *, anew: bool) -> Content:
+    host = one.packed.host
+    return Content(
+        host=host.name,
+        config=one.packed.config,
+        system=one.system,
+        secrets=sealed.refs,
+        settings=host.settings,
+        tar=workspace.tar(one.packed.config.digest),
+        ciphertexts=sealed.ciphertexts,
+        templates=sealed.templates,
+        anew=anew,
     )
 
 
-def _locked(
-    targets: Sequence[PublishTarget], locks: ExitStack, missed: dict[str, BentoError]
-) -> tuple[PublishTarget, ...]:
-    """Lock all targets that can be reached, until `locks` closes. Raises Busy, or the first error if all failed."""
-    usable: list[PublishTarget] = []
-    for target in targets:
+def publish_prepared(
+    prepared: Prepared,
+    chosen: tuple[HostName, ...],
+    fleet: Fleet,
+    trust: Trust,
+    reached: Reached,
+    workspace: Workspace,
+    clock: Callable[[], int],
+    say: Say,
+    *,
+    drop_signers: bool = False,
+) -> Deployed:
+    """Publish what was prepared for the chosen hosts, several at once where the targets like it. Locks must be held."""
+    published: dict[HostName, Published] = {}
+    failed: dict[HostName, BentoError] = {name: error for name, error in prepared.failed.items() if name in chosen}
+    shares = Shares()
+
+    def publish_one(content: Content) -> None:
+        host = fleet.hosts[content.host]
+
+        def before_signing(document: SignedDocument | None) -> None:
+            if not drop_signers:
+                check_accepted(reached.targets, host, trust, fleet.signing_keys, document)
+
         try:
-            locks.enter_context(target.locked())
-            usable.append(target)
-        except Busy:
-            raise  # two deploys, each with a mirror of its own, would tear the mirrors apart
+            done = publish(
+                reached.targets, content, trust, fleet.signing_keys, clock(), workspace.memory, shares, before_signing
+            )
         except BentoError as error:
-            missed[target.name] = error
-    if not usable:
-        raise next(iter(missed.values()))
-    return tuple(usable)
+            failed[host.name] = error
+            say(host.name, "not published")
+            return
+        published[host.name] = done
+        say(host.name, _what(done))
+
+    _each(publish_one, [prepared.contents[name] for name in chosen if name in prepared.contents], reached.targets)
+    in_order = {name: published[name] for name in chosen if name in published}
+    warnings = [*prepared.warnings, *(sentence for done in in_order.values() for sentence in done.warnings)]
+    for name, done in in_order.items():
+        if done.changed is not None:
+            warnings.extend(_kept(workspace, prepared.contents[name]))
+    warnings.extend(sentence for target in reached.targets for sentence in target.complaints(in_order))
+    missed = {name: error for done in in_order.values() for name, error in done.missed.items()}
+    in_failed = {name: failed[name] for name in chosen if name in failed}
+    return Deployed(in_order, in_failed, prepared.built, tuple(warnings), {**reached.missed, **missed})
 
 
-def _still_there(targets: Sequence[PublishTarget], missed: dict[str, BentoError]) -> tuple[PublishTarget, ...]:
-    """The targets that are there after the builds, which may have taken hours. Raises Busy where a lock was broken."""
-    usable: list[PublishTarget] = []
-    for target in targets:
+def _each(work: Callable[[Content], None], contents: Sequence[Content], targets: Sequence[PublishTarget]) -> None:
+    at_once = max(target.at_once for target in targets)
+    if at_once == 1:
+        for content in contents:
+            work(content)
+        return
+    with ThreadPoolExecutor(at_once) as pool:
         try:
-            target.refresh()
-            usable.append(target)
-        except Busy:
+            list(pool.map(work, contents))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
-        except BentoError as error:
-            missed[target.name] = error
-    if not usable:
-        raise next(iter(missed.values()))
-    return tuple(usable)
+
+
+def _what(done: Published) -> str:
+    if done.changed is not None:
+        return f"published {done.manifest.serial} ({', '.join(done.changed)})"
+    return f"unchanged; brought up to date: {', '.join(done.healed)}" if done.healed else "unchanged"
+
+
+def _kept(workspace: Workspace, content: Content) -> tuple[str, ...]:
+    """Hosts may fetch it from here as from a binary cache. It is published: not to keep it is only worth a warning."""
+    try:
+        if content.system is not None:
+            workspace.keep_published(content.host, content.system)
+    except BentoError as error:
+        return (error.message,)
+    return ()
 
 
 def collect_secrets(
@@ -199,70 +310,7 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
     return Sealed(tuple(refs), ciphertexts)
 
 
-def _content(one: Built, secrets: Sealed, workspace: Workspace) -> Content:
-    host = one.packed.host
-    return Content(
-        host=host.name,
-        config=one.packed.config,
-        system=one.system,
-        secrets=secrets.refs,
-        settings=host.settings,
-        tar=workspace.tar(one.packed.config.digest),
-        ciphertexts=secrets.ciphertexts,
-        templates=secrets.templates,
-    )
-
-
-def _publish_all(
-    targets: Sequence[PublishTarget],
-    contents: Sequence[Content],
-    trust: Trust,
-    keys: tuple[Path, ...],
-    workspace: Workspace,
-    clock: Callable[[], int],
-    say: Say,
-) -> tuple[dict[HostName, Published], dict[HostName, BentoError]]:
-    """Publish hosts, as many at once as the targets like best; results in the hosts' order."""
-    published: dict[HostName, Published] = {}
-    failed: dict[HostName, BentoError] = {}
-    shares = Shares()
-
-    def publish_one(content: Content) -> None:
-        try:
-            done = publish(targets, content, trust, keys, clock(), workspace.memory, shares)
-        except BentoError as error:
-            failed[content.host] = error
-            say(content.host, "not published")
-            return
-        published[content.host] = done
-        say(content.host, _what(done))
-
-    at_once = max(target.at_once for target in targets)
-    if at_once == 1:
-        for content in contents:
-            publish_one(content)
-    else:
-        with ThreadPoolExecutor(at_once) as pool:
-            try:
-                list(pool.map(publish_one, contents))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    order = [content.host for content in contents]
-    return {host: published[host] for host in order if host in published}, {
-        host: failed[host] for host in order if host in failed
-    }
-
-
-def _what(done: Published) -> str:
-    if done.changed is not None:
-        return f"published {done.manifest.serial} ({', '.join(done.changed)})"
-    return f"unchanged; brought up to date: {', '.join(done.healed)}" if done.healed else "unchanged"
-
-
-def _forget_old_trees(
-    fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, built: tuple[Built, ...]
-) -> None:
+def forget_old_trees(fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared) -> None:
     """Packed trees are only of use until they are published; after a deploy of everything, the rest is old."""
     if set(chosen) == set(fleet.hosts):
-        workspace.forget_trees_except(frozenset(one.packed.config.digest for one in built))
+        workspace.forget_trees_except(frozenset(content.config.digest for content in prepared.contents.values()))

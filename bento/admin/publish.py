@@ -5,27 +5,29 @@ missed it gets at the next deploy.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from bento.adapters import signatures
 from bento.adapters.process import require
 from bento.adapters.transport import PublishTarget
+from bento.admin.history import Release, history
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
+from bento.core import signer_rules
 from bento.core.deploy_plan import compose, same_content
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef, parse_manifest
 from bento.models.signed import SignedDocument, sha256, split
 from bento.models.trust import NAMESPACE_RELEASE, Trust
-from bento.names import Digest, HostName, SystemPath
+from bento.names import Digest, HostName, Serial, SystemPath
 from bento_secrets.ssh_keys import SshPublicKey
 
-Change = Literal["first release", "configuration", "secrets", "settings", "objects"]
+Change = Literal["first release", "configuration", "secrets", "settings", "objects", "signatures"]
 
 KEEP_RELEASES = 3
 KEEP_SECONDS = 24 * 3600
@@ -33,16 +35,22 @@ KEEP_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class Content:
-    """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest."""
+    """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest.
+
+    `hold` is the earlier release that this content is of, if the host is held there; what it needs is then kept. `anew`
+    is whether a channel host is to build the same files once more; None where the settings say it already.
+    """
 
     host: HostName
     config: ConfigRef
-    system: SystemPath
+    system: SystemPath | None
     secrets: tuple[SecretRef, ...]
     settings: Settings
     tar: Path
     ciphertexts: Mapping[Digest, bytes]
     templates: tuple[TemplateRef, ...] = ()
+    hold: Serial | None = None
+    anew: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,9 @@ class Standing:
         return self.manifest, self.document
 
 
+BeforeSigning = Callable[[SignedDocument | None], None]
+
+
 class NotOurs(InputError):
     """What is published doesn't verify: it counts as nothing, and a deploy replaces it."""
 
@@ -102,6 +113,25 @@ def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple
             "hosts refuse another fleet's releases: put the name back, or publish to another folder",
         )
     return document, manifest
+
+
+def newest_published(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> tuple[PublishTarget, Release]:
+    """The newest verified release, and a target that has it. Raises InputError where there is none."""
+    found: list[tuple[PublishTarget, Release]] = []
+    wrong: list[InputError] = []
+    for target in targets:
+        try:
+            release = read_published(target, host, trust)
+        except InputError as error:
+            wrong.append(error)
+            continue
+        if release is not None:
+            found.append((target, release))
+    if found:
+        return max(found, key=lambda one: one[1][1].serial)
+    if wrong:
+        raise wrong[0]
+    raise InputError(f"nothing is published for {host} yet", f"publish it: bento deploy --on {host}")
 
 
 def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
@@ -132,8 +162,12 @@ def publish(
     now: int,
     memory: Memory,
     shares: Shares,
+    before_signing: BeforeSigning = lambda _: None,
 ) -> Published:
     """Publish `content` to all targets, unless the same is published already. `now` in UTC seconds.
+
+    `before_signing` is handed what is published before a new release takes its place, None if that is nobody's, and may
+    raise.
 
     Raises InputError and WorkFailed before anything is written, and what the first target raised if in the end none has
     the release.
@@ -146,12 +180,17 @@ def publish(
         raise next(iter(missed.values()))
     known = memory.last(host)
     newest = max((one for one in standings if one.manifest is not None), key=_serial, default=None)
+    content = _settled(content, newest, now)
     if newest is not None and _is_current(newest, standings, known, content):
-        manifest, document = newest.release
-        healed = _heal(newest, standings, content, now, shares, warnings, missed)
+        signed = _countersigned(newest, trust, keys)
+        manifest, document = signed.release
+        healed = _heal(signed, standings, content, now, shares, warnings, missed)
         if healed is not None:
             memory.has_published(host, manifest.serial, document.line_digest)
-            return Published(manifest, None, healed, missed, tuple(warnings))
+            changed: tuple[Change, ...] | None = ("signatures",) if signed is not newest else None
+            return Published(manifest, changed, healed, missed, tuple(warnings))
+    if newest is not None or warnings:  # a warning: what stood there was nobody's
+        before_signing(newest.document if newest is not None else None)
     warnings += _put_back(newest, known, host, warnings)
     manifest, document = _sign(content, newest, known, trust, keys, now)
     ready: list[Standing] = []
@@ -170,7 +209,7 @@ def publish(
         raise next(iter(missed.values()))
     memory.has_published(host, manifest.serial, document.line_digest)
     for one in has:
-        _tidy(one, document, host, now, warnings)
+        _tidy(one, (document, manifest), now, content.hold, warnings)
     before = newest.manifest if newest is not None else None
     return Published(manifest, _changes(before, manifest), (), missed, tuple(warnings))
 
@@ -199,6 +238,29 @@ def _standings(
                 found = None
             standings.append(Standing(target, *(found or ())))
     return standings
+
+
+def _settled(content: Content, newest: Standing | None, now: int) -> Content:
+    """When a channel host was last asked to build anew stays in its settings until it is asked again."""
+    if content.anew is None or content.config.kind != "channel":
+        return content
+    last = newest.manifest.settings.rebuild if newest is not None and newest.manifest is not None else None
+    return replace(
+        content, settings=content.settings.model_copy(update={"rebuild": now if content.anew else last}), anew=None
+    )
+
+
+def _countersigned(newest: Standing, trust: Trust, keys: tuple[Path, ...]) -> Standing:
+    """The same release with the signatures of those keys that haven't signed it; itself where none is missing."""
+    _, document = newest.release
+    ours = {signatures.public_half(key).fingerprint: key for key in keys}
+    signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
+    missing = signer_rules.missing({one.fingerprint for one in signed}, ours.keys())
+    if not missing or len(document.armours) + len(missing) > LIMITS.armours:
+        return newest
+    with _signing:
+        more = signatures.sign(document.line, [ours[one] for one in sorted(missing)], NAMESPACE_RELEASE)
+    return replace(newest, document=SignedDocument(document.line, (*document.armours, *more.armours)))
 
 
 def _serial(one: Standing) -> int:
@@ -263,7 +325,7 @@ def _heal(
 ) -> tuple[str, ...] | None:
     """Give the newest release, as it was signed, to those that lack it; their names. None if nobody has it whole."""
     manifest, document = newest.release
-    wanted = {manifest.config.digest: manifest.config.size, **{one.digest: one.size for one in manifest.secrets}}
+    wanted = objects_of(manifest)
     whole: list[Standing] = []
     lagging: list[Standing] = []
     for one in standings:
@@ -278,13 +340,15 @@ def _heal(
             one.target.ensure_host(manifest.host)  # an account made since then gets its reports folder
             one.target.drop_reports_but(manifest.host, LIMITS.reports_kept)
             shares.has(one.target, manifest.config.digest, manifest.host)
+            if one.release[1].armours != document.armours:
+                one.target.put_manifest(manifest.host, document.raw)
     healed: list[str] = []
     for one in lagging:
         with _or_missed(one.target, missed):
             _put_objects(one.target, content, None, shares)
             one.target.put_manifest(manifest.host, document.raw)
             healed.append(one.target.name)
-            _tidy(one, document, manifest.host, now, warnings)
+            _tidy(one, (document, manifest), now, content.hold, warnings)
     return tuple(healed)
 
 
@@ -312,38 +376,34 @@ def _packed(content: Content) -> bytes:
     return data
 
 
-def _tidy(one: Standing, newest: SignedDocument, host: HostName, now: int, warnings: list[str]) -> None:
+def _tidy(one: Standing, newest: Release, now: int, hold: Serial | None, warnings: list[str]) -> None:
     """Drop what no recent release needs. The release is published: a failure here is no more than said."""
+    host = newest[1].host
     try:
-        keep = set(_objects_in_use(one.target, newest, now))
+        keep = set(_in_use(one.target, newest, now, hold))
         if one.manifest is not None:  # a host may be fetching it at this moment
-            keep.update(_objects(one.manifest))
+            keep.update(objects_of(one.manifest))
         one.target.drop_objects_except(host, frozenset(keep))
         one.target.drop_reports_but(host, LIMITS.reports_kept)
     except BentoError as error:
         warnings.append(f"what is old of {host} couldn't be removed: {error.message}")
 
 
-def _objects(manifest: Manifest) -> Iterator[Digest]:
-    yield manifest.config.digest
-    yield from (secret.digest for secret in manifest.secrets)
+def objects_of(manifest: Manifest) -> dict[Digest, int]:
+    """The objects of a release, with their sizes in bytes."""
+    return {manifest.config.digest: manifest.config.size, **{one.digest: one.size for one in manifest.secrets}}
 
 
-def _objects_in_use(target: PublishTarget, newest: SignedDocument, now: int) -> Iterator[Digest]:
-    """The objects of the last releases, found along the signed history; each link of it proves the next."""
-    document = newest
-    for number in range(10_000):
-        manifest = parse_manifest(document.line)
-        if number >= KEEP_RELEASES and manifest.created < now - KEEP_SECONDS:
+def _in_use(target: PublishTarget, newest: Release, now: int, hold: Serial | None) -> Iterator[Digest]:
+    """The objects of the last releases, and all manifests down to them and to the one that the host is held at."""
+    for number, (_, manifest) in enumerate(history(target, newest)):
+        recent = number < KEEP_RELEASES or manifest.created >= now - KEEP_SECONDS
+        if not recent and (hold is None or manifest.serial < hold):
             return
-        yield from _objects(manifest)
-        if manifest.previous is None:
-            return
-        raw = target.read_object(manifest.host, manifest.previous, LIMITS.manifest)
-        if raw is None or sha256(raw) != manifest.previous:
-            return
-        yield manifest.previous
-        document = split(raw, "an earlier manifest")
+        if recent:  # what the host is held at has the objects of the newest
+            yield from objects_of(manifest)
+        if manifest.previous is not None:
+            yield manifest.previous
 
 
 def _changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:

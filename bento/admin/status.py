@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,9 +9,9 @@ from bento.adapters import signatures
 from bento.adapters.transport import PublishTarget
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import read_published
-from bento.admin.targets import targets_of
+from bento.admin.targets import reading, targets_of
 from bento.core.host_state import HostState, derive
-from bento.errors import BentoError, InputError
+from bento.errors import InputError
 from bento.models.manifest import Manifest
 from bento.models.report import Heartbeat, Report, parse_heartbeat, parse_report
 from bento.models.signed import split
@@ -54,26 +53,15 @@ def status(
     `warn` gets a sentence for each that can't be read; what is said is then what the others know. Raises what the first
     one did if that is all of them.
     """
-    targets = targets_of(fleet, trust)
     hosts = [fleet.hosts[name] for name in chosen]
-    failed: list[BentoError] = []
-    usable: list[PublishTarget] = []
-    with ExitStack() as stack:
-        for target in targets:
-            try:
-                stack.enter_context(target.opened())
-                usable.append(target)
-            except BentoError as error:
-                failed.append(error)
-        if not usable:
-            raise failed[0]
-        for one in failed:
+    with reading(targets_of(fleet, trust)) as reached:
+        for one in reached.missed.values():
             warn(f"{one.message}; shown is what the other mirrors know")
-        at_once = max(target.at_once for target in usable)
+        at_once = max(target.at_once for target in reached.targets)
         if at_once == 1:
-            return tuple(_one(usable, host, trust) for host in hosts)
+            return tuple(_one(reached.targets, host, trust) for host in hosts)
         with ThreadPoolExecutor(at_once) as pool:
-            return tuple(pool.map(lambda host: _one(usable, host, trust), hosts))
+            return tuple(pool.map(lambda host: _one(reached.targets, host, trust), hosts))
 
 
 def _one(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> HostStatus:
@@ -115,17 +103,20 @@ def _reports(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) 
     bad = 0
     for raw in islice(target.read_reports(host.name), LOOKED_AT):
         try:
-            report = parse_report(_verified(raw, host))
+            reports.append(verified_report(raw, host, trust))
         except InputError:
-            bad += 1
-            continue
-        if (report.host, report.fleet) == (host.name, trust.fleet):
-            reports.append(report)
-        else:
             bad += 1
     if bad:
         notes.append(f"{bad} of its reports can't be verified")
     return reports
+
+
+def verified_report(raw: bytes | None, host: Host, trust: Trust) -> Report:
+    """The report of these bytes. Raises InputError, saying why it isn't one of this host; its bytes are not quoted."""
+    report = parse_report(_verified(raw, host))
+    if (report.host, report.fleet) != (host.name, trust.fleet):
+        raise InputError("it is about another host or fleet")
+    return report
 
 
 def _heartbeat(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) -> Heartbeat | None:
@@ -142,8 +133,8 @@ def _heartbeat(target: PublishTarget, host: Host, trust: Trust, notes: list[str]
 
 def _verified(raw: bytes | None, host: Host) -> bytes:
     if raw is None:
-        raise InputError("unreadable")
-    document = split(raw, "a report")
+        raise InputError("it is no plain file, too large, or unreadable")
+    document = split(raw, "the report")
     if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
-        raise InputError("not signed by the host")
+        raise InputError("it is not signed by the host")
     return document.line

@@ -4,16 +4,18 @@ import getpass
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bento.adapters.files import store
+from bento.adapters.files import Busy, store
 from bento.adapters.folder import PublishFolder
 from bento.adapters.transport import PublishTarget
 from bento.admin.inventory import MAIN, TRUST, Fleet
 from bento.admin.workspace import Workspace
-from bento.errors import InputError
+from bento.errors import BentoError, InputError
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server, Trust
 
@@ -36,6 +38,51 @@ def targets_of(
         PublishFolder(to) if isinstance(to, Path) else _remote(fleet, trust, to, clock, break_lock=break_lock)
         for to in fleet.publish_to
     )
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The targets that do their part, and what is wrong with the others, by name."""
+
+    targets: tuple[PublishTarget, ...]
+    missed: Mapping[str, BentoError]
+
+
+@contextmanager
+def reading(targets: Sequence[PublishTarget]) -> Iterator[Reached]:
+    """Be ready to read from all that can be reached. Raises the first error where none can."""
+    with ExitStack() as stack:
+        yield _usable(targets, lambda target: stack.enter_context(target.opened()))
+
+
+@contextmanager
+def writing(targets: Sequence[PublishTarget]) -> Iterator[Reached]:
+    """Be ready to write to all that can be reached, other publishers kept out. Raises Busy, or as `reading`."""
+    with ExitStack() as stack:
+        yield _usable(targets, lambda target: stack.enter_context(target.locked()))
+
+
+def still_there(reached: Reached) -> Reached:
+    """The targets that are there after the builds, which may have taken hours. Raises Busy where a lock was broken."""
+    now = _usable(reached.targets, lambda target: target.refresh())
+    return Reached(now.targets, {**reached.missed, **now.missed})
+
+
+def _usable(targets: Sequence[PublishTarget], prepare: Callable[[PublishTarget], None]) -> Reached:
+    usable: list[PublishTarget] = []
+    missed: dict[str, BentoError] = {}
+    for target in targets:
+        try:
+            prepare(target)
+        except Busy:
+            raise  # two deploys, each with a mirror of its own, would tear the mirrors apart
+        except BentoError as error:
+            missed[target.name] = error
+        else:
+            usable.append(target)
+    if not usable:
+        raise next(iter(missed.values()))
+    return Reached(tuple(usable), missed)
 
 
 def _remote(

@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 import click
 
 from bento.admin.inventory import Fleet, find_fleet, load_fleet
+from bento.cli.completing import HOSTS
 from bento.core.selectors import select
 from bento.errors import InputError
 from bento.names import HostName
+
+_LINE = 1024  # bytes: what a terminal hands over at once is one line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +46,7 @@ def on_option(function: F) -> F:
         "on",
         multiple=True,
         envvar="NAME",
+        type=HOSTS,
         metavar="HOSTS",
         help="Only these: names, globs, @tags, comma-separated.",
     )(function)
@@ -66,6 +70,16 @@ def ask(prompt: str) -> str:
         with Path("/dev/tty").open("w") as terminal:
             return getpass.getpass(f"{prompt}: ", stream=terminal)
     except (OSError, EOFError):
+        return ""
+
+
+def ask_visibly(prompt: str) -> str:
+    """What a person types at the terminal; nothing without one."""
+    try:
+        with Path("/dev/tty").open("r+b", buffering=0) as terminal:
+            terminal.write(f"{prompt}: ".encode())
+            return terminal.read(_LINE).decode("utf-8", "replace").strip()
+    except OSError:
         return ""
 
 

@@ -7,7 +7,9 @@ import click
 
 from bento.admin.edit import add_host, replace_keys
 from bento.admin.inventory import Host
+from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
+from bento.cli.completing import HOST
 from bento.cli.context import ask, chosen, current_fleet, fleet_root, identity_option, json_option, on_option
 from bento.cli.render import show_json, show_table
 from bento.cli.secret_care import show_steps
@@ -29,7 +31,14 @@ def host() -> None:
 @host.command("add")
 @click.argument("name")
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="The host's SSH public key, as text.")
-@click.option("--key-file", "files", multiple=True, metavar="FILE", type=Path, help="A .pub file; one key a line.")
+@click.option(
+    "--key-file",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A .pub file; one key a line.",
+)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag, for --on @TAG and secrets for @TAG.")
 @click.pass_context
 def add(
@@ -54,9 +63,16 @@ def add(
 
 
 @host.command("rekey")
-@click.argument("name")
+@click.argument("name", type=HOST)
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="The host's new SSH public key, as text.")
-@click.option("--key-file", "files", multiple=True, metavar="FILE", type=Path, help="A .pub file; one key a line.")
+@click.option(
+    "--key-file",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A .pub file; one key a line.",
+)
 @identity_option
 @click.pass_context
 def rekey(
@@ -78,7 +94,7 @@ def rekey(
     opened = identities_of(current_fleet(context), identities, ask)
     fleet = replace_keys(root, parsed_name, parsed)
     click.echo(f"{parsed_name} has the key {parsed[0].fingerprint} in bento.toml now")
-    done = fleet.store.rekey(fleet.members, fleet.admins, opened, Target(parsed_name), partial=True)
+    done = rekey_secrets(fleet, opened, Target(parsed_name), click.echo, partial=True)
     show_steps(done.done)
     if not done.left:
         if done.done:
@@ -148,7 +164,7 @@ def list_hosts(context: click.Context, on: tuple[str, ...], as_json: bool) -> No
 
 
 @host.command("show")
-@click.argument("name")
+@click.argument("name", type=HOST)
 @json_option
 @click.pass_context
 def show(context: click.Context, name: str, as_json: bool) -> None:

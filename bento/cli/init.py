@@ -11,7 +11,7 @@ from bento_secrets.ssh_keys import SshPublicKey
 
 
 @click.command()
-@click.argument("directory", required=False, default=".", metavar="[DIR]")
+@click.argument("directory", required=False, default=".", metavar="[DIR]", type=click.Path())
 @click.option("--fleet", metavar="NAME", help="The fleet's name. Default: the folder's.")
 @click.option(
     "--publish-to",
@@ -23,7 +23,12 @@ from bento_secrets.ssh_keys import SshPublicKey
 @click.option("--address", metavar="HOST", help="By which hosts reach the SFTP server. Default: this machine's name.")
 @click.option("--port", default=22, show_default=True, type=click.IntRange(1, 65535), help="The server's port.")
 @click.option("--server-key", metavar="KEY", help="The server's SSH host key, as text. Default: this machine's.")
-@click.option("--signing-key", metavar="FILE", type=Path, help="The key that signs releases. Default: a new one.")
+@click.option(
+    "--signing-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The key that signs releases. Default: a new one.",
+)
 def init(
     directory: str,
     fleet: str | None,

@@ -3,16 +3,28 @@
 import click
 
 from bento import __version__
-from bento.cli.deploy import build, deploy
+from bento.cli.build import build
+from bento.cli.check import check
+from bento.cli.completion import completion
+from bento.cli.deploy import deploy
 from bento.cli.hosts import host
 from bento.cli.init import init
+from bento.cli.logs import logs
+from bento.cli.man import man
+from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
 from bento.cli.status import status
 from bento.cli.top import main_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--dir", "directory", metavar="DIR", help="The fleet folder. Default: BENTO_DIR, or upwards from here.")
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    type=click.Path(),
+    help="The fleet folder. Default: BENTO_DIR, or upwards from here.",
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="bento")
 def bento(directory: str | None, debug: bool) -> None:
@@ -44,7 +56,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, status, demo):
+for command in (init, host, secret, build, check, deploy, rollback, status, logs, completion, man, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from bento.admin.secret_changes import remove_secret
 from bento.admin.secrets import identities_of, need_identities
+from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import ask, current_fleet, identity_option
 from bento.cli.secret_care import parse_target, show_steps
 from bento.cli.top import complain, warn
@@ -19,8 +21,8 @@ _PLAIN_CONTROLS = b"\t\n\r"
 
 
 @click.command()
-@click.argument("target")
-@click.argument("name")
+@click.argument("target", type=TARGET)
+@click.argument("name", type=SECRET)
 @identity_option
 @click.option("--force", is_flag=True, help="Show it on a terminal even if it is binary.")
 @click.pass_context
@@ -55,8 +57,8 @@ def _is_binary(data: bytes) -> bool:
 
 
 @click.command()
-@click.argument("target")
-@click.argument("name")
+@click.argument("target", type=TARGET)
+@click.argument("name", type=SECRET)
 @identity_option
 @click.pass_context
 def edit(context: click.Context, target: str, name: str, identities: tuple[Path, ...]) -> None:
@@ -83,8 +85,8 @@ def edit(context: click.Context, target: str, name: str, identities: tuple[Path,
 
 
 @click.command()
-@click.argument("target")
-@click.argument("name")
+@click.argument("target", type=TARGET)
+@click.argument("name", type=SECRET)
 @identity_option
 @click.pass_context
 def remove(context: click.Context, target: str, name: str, identities: tuple[Path, ...]) -> int:
@@ -102,7 +104,7 @@ def remove(context: click.Context, target: str, name: str, identities: tuple[Pat
     tags = {f"@{tag}" for host in fleet.hosts.values() if str(host.name) == str(parsed) for tag in host.tags}
     inherits = any(one.name == parsed_name and one.target in tags for one in fleet.store.read().declarations)
     opened = identities_of(fleet, identities, ask) if inherits and fleet.admins else ()
-    done = fleet.store.remove(parsed, parsed_name, fleet.members, fleet.admins, opened)
+    done = remove_secret(fleet, parsed, parsed_name, opened, click.echo)
     click.echo(f"removed {parsed_name} for {parsed}")
     show_steps(done.resealed)
     if not done.missing:

@@ -9,7 +9,9 @@ import click
 
 from bento.admin.installed import Installed, installed, read_reports
 from bento.admin.inventory import Fleet
+from bento.admin.secret_changes import add_given
 from bento.admin.secrets import check_mode, new_secrets
+from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import current_fleet, json_option
 from bento.cli.generate import generate
 from bento.cli.importing import import_
@@ -30,9 +32,9 @@ def secret() -> None:
 
 
 @secret.command("add")
-@click.argument("target")
-@click.argument("files", metavar="FILE…|DIR|-", nargs=-1, required=True)
-@click.option("--name", metavar="NAME", help="The secret's name. Default: the file's.")
+@click.argument("target", type=TARGET)
+@click.argument("files", metavar="FILE…|DIR|-", nargs=-1, required=True, type=click.Path())
+@click.option("--name", type=SECRET, metavar="NAME", help="The secret's name. Default: the file's.")
 @click.option("--owner", metavar="USER", help="Who owns it on the host. Default: root.")
 @click.option("--group", metavar="GROUP", help="Its group on the host. Default: root.")
 @click.option("--mode", metavar="MODE", help="Its mode, octal. Default: 0400.")
@@ -85,14 +87,14 @@ def add(
     if "-" in files and sys.stdin.isatty():
         click.echo("type the secret, then Ctrl-D:", err=True)
     items = new_secrets(files, name, parsed, attributes)
-    sealed = fleet.store.add_many(items, fleet.members, fleet.admins, replace=replace, now=int(time.time()))
+    sealed = add_given(fleet, items, click.echo, replace=replace, now=int(time.time()))
     for item, hosts in zip(items, sealed, strict=True):
         click.echo(f"sealed {item.name} for {', '.join(hosts)}")
     click.echo("next: bento deploy")
 
 
 @secret.command("list")
-@click.argument("target", required=False)
+@click.argument("target", required=False, type=TARGET)
 @json_option
 @click.pass_context
 def list_secrets(context: click.Context, target: str | None, as_json: bool) -> None:

@@ -14,6 +14,7 @@ class Limits:
     manifest: int = 2 * MIB  # 1,000 secrets with long paths and many units take about 1 MiB
     armours: int = 8  # one per signing key; a fleet rotates between two
     armour: int = 16 * KIB  # an RSA-16384 SSHSIG is about 8 KiB
+    signers: int = 64  # that a heartbeat names; a fleet has a few admins
     secrets: int = 1000  # per host
     units: int = 32  # per secret
     templates: int = 100  # per host; each a configuration file

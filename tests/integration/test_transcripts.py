@@ -29,6 +29,7 @@ TRANSCRIPTS = sorted((Path(__file__).parents[1] / "transcripts").glob("*.txt"))
 
 PLACEHOLDERS = {
     "<any>": r".*",
+    "<count>": r"[1-9][0-9]*",
     "<digest>": r"[0-9a-f]{64}",
     "<fingerprint>": r"SHA256:[A-Za-z0-9+/]{43}",
     "<key>": r"AAAA[A-Za-z0-9+/]+=*",

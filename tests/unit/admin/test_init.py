@@ -48,7 +48,7 @@ def test_a_new_fleet_has_everything_and_reads_back(tmp_path: Path) -> None:
     }
     fleet, trust = load_fleet(made.root), load_trust(made.root)
     assert fleet.signing_keys == (tmp_path / "sign",)
-    assert str(fleet.publish_root) == "/srv/chroot"
+    assert fleet.publish_to == (Path("/srv/chroot"),)
     assert fleet.store.read().declarations == ()
     assert trust.fleet == "acme"
     assert [key.blob for key in trust.signers] == [public(1).blob]

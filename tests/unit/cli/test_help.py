@@ -59,7 +59,7 @@ def test_each_example_is_a_command_line_that_parses(path: tuple[str, ...], comma
     for line in examples(path):
         words = [word for word in shlex.split(line) if not re.match("[A-Z_]+=", word)]
         starts = [number for number, word in enumerate(words) if word == path[0]]
-        ends = [number for number, word in enumerate(words) if word in ("|", "&&")]
+        ends = [number for number, word in enumerate(words) if word in ("|", "&&", ">")]
         words = words[starts[0] : next((end for end in ends if end > starts[0]), None)]
         assert words[0] == path[0], line
         context = (bento if path[0] == "bento" else agent).make_context(path[0], words[1:], resilient_parsing=False)
