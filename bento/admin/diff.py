@@ -1,18 +1,19 @@
 """`bento diff`: what would change on a host that takes what is published, or what would be published now."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bento.adapters import nix
-from bento.adapters.folder import PublishFolder
+from bento.adapters.transport import PublishTarget
 from bento.admin.history import history
 from bento.admin.inventory import Fleet
 from bento.admin.plan import plan_deploy
-from bento.admin.publish import read_published
+from bento.admin.publish import newest_published
 from bento.admin.status import HostStatus, status
+from bento.admin.targets import reading, targets_of
 from bento.core.release_diff import Difference, differences
-from bento.errors import BentoError, WorkFailed
+from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.manifest import Manifest
 from bento.models.trust import Trust
 from bento.names import BadName, HostName, Serial, SystemPath
@@ -57,20 +58,22 @@ def diff(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], now: int, *, 
         planning = plan_deploy(fleet, trust, chosen, now, signing=False)
         failed = dict(planning.failed)
         targets = {name: one.next for name, one in planning.hosts.items()}
-    for one in status(fleet, trust, [name for name in chosen if name not in failed]):
-        name = one.host.name
-        target = targets.get(name, one.published)
-        if target is None:
-            failed[name] = WorkFailed(f"nothing is published for {name}", f"bento diff --next --on {name}")
-            continue
-        found.append(_diff(PublishFolder(fleet.publish_root), trust, one, target))
+    seen = status(fleet, trust, [name for name in chosen if name not in failed])
+    with reading(targets_of(fleet, trust)) as reached:
+        for one in seen:
+            name = one.host.name
+            after = targets.get(name, one.published)
+            if after is None:
+                failed[name] = WorkFailed(f"nothing is published for {name}", f"bento diff --next --on {name}")
+            else:
+                found.append(_diff(reached.targets, trust, one, after))
     return Diffs(tuple(found), failed)
 
 
-def _diff(folder: PublishFolder, trust: Trust, one: HostStatus, target: Manifest) -> HostDiff:
+def _diff(targets: Sequence[PublishTarget], trust: Trust, one: HostStatus, target: Manifest) -> HostDiff:
     packages, why_not = _packages(one.state.running, target)
     notes: list[str] = []
-    base = _release(folder, trust, one.host.name, one.state.committed)
+    base = _release(targets, trust, one.host.name, one.state.committed)
     told: tuple[Difference, ...] | None = None
     if one.state.committed is None:
         notes.append("it has not reported that it installed anything yet")
@@ -85,11 +88,13 @@ def _diff(folder: PublishFolder, trust: Trust, one: HostStatus, target: Manifest
     return HostDiff(one.host.name, one.state.running, target.system, same, packages, why_not, told, tuple(notes))
 
 
-def _release(folder: PublishFolder, trust: Trust, host: HostName, serial: Serial | None) -> Manifest | None:
-    newest = read_published(folder, host, trust) if serial is not None else None
-    if newest is None:
+def _release(targets: Sequence[PublishTarget], trust: Trust, host: HostName, serial: Serial | None) -> Manifest | None:
+    """The host's release of that serial, from the signed history; None where that can't be found any more."""
+    try:
+        target, newest = newest_published(targets, host, trust)
+    except InputError:
         return None
-    return next((manifest for _, manifest in history(folder, newest) if manifest.serial == serial), None)
+    return next((manifest for _, manifest in history(target, newest) if manifest.serial == serial), None)
 
 
 def _packages(running: str | None, target: Manifest) -> tuple[str | None, str]:

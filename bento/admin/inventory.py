@@ -9,6 +9,7 @@ from bento.errors import InputError
 from bento.models.fleet import FleetFile, parse_fleet
 from bento.models.manifest import Settings
 from bento.models.strict import Source
+from bento.models.targets import SftpPlace
 from bento.models.trust import Trust, parse_trust
 from bento.names import HostName, Serial, TagName, printable
 from bento_secrets.members import Member
@@ -73,14 +74,17 @@ class Fleet:
         return tuple(self.root / Path(file).expanduser() for file in self.file.secrets.identities)
 
     @property
-    def publish_root(self) -> Path:
-        """The folder that holds the hosts' chroots."""
-        if "://" in self.file.publish.to:
-            raise InputError(
-                f"bento.toml: publish.to = '{self.file.publish.to}' is not a folder on this machine",
-                "name a folder, for example /home/chroot",
-            )
-        return self.root / _expanded(self.file.publish.to, "publish.to")
+    def publish_to(self) -> tuple[Path | SftpPlace, ...]:
+        """Where releases go: folders on this machine and places on servers, in bento.toml's order."""
+        return tuple(
+            to if isinstance(to, SftpPlace) else self.root / _expanded(to, "publish.to") for to in self.file.publish.to
+        )
+
+    @property
+    def publish_identity(self) -> Path | None:
+        """The key that logs in at servers, if one is named."""
+        named = self.file.publish.identity
+        return None if named is None else self.root / _expanded(named, "publish.identity")
 
 
 def _expanded(text: str, key: str) -> Path:

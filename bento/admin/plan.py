@@ -1,35 +1,44 @@
 """What `bento deploy` would do now, without doing it: nothing is written, built or signed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from bento.adapters.folder import PublishFolder
-from bento.admin.build import AS_USUAL, How, Packed, build_keys, measure_hosts
-from bento.admin.deploy import Sealed, plan_hosts
+from bento.adapters import signatures
+from bento.adapters.transport import PublishTarget
+from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
+from bento.admin.deploy import Plan, plan_hosts
 from bento.admin.history import Release
-from bento.admin.hold import find, releases
+from bento.admin.hold import check_openable, find, past
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import Change, NotOurs, changes, check_signers, complete, lacking, read_published
+from bento.admin.publish import Change, Content, check_signers, newest_published, publish
+from bento.admin.rehearsal import Recollection, Rehearsal
+from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted
+from bento.admin.targets import reading, targets_of
 from bento.admin.workspace import Workspace
-from bento.core.deploy_plan import compose, same_content
-from bento.errors import BentoError
-from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef
-from bento.models.trust import Trust
-from bento.names import HostName, SystemPath
+from bento.core import signer_rules
+from bento.errors import BentoError, InputError
+from bento.models.limits import LIMITS
+from bento.models.manifest import Manifest
+from bento.models.signed import SignedDocument
+from bento.models.trust import NAMESPACE_RELEASE, Trust
+from bento.names import HostName
 
 
 @dataclass(frozen=True)
 class Planned:
     """One host. `changes` is None where nothing would be published; `build`: whether it would be built first.
 
-    `next` is what would be published; its system is None where only a build or an evaluation can tell.
+    `next` is what would be published; its system is None where only a build or an evaluation can tell. `healed` names
+    the targets that lag behind.
     """
 
     published: Manifest | None
     next: Manifest
     changes: tuple[Change, ...] | None
     build: bool
+    healed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,15 +48,6 @@ class Planning:
     hosts: Mapping[HostName, Planned]
     failed: Mapping[HostName, BentoError]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Draft:
-    config: ConfigRef
-    system: SystemPath | None
-    secrets: tuple[SecretRef, ...]
-    templates: tuple[TemplateRef, ...]
-    settings: Settings
 
 
 def plan_deploy(
@@ -66,113 +66,111 @@ def plan_deploy(
     """
     if signing:
         check_signers(fleet.signing_keys, trust)
-    folder, workspace = PublishFolder(fleet.publish_root), Workspace(fleet.root)
+    keys = fleet.signing_keys if signing else ()
+    workspace = Workspace(fleet.root)
     ready = plan_hosts(fleet, chosen, now)
-    packed = measure_hosts([host for host in ready.hosts if host.name in ready.sealed], ready.trees)
-    keys = build_keys(packed, fleet) if packed else {}
+    contents, build = _today(ready, fleet, workspace, how)
     planned: dict[HostName, Planned] = {}
     failed, warnings = dict(ready.failed), list(ready.warnings)
-    keep_signers = signing and not drop_signers
-    dry = fleet.file.build.mode == "dry-build"
-    for one in packed:
-        name = one.host.name
-        known = workspace.expected(name, keys[name]) if dry else workspace.built(name, keys[name])
-        system = None if how.anew else known
-        try:
-            previous = _previous(fleet, trust, folder, one.host, warnings, keep_signers=keep_signers)
-            draft = _today(one, ready.sealed[name], system, previous, now if how.anew else None)
-            planned[name] = _planned(
-                fleet,
-                trust,
-                folder,
-                one.host,
-                previous,
-                draft,
-                now,
-                build=system is None and not dry,
-                signing=signing,
-                keep_signers=keep_signers,
-            )
-        except BentoError as error:
-            failed[name] = error
-    for host in ready.held:
-        try:
-            found = releases(folder, host.name, trust)
-            earlier = find(found, host.name, host.hold) if host.hold is not None else found[0][1]
-            draft = _Draft(earlier.config, earlier.system, earlier.secrets, earlier.templates, earlier.settings)
-            planned[host.name] = _planned(
-                fleet,
-                trust,
-                folder,
-                host,
-                found[0],
-                draft,
-                now,
-                build=False,
-                signing=signing,
-                keep_signers=keep_signers,
-            )
-            warnings.append(f"{host.name} is held at release {host.hold}")
-        except BentoError as error:
-            failed[host.name] = error
-    return Planning({name: planned[name] for name in chosen if name in planned}, failed, tuple(warnings))
-
-
-def _previous(
-    fleet: Fleet, trust: Trust, folder: PublishFolder, host: Host, warnings: list[str], *, keep_signers: bool
-) -> Release | None:
-    try:
-        return read_published(folder, host.name, trust)
-    except NotOurs as error:
-        if keep_signers:
-            check_accepted(folder, host, trust, fleet.signing_keys, None)
-        warnings.append(f"{error.message}; it would be replaced")
-        return None
+    with reading(targets_of(fleet, trust)) as reached:
+        warnings += [error.message for error in reached.missed.values()]
+        for name in chosen:
+            host = fleet.hosts[name]
+            try:
+                if host in ready.held:
+                    contents[name] = _held(reached.targets, host, trust, workspace)
+                    warnings.append(f"{name} is held at release {host.hold}")
+                if name in contents:
+                    planned[name] = _rehearse(
+                        reached.targets, contents[name], host, trust, keys, workspace, now, warnings,
+                        build=name in build, keep_signers=signing and not drop_signers,
+                    )  # fmt: skip
+            except BentoError as error:
+                failed[name] = error
+    return Planning(planned, failed, tuple(warnings))
 
 
 def _today(
-    packed: Packed, sealed: Sealed, system: SystemPath | None, previous: Release | None, anew: int | None
-) -> _Draft:
-    settings = packed.host.settings
-    if packed.config.kind == "channel":
-        last = previous[1].settings.rebuild if previous is not None else None
-        settings = settings.model_copy(update={"rebuild": last if anew is None else anew})
-    return _Draft(packed.config, system, sealed.refs, sealed.templates, settings)
+    ready: Plan, fleet: Fleet, workspace: Workspace, how: How
+) -> tuple[dict[HostName, Content], frozenset[HostName]]:
+    """What the hosts would get, and which would be built first."""
+    packed = measure_hosts([host for host in ready.hosts if host.name in ready.sealed], ready.trees)
+    keys = build_keys(packed, fleet) if packed else {}
+    dry = fleet.file.build.mode == "dry-build"
+    contents: dict[HostName, Content] = {}
+    for one in packed:
+        name, sealed = one.host.name, ready.sealed[one.host.name]
+        known = workspace.expected(name, keys[name]) if dry else workspace.built(name, keys[name])
+        contents[name] = Content(
+            host=name,
+            config=one.config,
+            system=None if how.anew else known,
+            secrets=sealed.refs,
+            settings=one.host.settings,
+            tar=workspace.tar(one.config.digest),
+            ciphertexts={},
+            templates=sealed.templates,
+            anew=how.anew,
+        )
+    return contents, frozenset(name for name, one in contents.items() if one.system is None and not dry)
 
 
-def _planned(
-    fleet: Fleet,
-    trust: Trust,
-    folder: PublishFolder,
+def _held(targets: Sequence[PublishTarget], host: Host, trust: Trust, workspace: Workspace) -> Content:
+    found = past(targets, host.name, trust)
+    earlier = find(found.releases, host.name, host.hold) if host.hold is not None else found.published
+    check_openable(host, earlier)
+    return Content(
+        host=host.name,
+        config=earlier.config,
+        system=earlier.system,
+        secrets=earlier.secrets,
+        settings=earlier.settings,
+        tar=workspace.tar(earlier.config.digest),
+        ciphertexts={},
+        templates=earlier.templates,
+        hold=earlier.serial,
+    )
+
+
+def _rehearse(
+    targets: Sequence[PublishTarget],
+    content: Content,
     host: Host,
-    previous: Release | None,
-    draft: _Draft,
+    trust: Trust,
+    keys: tuple[Path, ...],
+    workspace: Workspace,
     now: int,
+    warnings: list[str],
     *,
     build: bool,
-    signing: bool,
     keep_signers: bool,
 ) -> Planned:
-    before = previous[1] if previous is not None else None
-    if (
-        previous is not None
-        and before is not None
-        and same_content(before, draft.config, draft.secrets, draft.templates, draft.settings)
-        and complete(folder, before)
-    ):
-        more = signing and lacking(previous, trust, fleet.signing_keys)
-        return Planned(before, before, ("signatures",) if more else None, build)
-    if keep_signers and previous is not None:
-        check_accepted(folder, host, trust, fleet.signing_keys, previous[0])
-    after = compose(
-        fleet=trust.fleet,
-        host=host.name,
-        now=now,
-        previous=previous,
-        config=draft.config,
-        system=draft.system,
-        secrets=draft.secrets,
-        templates=draft.templates,
-        settings=draft.settings,
-    )
-    return Planned(before, after, changes(before, after), build)
+    def before_signing(document: SignedDocument | None) -> None:
+        if keep_signers:
+            check_accepted(targets, host, trust, keys, document)
+
+    rehearsals = [Rehearsal(target) for target in targets]
+    memory = Recollection(workspace.memory.folder)
+    # Without keys nothing is signed: an agent or a token isn't asked for what is then thrown away.
+    done = publish(rehearsals, content, trust, (), now, memory, Shares(), before_signing)
+    warnings += [sentence.replace("it was replaced", "it would be replaced") for sentence in done.warnings]
+    newest = _newest(targets, host.name, trust)
+    changes = done.changed
+    if changes is None and newest is not None and _lacking(newest[0], trust, keys):
+        changes = ("signatures",)
+    return Planned(newest[1] if newest is not None else None, done.manifest, changes, build, done.healed)
+
+
+def _newest(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> Release | None:
+    try:
+        return newest_published(targets, host, trust)[1]
+    except InputError:
+        return None
+
+
+def _lacking(document: SignedDocument, trust: Trust, keys: tuple[Path, ...]) -> bool:
+    """Whether a deploy would add signatures to what is published."""
+    ours = {signatures.public_half(key).fingerprint for key in keys}
+    signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
+    missing = signer_rules.missing({one.fingerprint for one in signed}, ours)
+    return bool(missing) and len(document.armours) + len(missing) <= LIMITS.armours

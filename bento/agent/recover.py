@@ -38,6 +38,7 @@ def recover(host: Host, journal: Journal) -> Taken:
             after = prepare_roll_back(host, journal, log)
             taken = Taken("rolled-back", f"the run was cut off while {journal.phase}")
     except (BentoError, OSError) as error:
+        after = host.state.journal()
         taken = Taken("failed", f"recovering from a run that was cut off: {error}")
     host.say(f"{taken.outcome}: {taken.reason}")
     manifest = known_manifest(host, journal.new.serial if journal.new is not None else None)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from unit.samples import manifest, secret
 
+from bento.adapters.files import WaitingLock
 from bento.agent.host import Host
 from bento.agent.install import flip, link, open_generation
 from bento.agent.state import State
@@ -118,9 +119,9 @@ run = ["{self.folder}/bin/apart"]
         state = State(self.folder / "state")
         state.prepare()
         users = Runtime(self.folder / "run", for_users=True)
-        return Host(
-            settings, Trust("acme", (), (server,)), state, self.runtime, users, lambda: 1_700_000_000, self.said.append
-        )
+        trust = Trust("acme", (), (server,))
+        changing = WaitingLock(state.root / "runtime.lock", "another change", 1, self.said.append)
+        return Host(settings, trust, state, self.runtime, users, changing, lambda: 1_700_000_000, self.said.append)
 
     @contextmanager
     def mounted(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -83,12 +83,6 @@ def test_hosts_of_one_flake_share_a_source(fleet_root: Path) -> None:
     assert (one.source, one.attribute) == (fleet_root / "hosts/web", "y")
 
 
-def test_a_publish_target_that_is_no_folder_is_said(fleet_root: Path) -> None:
-    (fleet_root / "bento.local.toml").write_text('[publish]\nto = "sftp://x/y"\n')
-    with pytest.raises(InputError, match="not a folder"):
-        _ = load_fleet(fleet_root).publish_root
-
-
 def test_files_that_can_t_be_read_are_named(fleet_root: Path) -> None:
     (fleet_root / "utils/trust.toml").unlink()
     with pytest.raises(InputError, match=r"trust\.toml: No such file"):
