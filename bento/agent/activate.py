@@ -197,6 +197,7 @@ def roll_back(host: Host, journal: Journal, log: Log) -> None:
 def prepare_roll_back(host: Host, journal: Journal, log: Log) -> Journal:
     """All of `roll_back` but its last word: the journal to write, once what must be said before is said."""
     old, new = _points(journal)
+    host.state.write_journal(rules.go_back(host.state.journal()))
     if old.serial is not None and not has_generation(host, stored_manifest(host, old.serial)):
         open_generation(host, stored_manifest(host, old.serial))
     # Whatever the links say: a rollback that was cut may have flipped them, and not given users their passwords back.

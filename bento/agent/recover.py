@@ -41,6 +41,7 @@ def recover(host: Host, journal: Journal, *, gave_up: bool = False) -> Taken:
             after = prepare_roll_back(host, journal, log)
             taken = Taken("rolled-back", f"the run was {cut} while {journal.phase}")
     except (BentoError, OSError) as error:
+        after = host.state.journal()
         also = "; rebooting into the old system" if rescue(host) else ""
         taken = Taken("failed", f"recovering from a run that was {cut}: {error}{also}")
     host.say(f"{taken.outcome}: {taken.reason}")

@@ -12,6 +12,7 @@ import click
 
 from bento import __version__
 from bento.agent.host import Host, open_host
+from bento.cli.agent_validate import validate
 from bento.cli.top import complain, main_of
 from bento.errors import BentoError
 from bento.models.agent_settings import read_agent_settings
@@ -191,5 +192,7 @@ def status(context: click.Context, as_json: bool) -> None:
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
 
+
+agent.add_command(validate)
 
 main = main_of(agent, "bento-agent")
