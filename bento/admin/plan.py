@@ -22,8 +22,8 @@ from bento.names import HostName
 class Planned:
     """One host. `changes` is None where nothing would be published; `build`: whether it would be built first.
 
-    `next` is what would be published; its system is None where only a build or an evaluation can tell. `healed` names the
-    mirrors that lack what is published and would get it.
+    `next` is what would be published; its system is None where only a build or an evaluation can tell. `healed` names
+    the mirrors that lack what is published and would get it.
     """
 
     published: Manifest | None
