@@ -30,6 +30,8 @@ commands = [{ run = ["curl", "localhost"] }, { run = ["true"], timeout = 5 }]
 command = ["/x/recorder", "--log"]
 run = ["/x/apart"]
 shutdown = ["/x/shutdown"]
+[prometheus]
+file = "/x/bento.prom"
 """
 
 
@@ -48,6 +50,7 @@ def test_a_full_file_is_read_whole() -> None:
     assert settings.systemctl == ("/x/recorder", "--log")
     assert settings.systemd_run == ("/x/apart",)
     assert settings.shutdown == ("/x/shutdown",)
+    assert settings.metrics == Path("/x/bento.prom")
 
 
 def test_the_host_name_alone_is_enough() -> None:
