@@ -39,7 +39,8 @@ class AgentSettings:
 
     `failed_units`: what units mean that fail since the switch. `deadline`: seconds from the beginning of a switch until
     a timer outside of the agent undoes it. `systemd_run`: the words for systemd-run; None is its own name where there
-    is a systemd, and nothing is to do without one. `metrics` is for node_exporter's textfile collector.
+    is a systemd, and nothing is to do without one. `metrics` is for node_exporter's textfile collector. `desktop`:
+    whether people who are logged in get a notice.
     """
 
     host: HostName
@@ -54,6 +55,7 @@ class AgentSettings:
     systemd_run: tuple[str, ...] | None
     shutdown: tuple[str, ...]
     metrics: Path | None
+    desktop: bool
 
 
 def _path(text: str) -> Path:
@@ -102,6 +104,9 @@ def parse_agent_settings(text: str, name: str = "agent.toml") -> AgentSettings:
     prometheus = table.table("prometheus", optional=True)
     metrics = prometheus.parse("file", prometheus.text("file"), _path) if prometheus.has("file") else None
     prometheus.done()
+    notice = table.table("notice", optional=True)
+    desktop = (notice.choice("desktop", ("on", "off")) if notice.has("desktop") else "on") == "on"
+    notice.done()
     table.done()
     if not systemctl:
         raise systemd.wrong("command", "is empty")
@@ -118,6 +123,7 @@ def parse_agent_settings(text: str, name: str = "agent.toml") -> AgentSettings:
         systemd_run=systemd_run,
         shutdown=shutdown,
         metrics=metrics,
+        desktop=desktop,
     )
 
 

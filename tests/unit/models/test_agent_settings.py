@@ -32,6 +32,8 @@ run = ["/x/apart"]
 shutdown = ["/x/shutdown"]
 [prometheus]
 file = "/x/bento.prom"
+[notice]
+desktop = "off"
 """
 
 
@@ -51,6 +53,7 @@ def test_a_full_file_is_read_whole() -> None:
     assert settings.systemd_run == ("/x/apart",)
     assert settings.shutdown == ("/x/shutdown",)
     assert settings.metrics == Path("/x/bento.prom")
+    assert not settings.desktop
 
 
 def test_the_host_name_alone_is_enough() -> None:
@@ -62,6 +65,7 @@ def test_the_host_name_alone_is_enough() -> None:
     assert settings.paths.profile == Path("/nix/var/nix/profiles/system")
     assert settings.paths.current_system == Path("/run/current-system")
     assert settings.confirm_timeout == 120
+    assert (settings.metrics, settings.desktop) == (None, True)
     assert settings.paths.boot == Path("/boot")
     assert (settings.deadline, settings.failed_units, settings.health) == (1800, "degrade", ())
     assert (settings.systemctl, settings.systemd_run) == (("systemctl",), None)
