@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bento.adapters.files import publish_text
+from bento.agent.facts import facts_of, textfile
 from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
 from bento.agent.reboot import reboot_if_wanted
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
+from bento.agent.suspend import suspended
 from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
 from bento.core.trust_rules import Floor, NothingNew, Refuse
@@ -45,10 +48,26 @@ class Ran:
 def run(host: Host) -> Ran:
     """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
     with locked(host):
-        host.ensure_runtime()
-        ran = _run(host)
-        reboot_if_wanted(host)
+        try:
+            host.ensure_runtime()
+            ran = _run(host)
+            if suspended(host) is None:
+                reboot_if_wanted(host)
+        except BentoError as error:
+            write_metrics(host, error.exit_code)
+            raise
+        write_metrics(host, ran.code)
     return ran
+
+
+def write_metrics(host: Host, code: int) -> None:
+    """Leave the facts for Prometheus, where the settings name a file. Never raises: it is no part of the work."""
+    if host.settings.metrics is None:
+        return
+    try:
+        publish_text(host.settings.metrics, textfile(facts_of(host), host.clock(), code))
+    except BentoError as error:
+        host.say(f"the metrics can't be written: {error.message}")
 
 
 def _run(host: Host) -> Ran:
@@ -123,6 +142,10 @@ def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest,
     verdict = trust_rules.judge(offer, host.trust.fleet, host.name, floor)
     if isinstance(verdict, Refuse):
         raise Refused(verdict.reason)
+    pause = suspended(host)
+    if pause is not None:
+        _send(host, session, heartbeat=True)
+        return Ran(None, f"release {manifest.serial} waits: updates are suspended {pause}", 0)
     host.say(f"release {manifest.serial}: taking it")
     try:
         _keep(host, session, manifest, raw, verdict.floor)

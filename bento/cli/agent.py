@@ -160,37 +160,62 @@ def install_secrets(context: click.Context, system: str | None, for_users: bool)
     return 0
 
 
-@agent.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@agent.command("suspend")
+@click.option("--for", "span", default="12h", show_default=True, metavar="SPAN", help="30m, 12h or 7d; 30d at most.")
 @click.pass_context
-def status(context: click.Context, as_json: bool) -> None:
-    """Show which release this host has, and whether anything is under way.
+def suspend(context: click.Context, span: str) -> None:
+    """Take no updates and make no reboot for a while. What is under way goes on; the server sees that the host lives.
 
     \b
     Example:
-      bento-agent status --json
+      bento-agent suspend --for 7d
     """
-    host = _host(context)
-    journal, floor = host.state.journal(), host.state.floor()
-    live = host.runtime.live()
-    facts = {
-        "host": host.name,
-        "fleet": host.trust.fleet,
-        "phase": journal.phase,
-        "committed": journal.committed.serial,
-        "system": journal.committed.system,
-        "running": host.running(),
-        "secrets": live,
-        "accepted": None if floor is None else floor.serial,
-        "tries": 0 if floor is None else floor.tries,
-        "reports_waiting": len(host.state.spooled()),
-    }
+    from bento.agent.suspend import parse_span, suspend
+
+    seconds = parse_span(span)
+    click.echo(suspend(_host(context), seconds))
+
+
+@agent.command("resume")
+@click.pass_context
+def resume(context: click.Context) -> None:
+    """Take updates again.
+
+    \b
+    Example:
+      bento-agent resume
+    """
+    from bento.agent.suspend import resume
+
+    click.echo(resume(_host(context)))
+
+
+@agent.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--oneline", is_flag=True, help="Print one short line, for a status bar.")
+@click.pass_context
+def status(context: click.Context, as_json: bool, oneline: bool) -> None:
+    """Show which release this host has, and whether anything is under way.
+
+    \b
+    State: new, up to date, reboot wanted, updating, failing, failed (it is left: see bento-agent retry), suspended,
+    switching, committing.
+
+    \b
+    Example:
+      bento-agent status --oneline
+    """
+    from bento.agent.facts import facts_of
+
+    facts = facts_of(_host(context))
     if as_json:
-        json.dump(facts, sys.stdout, indent=2)
+        json.dump(facts.as_dict(), sys.stdout, indent=2)
         click.echo()
-        return
-    for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
+    elif oneline:
+        click.echo(facts.oneline())
+    else:
+        for name, value in facts.as_dict().items():
+            click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
 
 
 agent.add_command(validate)
