@@ -25,7 +25,8 @@ TRUST = "utils/trust.toml"
 class Host:
     """One host. `source` is its configuration's folder, absolute; `attribute` its nixosConfigurations name.
 
-    With `hold` it gets that release's content until the line goes.
+    With `hold` it gets that release's content until the line goes. ssh reaches it at `address` (USER@HOST), where
+    `agent` calls its agent.
     """
 
     name: HostName
@@ -36,6 +37,8 @@ class Host:
     attribute: str
     settings: Settings
     hold: Serial | None = None
+    address: str | None = None
+    agent: tuple[str, ...] = ("bento-agent",)
 
     @property
     def member(self) -> Member:
@@ -156,6 +159,8 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
             args=(*file.build.args, *file.build.remote_args),
         ),
         hold=table.hold,
+        address=table.address,
+        agent=table.agent,
     )
 
 

@@ -1,7 +1,7 @@
 """`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from bento.models.trust import NAMESPACE_RELEASE
 from bento.names import Digest, Serial
 
 if TYPE_CHECKING:
-    from bento.adapters.sftp import Session
+    from bento.agent.link import Session
     from bento.models.manifest import Manifest
     from bento.models.report import Outcome
 
@@ -60,8 +60,11 @@ def locked(host: Host) -> Iterator[None]:
         yield
 
 
-def run(host: Host) -> Ran:
-    """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
+def run(host: Host, pushed: "Session | None" = None) -> Ran:
+    """One run, with the server or with what was `pushed`.
+
+    Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result.
+    """
     with ExitStack() as stack:
         stack.enter_context(locked(host))
         host.ensure_runtime()
@@ -70,7 +73,7 @@ def run(host: Host) -> Ran:
             # Neither forward nor back: no release is taken over a switch whose old system isn't in force again.
             deliver(host)
             return recovered
-        polled = _poll(host)
+        polled = _poll(host, pushed)
         if isinstance(polled, Ran):
             return recovered or polled if polled.outcome is None and polled.code == 0 else polled
         from bento.agent.take import take_release
@@ -99,11 +102,11 @@ def _recover(host: Host) -> Ran | None:
     return None
 
 
-def _poll(host: Host) -> "Ran | tuple[Manifest, Floor]":
+def _poll(host: Host, pushed: "Session | None") -> "Ran | tuple[Manifest, Floor]":
     """Ask the server, decide by the trust rules, fetch. A Ran where there is nothing to take."""
     from bento.adapters.sftp import NotThere
 
-    with connected(host) as session:
+    with connected(host) if pushed is None else nullcontext(pushed) as session:
         _send(host, session)
         try:
             raw = session.read(MANIFEST, LIMITS.manifest)

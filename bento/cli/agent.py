@@ -1,9 +1,12 @@
 """`bento-agent`: what runs on a host."""
 
 import json
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +14,13 @@ from bento import __version__
 from bento.agent.host import Host, open_host
 from bento.cli.top import complain, main_of
 from bento.models.agent_settings import read_agent_settings
+from bento.names import Serial
+
+if TYPE_CHECKING:
+    from bento.agent.run import Ran
 
 DEGRADED = 4
+_LONGEST_RUN = 600.0  # seconds that `confirm --wait` waits for the run to end
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -25,7 +33,13 @@ def agent(config: str, debug: bool) -> None:
 
 def _host(context: click.Context) -> Host:
     settings = read_agent_settings(Path(context.find_root().params["config"]))
-    return open_host(settings, lambda: int(time.time()), lambda line: click.echo(line, err=True))
+    return open_host(settings, lambda: int(time.time()), _say)
+
+
+def _say(line: str) -> None:
+    """A reader that has gone, as over a broken ssh connection, must not end a switch half-way."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 @agent.command("run")
@@ -42,7 +56,10 @@ def run_once(context: click.Context) -> int:
     """
     from bento.agent.run import run
 
-    done = run(_host(context))
+    return _told(run(_host(context)))
+
+
+def _told(done: "Ran") -> int:
     if done.code == 0:
         click.echo(done.message)
     else:
@@ -50,6 +67,49 @@ def run_once(context: click.Context) -> int:
         hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
         complain(done.message, [hint])
     return done.code
+
+
+@agent.command("receive")
+@click.pass_context
+def receive(context: click.Context) -> int:
+    """Take a release from stdin, as `bento push` sends it: verified and judged as one from the server.
+
+    A switch is confirmed by the admin who comes back (`bento-agent confirm`), in place of the server. The exit codes
+    are those of `run`.
+
+    \b
+    Example:
+      cat release | bento-agent receive
+    """
+    from bento.agent.receive import receive
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the run ends in order though the connection is gone
+
+    def announce(serial: Serial) -> None:
+        with suppress(OSError):
+            click.echo(f"confirm {serial}")
+            sys.stdout.flush()
+
+    return _told(receive(_host(context), 0, announce))
+
+
+@agent.command("confirm")
+@click.argument("serial", type=int)
+@click.option("--wait", is_flag=True, help="Until the run has ended.")
+@click.pass_context
+def confirm(context: click.Context, serial: int, wait: bool) -> None:
+    """Say that the admin still reaches this host: the switch that waits for it stands.
+
+    \b
+    Exit: 0 confirmed or installed, 5 the run is over without it, 75 a run is under way that doesn't wait for this.
+
+    \b
+    Example:
+      bento-agent confirm 1795381234
+    """
+    from bento.agent.control import confirm
+
+    click.echo(confirm(_host(context), Serial.parse(serial), wait=_LONGEST_RUN if wait else 0))
 
 
 @agent.command("retry")

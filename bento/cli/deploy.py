@@ -12,6 +12,7 @@ from bento.admin.deploy import deploy as publish_all
 from bento.admin.inventory import load_trust
 from bento.admin.waves import Clocks, Waved, canaries_among, deploy_in_waves
 from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, some, verbose_option
+from bento.cli.completing import HOSTS
 from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.render import progress, show_json
 from bento.cli.top import complain, warn
@@ -28,7 +29,14 @@ CLOCKS = Clocks(lambda: int(time.time()), time.monotonic, time.sleep)
 @click.option(
     "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
 )
-@click.option("--canary", "canaries", multiple=True, metavar="HOSTS", help="Publish to these first, and wait for them.")
+@click.option(
+    "--canary",
+    "canaries",
+    multiple=True,
+    type=HOSTS,
+    metavar="HOSTS",
+    help="Publish to these first, and wait for them.",
+)
 @click.option("--wait", metavar="TIME", help="How long for --canary: 90s, 10m, 1h. Default: 10m.")
 @json_option
 @click.pass_context

@@ -9,6 +9,7 @@ from bento.cli.deploy import deploy
 from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.man import man
+from bento.cli.push import push, trigger_run
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
 from bento.cli.status import status
@@ -54,7 +55,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, rollback, status, completion, man, demo):
+for command in (init, host, secret, build, deploy, push, trigger_run, rollback, status, completion, man, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")
