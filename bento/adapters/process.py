@@ -1,5 +1,6 @@
 """The one place that starts programs: an argv list, never a shell; secrets never go through argv or environment."""
 
+import os
 import queue
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Literal
 
@@ -88,6 +90,27 @@ def run(
     except subprocess.TimeoutExpired:
         raise EnvironmentFailed(f"{argv[0]} didn't end within {timeout:.0f} seconds") from None
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def probe(argv: Sequence[str], timeout: float) -> int | None:
+    """A program's exit code, its output thrown away; None if it hangs. It and what it started end after `timeout` s.
+
+    Raises EnvironmentFailed where it can't be started.
+    """
+    quiet = subprocess.DEVNULL
+    try:
+        # A session of its own, so that nothing of it can be left behind.
+        process = subprocess.Popen(list(argv), stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    except OSError as error:
+        raise _not_started(argv[0], error) from None
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 _long_running: set[subprocess.Popen[bytes]] = set()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from bento.adapters import nix
 from bento.adapters.process import run_keeping_tail
-from bento.adapters.systemd import apart
+from bento.adapters.systemd import Systemd
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.names import HostName, SystemPath, printable
@@ -55,7 +55,8 @@ def make_current(system: SystemPath, action: Action, on_line: Callable[[str], No
     if action == "switch":
         nix.set_profile(PROFILE, system)
     program = f"{system}/bin/switch-to-configuration"
-    code = run_keeping_tail(apart([program, action]), tail=LIMITS.log_tail, on_line=on_line).code
+    argv = Systemd(["systemctl"]).apart([program, action], piped=True)
+    code = run_keeping_tail(argv, tail=LIMITS.log_tail, on_line=on_line).code
     running = nix.read_system(CURRENT)
     if code == _REBOOT_NEEDED:
         return ("this change takes effect at the next boot",)

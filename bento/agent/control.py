@@ -4,7 +4,7 @@ import time
 
 from bento.adapters.files import read_capped
 from bento.agent.host import Host
-from bento.agent.run import AgentBusy, locked
+from bento.agent.turn import AgentBusy, locked
 from bento.core import trust_rules
 from bento.errors import WorkFailed
 from bento.names import Serial

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bento import __version__
+from bento.adapters.files import WaitingLock
 from bento.adapters.nix import read_system
 from bento.agent.state import State
 from bento.models.agent_settings import AgentSettings
@@ -14,6 +15,7 @@ from bento.models.trust import Trust, read_trust
 from bento.names import Digest, HostName
 from bento_secrets.runtime import Runtime
 
+PATIENCE = 120.0  # seconds; opening as many RSA-sealed secrets as a host may have takes 20
 Say = Callable[[str], None]  # a line that a person can follow in the journal
 
 
@@ -27,13 +29,18 @@ class Confirmation:
 
 @dataclass(frozen=True)
 class Host:
-    """What every step of a run needs. `clock` gives UTC seconds; `for_users` holds what is opened before users are."""
+    """What every step of a run needs. `clock` gives UTC seconds; `for_users` holds what is opened before users are.
+
+    `changing` is held by whoever changes the runtime folder, for that long only: a run calls a switch, whose activation
+    changes it too (docs/decisions/0010).
+    """
 
     settings: AgentSettings
     trust: Trust
     state: State
     runtime: Runtime
     for_users: Runtime
+    changing: WaitingLock
     clock: Callable[[], int]
     say: Say
     confirmation: Confirmation | None = None
@@ -71,8 +78,9 @@ class Host:
 
     def ensure_runtime(self) -> None:
         """Have a tmpfs of its own for plaintext. Raises RuntimeUnsafe."""
-        for runtime in (self.runtime, self.for_users):
-            runtime.ensure(LIMITS.generation * 2)  # two generations stand beside each other during a switch
+        with self.changing:
+            for runtime in (self.runtime, self.for_users):
+                runtime.ensure(LIMITS.generation * 2)  # two generations stand beside each other during a switch
 
 
 def _seen(path: Path) -> tuple[int, ...] | None:
@@ -97,4 +105,5 @@ def open_host(settings: AgentSettings, clock: Callable[[], int], say: Say) -> Ho
     state.prepare()
     root = settings.paths.runtime
     for_users = Runtime(root, for_users=True)
-    return Host(settings, read_trust(settings.trust), state, Runtime(root), for_users, clock, say)
+    changing = WaitingLock(state.root / "runtime.lock", "another change of this host's secrets", PATIENCE, say)
+    return Host(settings, read_trust(settings.trust), state, Runtime(root), for_users, changing, clock, say)

@@ -1,14 +1,13 @@
 """`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bento.adapters.files import Busy, busy_lock
 from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
+from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
 from bento.core.trust_rules import Floor, NothingNew, Refuse
 from bento.errors import BentoError, EnvironmentFailed, InputError, Refused
@@ -34,12 +33,6 @@ EXIT = {
 }
 
 
-class AgentBusy(Busy):
-    """Another run is under way on this host; a timer tries again by itself."""
-
-    exit_code = 75  # EX_TEMPFAIL
-
-
 @dataclass(frozen=True)
 class Ran:
     """How a run ended. `outcome` is None where there was nothing to report."""
@@ -49,24 +42,12 @@ class Ran:
     code: int
 
 
-@contextmanager
-def locked(host: Host) -> Iterator[None]:
-    """Hold the agent's lock. Raises AgentBusy."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(busy_lock(host.state.root / "lock", "another run of the agent"))
-        except Busy as error:
-            raise AgentBusy(error.message, *error.hints) from None
-        yield
-
-
 def run(host: Host, pushed: "Session | None" = None) -> Ran:
     """One run, with the server or with what was `pushed`.
 
     Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result.
     """
-    with ExitStack() as stack:
-        stack.enter_context(locked(host))
+    with locked(host):
         host.ensure_runtime()
         recovered = _recover(host)
         if recovered is not None and host.state.journal().phase != "idle":
@@ -89,6 +70,7 @@ def _recover(host: Host) -> Ran | None:
     if journal.phase != "idle":
         from bento.agent.recover import recover
 
+        refuse_busy(host)
         done = recover(host, journal)
         return Ran(done.outcome, done.reason, EXIT[done.outcome])
     if journal.committed.serial is not None and host.runtime.live() is None:

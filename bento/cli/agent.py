@@ -1,18 +1,20 @@
 """`bento-agent`: what runs on a host."""
 
 import json
+import shlex
 import signal
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bento import __version__
 from bento.agent.host import Host, open_host
 from bento.cli.top import complain, main_of
+from bento.errors import BentoError
 from bento.models.agent_settings import read_agent_settings
 from bento.names import Serial
 
@@ -21,10 +23,27 @@ if TYPE_CHECKING:
 
 DEGRADED = 4
 _LONGEST_RUN = 600.0  # seconds that `confirm --wait` waits for the run to end
+SETTINGS = "/etc/bento/agent.toml"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--config", default="/etc/bento/agent.toml", show_default=True, metavar="FILE", help="Its settings.")
+class _Agent(click.Group):
+    """Its hints name the settings that this command was given, so that they can be typed as they stand."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BentoError as error:
+            error.hints = tuple(_named(ctx, hint) for hint in error.hints)
+            raise
+
+
+def _named(context: click.Context, hint: str) -> str:
+    config = context.find_root().params["config"]
+    return hint if config == SETTINGS else hint.replace("bento-agent ", f"bento-agent --config {shlex.quote(config)} ")
+
+
+@click.group(cls=_Agent, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", default=SETTINGS, show_default=True, metavar="FILE", help="Its settings.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="bento-agent")
 def agent(config: str, debug: bool) -> None:
@@ -56,16 +75,16 @@ def run_once(context: click.Context) -> int:
     """
     from bento.agent.run import run
 
-    return _told(run(_host(context)))
+    return _told(context, run(_host(context)))
 
 
-def _told(done: "Ran") -> int:
+def _told(context: click.Context, done: "Ran") -> int:
     if done.code == 0:
         click.echo(done.message)
     else:
         failed_before = done.outcome is None and done.code == 1
         hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
-        complain(done.message, [hint])
+        complain(done.message, [_named(context, hint)])
     return done.code
 
 
@@ -90,7 +109,7 @@ def receive(context: click.Context) -> int:
             click.echo(f"confirm {serial}")
             sys.stdout.flush()
 
-    return _told(receive(_host(context), 0, announce))
+    return _told(context, receive(_host(context), 0, announce))
 
 
 @agent.command("confirm")
@@ -136,6 +155,8 @@ def retry(context: click.Context) -> None:
 def install_secrets(context: click.Context, system: str | None, for_users: bool) -> int:
     """Open the secrets of the release that belongs to a system, without the network. For boot and activation.
 
+    Another that is under way is waited for.
+
     \b
     Exit: 0 done, 1 failed, 4 an owner doesn't exist yet.
 
@@ -148,7 +169,8 @@ def install_secrets(context: click.Context, system: str | None, for_users: bool)
     host = _host(context)
     belonging = system if system is not None else host.running()
     if for_users:
-        done = reinstall_for_users(host, belonging)
+        with host.changing:
+            done = reinstall_for_users(host, belonging)
         where = host.for_users.secrets
         click.echo(
             "no release has been installed yet"
@@ -156,7 +178,8 @@ def install_secrets(context: click.Context, system: str | None, for_users: bool)
             else f"the secrets of release {done} for users are in {where}"
         )
         return 0
-    serial, without = reinstall(host, belonging)
+    with host.changing:
+        serial, without = reinstall(host, belonging)
     if serial is None:
         click.echo("no release has been installed yet")
         return 0

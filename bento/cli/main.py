@@ -4,10 +4,12 @@ import click
 
 from bento import __version__
 from bento.cli.build import build
+from bento.cli.check import check
 from bento.cli.completion import completion
 from bento.cli.deploy import deploy
 from bento.cli.hosts import host
 from bento.cli.init import init
+from bento.cli.logs import logs
 from bento.cli.man import man
 from bento.cli.push import push, trigger_run
 from bento.cli.rollback import rollback
@@ -55,7 +57,22 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, push, trigger_run, rollback, status, completion, man, demo):
+for command in (
+    init,
+    host,
+    secret,
+    build,
+    check,
+    deploy,
+    push,
+    trigger_run,
+    rollback,
+    status,
+    logs,
+    completion,
+    man,
+    demo,
+):
     bento.add_command(command)
 
 main = main_of(bento, "bento")

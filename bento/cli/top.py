@@ -23,12 +23,12 @@ def warn(message: str, hints: Sequence[str] = ()) -> None:
 
 
 def _say(kind: str, message: str, hints: Sequence[str]) -> None:
-    click.echo(f"{kind}: {_visible(message)}", err=True)
+    click.echo(f"{kind}: {visible(message)}", err=True)
     for hint in hints:
-        click.echo(f"hint: {_visible(hint)}", err=True)
+        click.echo(f"hint: {visible(hint)}", err=True)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Escape what isn't printable: a file's name, or what a server said, must not reach the terminal raw."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 

@@ -158,7 +158,9 @@ def _base(
     """What is declared so far, or a new declaration; InputError if `replace` says otherwise."""
     one = declared.get((target, name))
     if one is not None and not replace:
-        raise InputError(f"secret {name} for {target} exists already", "to give it new content: --replace")
+        raise InputError(
+            f"secret {name} for {target} exists already", "to give it new content, the same command with --replace"
+        )
     if one is None and replace:
         raise InputError(
             f"there is no secret {name} for {target} to replace",

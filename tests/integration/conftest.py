@@ -14,6 +14,7 @@ from rig import HostUser, MakeRoot, PrivateRoot, Sshd, system_user
 from rig.acme import Acme
 from rig.desk import Desk
 from rig.keys import make_ssh_key
+from rig.lone import LoneHost
 from rig.world import World, said
 
 
@@ -125,3 +126,12 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Acme:
     made.host("system1", "all")
     made.host("system2", "all", kind="rsa")
     return made
+
+
+@pytest.fixture
+def lone(sshd: Sshd, host_user: HostUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoneHost]:
+    folder = tmp_path / "lone"
+    folder.mkdir()
+    made = LoneHost(folder, host_user("lone"), sshd)
+    with made.mounted(monkeypatch):
+        yield made
