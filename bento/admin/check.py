@@ -123,16 +123,20 @@ def _trust(fleet: Fleet, trust: Trust) -> Iterator[Found]:
 
 def _published(fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
     """The server's side, where it is this machine."""
-    to = fleet.file.publish.to
-    if "://" in to:
-        hint = "on that machine, as root, with the fleet there: bento check"
-        yield Unchecked("chroots, accounts and sshd's settings", f"releases go to {to}, another machine", (hint,))
-        return
     try:
-        folder = fleet.publish_root
+        places = fleet.publish_to
     except BentoError as error:
         yield error_of("server", error)
         return
+    for to in places:
+        if isinstance(to, Path):
+            yield from _publish_folder(to, fleet, hosts)
+        else:
+            hint = "on that machine, as root, with the fleet there: bento check"
+            yield Unchecked("chroots, accounts and sshd's settings", f"releases go to {to}, another machine", (hint,))
+
+
+def _publish_folder(folder: Path, fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
     if not folder.is_dir():
         hints = (f"make it: mkdir -p {folder}", "or name another in bento.toml: [publish] to")
         yield Finding("error", "server", f"the publish folder {folder} isn't there", hints)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bento.adapters.folder import PublishFolder
 from bento.adapters.process import Stream, require, run_keeping_tail
 from bento.adapters.ssh import BROKEN, Remote, ssh_options
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import read_published
+from bento.admin.publish import newest_published
+from bento.admin.targets import reading, targets_of
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.fleet import parse_address
 from bento.models.limits import LIMITS
@@ -18,7 +18,7 @@ from bento.models.manifest import Action, Manifest
 from bento.models.push import MANIFEST, OPENING, head
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
-from bento.names import HostName, Serial
+from bento.names import Digest, HostName, Serial
 
 Tell = Callable[[Stream, str], None]  # a line that the host said, as it said it
 
@@ -28,12 +28,12 @@ _BUSY = 75  # bento-agent's exit code while a run is under way that doesn't wait
 
 
 @dataclass(frozen=True)
-class Release:
-    """What is published for the host, and where its objects lie."""
+class Published:
+    """What is published for the host, with its objects in the order in which the host fetches them."""
 
     document: SignedDocument
     manifest: Manifest
-    folder: PublishFolder
+    objects: tuple[tuple[Digest, bytes], ...]
 
 
 def remote_of(host: Host, address: str | None, environment: Mapping[str, str]) -> Remote:
@@ -57,16 +57,27 @@ def with_action(fleet: Fleet, host: Host, action: Action | None) -> Fleet:
     return replace(fleet, hosts={**fleet.hosts, host.name: changed})
 
 
-def published_release(fleet: Fleet, trust: Trust, host: HostName, serial: Serial) -> Release:
-    """The release that was just published. Raises WorkFailed where it is another by now."""
-    folder = PublishFolder(fleet.publish_root)
-    found = read_published(folder, host, trust)
-    if found is None or found[1].serial != serial:
-        raise WorkFailed(f"another release was published for {host} meanwhile", f"try again: bento push {host}")
-    return Release(*found, folder)
+def published_release(fleet: Fleet, trust: Trust, host: HostName, serial: Serial) -> Published:
+    """The release that was just published. Raises WorkFailed where it is another by now, or isn't whole."""
+    with reading(targets_of(fleet, trust)) as reached:
+        target, (document, manifest) = newest_published(reached.targets, host, trust)
+        if manifest.serial != serial:
+            raise WorkFailed(f"another release was published for {host} meanwhile", f"try again: bento push {host}")
+        wanted = {secret.digest: secret.size for secret in manifest.secrets}
+        wanted[manifest.config.digest] = manifest.config.size
+        objects = []
+        for digest, size in wanted.items():
+            data = target.read_object(host, digest, size)
+            if data is None or sha256(data) != digest:
+                raise WorkFailed(
+                    f"an object of release {serial} is not there as it was published",
+                    f"publish it anew: bento deploy --on {host}",
+                )
+            objects.append((digest, data))
+    return Published(document, manifest, tuple(objects))
 
 
-def copy_closure(release: Release, remote: Remote) -> bool:
+def copy_closure(release: Published, remote: Remote) -> bool:
     """Copy the release's system to the host, so that it needn't build it. False where it isn't in this Nix store.
 
     Raises WorkFailed where it can't be copied.
@@ -88,7 +99,7 @@ def copy_closure(release: Release, remote: Remote) -> bool:
     return True
 
 
-def send(release: Release, remote: Remote, tell: Tell) -> int:
+def send(release: Published, remote: Remote, tell: Tell) -> int:
     """Stream the release into the host's agent, come back to confirm it, and return what `bento-agent run` would.
 
     Raises EnvironmentFailed where the host can't be reached, WorkFailed where how it ended can't be known.
@@ -165,20 +176,11 @@ def unreachable(remote: Remote) -> EnvironmentFailed:
     )
 
 
-def _stream(release: Release) -> Iterator[bytes]:
-    """As models/push.py has it. Raises WorkFailed for an object that isn't there as it was signed."""
-    raw, manifest = release.document.raw, release.manifest
+def _stream(release: Published) -> Iterator[bytes]:
+    """As models/push.py has it."""
     yield OPENING
-    yield head(MANIFEST, len(raw))
-    yield raw
-    wanted = {secret.digest: secret.size for secret in manifest.secrets}
-    wanted[manifest.config.digest] = manifest.config.size
-    for digest, size in wanted.items():
-        data = release.folder.read_object(manifest.host, digest, size)
-        if data is None or sha256(data) != digest:
-            raise WorkFailed(
-                f"an object of release {manifest.serial} is not there as it was published",
-                f"publish it anew: bento deploy --on {manifest.host}",
-            )
+    yield head(MANIFEST, len(release.document.raw))
+    yield release.document.raw
+    for digest, data in release.objects:
         yield head(digest, len(data))
         yield data

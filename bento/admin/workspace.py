@@ -16,6 +16,7 @@ import platformdirs
 from bento.adapters import nix
 from bento.adapters.files import busy_lock, store
 from bento.adapters.tree import unpack, write_tar
+from bento.admin.memory import Memory
 from bento.admin.pack import Tree
 from bento.errors import EnvironmentFailed
 from bento.models.signed import canonical
@@ -57,9 +58,14 @@ class Workspace:
         with busy_lock(self.root / "lock", f"another build or deploy of {self.root.name}"):
             yield
 
+    @staticmethod
+    def measure(tree: Tree) -> tuple[Digest, int]:
+        """The sha256 and size of the tree's tar; nothing is written."""
+        return write_tar(tree.entries, io.BufferedWriter(_Nowhere()))
+
     def pack(self, tree: Tree) -> tuple[Digest, int]:
         """Keep the tree as a tar and return its sha256 and size in bytes. One that is here already is not written."""
-        digest, size = write_tar(tree.entries, io.BufferedWriter(_Nowhere()))
+        digest, size = self.measure(tree)
         if self.tar(digest).is_file():
             return digest, size
         with tempfile.NamedTemporaryFile(dir=self.root / "trees", prefix=".pack-", delete=False) as out:
@@ -104,6 +110,11 @@ class Workspace:
         """A second GC root: what hosts may fetch from here stays, whatever is built next. No root without a build."""
         if Path(system).exists():
             nix.keep(self.root / "roots" / f"{host}.published", system)
+
+    @property
+    def memory(self) -> Memory:
+        """What was published from here."""
+        return Memory(self.root / "published")
 
     def _record(self, host: HostName) -> Path:
         return self.root / "roots" / f".{host}.json"

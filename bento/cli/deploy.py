@@ -10,10 +10,12 @@ from bento.admin.build import How
 from bento.admin.deploy import Deployed
 from bento.admin.deploy import deploy as publish_all
 from bento.admin.inventory import load_trust
+from bento.admin.plan import plan_deploy
 from bento.admin.waves import Clocks, Waved, canaries_among, deploy_in_waves
 from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, some, verbose_option
 from bento.cli.completing import HOSTS
 from bento.cli.context import chosen, current_fleet, json_option, on_option
+from bento.cli.diff import show_plan
 from bento.cli.render import progress, show_json
 from bento.cli.top import complain, warn
 from bento.core.waves import parse_wait
@@ -29,6 +31,8 @@ CLOCKS = Clocks(lambda: int(time.time()), time.monotonic, time.sleep)
 @click.option(
     "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
 )
+@click.option("--break-lock", is_flag=True, help="Take the lock of a deploy that is dead, on servers.")
+@click.option("--dry-run", is_flag=True, help="Show what would be built and published; write nothing.")
 @click.option(
     "--canary",
     "canaries",
@@ -47,14 +51,17 @@ def deploy(
     verbose: bool,
     rebuild: bool,
     drop_signers: bool,
+    break_lock: bool,
+    dry_run: bool,
     canaries: tuple[str, ...],
     wait: str | None,
     as_json: bool,
 ) -> int:
     """Build hosts, sign and publish what has changed. Hosts fetch it at their next poll.
 
-    A host whose build fails keeps what is published and is named; the others go on (exit 3). A host that `bento
-    rollback` holds gets what it is held at. With a new signing key, what is unchanged gets its signature added. With
+    A host whose build fails keeps what is published and is named; the others go on (exit 3). A mirror that can't be
+    reached is named too; the next deploy gives it what it missed. A host that `bento rollback` holds gets what it is
+    held at. With a new signing key, what is unchanged gets its signature added. With
     --rebuild channel hosts build once more, though their files are the same: when their nixpkgs has moved on.
 
     With --canary the rest follows once every canary has reported that it installed its release, and nothing less
@@ -64,6 +71,7 @@ def deploy(
     Examples:
       bento deploy
       bento deploy --on web
+      bento deploy --dry-run
       bento deploy --rebuild --on @channel
       bento deploy --canary @canary --wait 10m
     """
@@ -73,16 +81,20 @@ def deploy(
     waves = canaries or wait is not None
     first = canaries_among(names, chosen(fleet, canaries) if canaries else ()) if waves else ()
     seconds = parse_wait(wait or "10m")
+    if dry_run:
+        plan = plan_deploy(fleet, trust, names, CLOCKS.now(), How(anew=rebuild), drop_signers=drop_signers)
+        return show_plan(plan, len(names), as_json=as_json)
     with progress(plain=verbose) as say:
         how = How(jobs, anew=rebuild, show=say.output if verbose else None)
+        force = {"break_lock": break_lock, "drop_signers": drop_signers}
         if waves:
-            waved = deploy_in_waves(fleet, trust, names, first, seconds, CLOCKS, say, how, drop_signers=drop_signers)
+            waved = deploy_in_waves(fleet, trust, names, first, seconds, CLOCKS, say, how, **force)
         else:
-            done = publish_all(fleet, trust, names, CLOCKS.now, say, how, drop_signers=drop_signers)
+            done = publish_all(fleet, trust, names, CLOCKS.now, say, how, **force)
     if waves:
         return _show_waves(waved, len(names), as_json)
     _show(done, {}, as_json)
-    return failures(done.failed, len(names))
+    return _code(done, len(names))
 
 
 def _show(done: Deployed, more: Mapping[str, Any], as_json: bool) -> None:
@@ -94,6 +106,12 @@ def _show(done: Deployed, more: Mapping[str, Any], as_json: bool) -> None:
         changed = sum(one.changed is not None for one in done.published.values())
         unchanged = len(done.published) - changed
         click.echo(f"built {done.built}, published {changed}, unchanged {unchanged}, failed {len(done.failed)}")
+    for target, error in done.missed.items():
+        complain(f"{target} lacks what was published: {error.message}", error.hints)
+
+
+def _code(done: Deployed, of: int) -> int:
+    return failures(done.failed, of) or (SOME_FAILED if done.missed else 0)
 
 
 def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
@@ -102,7 +120,7 @@ def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
     if not waved.proved and waved.canaries:
         warn("no canary got anything new, so they prove nothing about what the others got")
     if not waved.left:
-        return failures(waved.done.failed, of)
+        return _code(waved.done, of)
     failures(waved.done.failed, of)
     complain(f"stopped after the canaries; nothing was published for {', '.join(waved.left)}", _next(waved))
     for name, one in waved.canaries.items():
@@ -131,5 +149,6 @@ def _facts(done: Deployed) -> dict[str, Any]:
             for name, one in done.published.items()
         },
         "failed": {name: error.message for name, error in done.failed.items()},
+        "missed": {name: error.message for name, error in done.missed.items()},
         "warnings": list(done.warnings),
     }

@@ -17,7 +17,7 @@ from bento.cli.completing import HOST
 from bento.cli.context import current_fleet
 from bento.cli.render import Progress, progress
 from bento.cli.rollback import one_host
-from bento.cli.top import warn
+from bento.cli.top import complain, warn
 from bento.models.manifest import Action
 from bento.names import printable
 
@@ -64,6 +64,8 @@ def push(context: click.Context, name: str, action: str | None, address: str | N
         done = deploy(asked, trust, (host.name,), lambda: int(time.time()), say)
     for sentence in done.warnings:
         warn(sentence)
+    for target, error in done.missed.items():
+        complain(f"{target} lacks what was published: {error.message}", error.hints)
     if done.failed:
         return failures(done.failed, 1)
     if action is not None and action != host.settings.action:
