@@ -16,7 +16,7 @@ from bento.models.trust import NAMESPACE_REPORT
 from bento.names import Digest, SecretName, Serial
 
 if TYPE_CHECKING:
-    from bento.adapters.sftp import Session
+    from bento.agent.link import Session
     from bento.models.manifest import Manifest
     from bento.models.report import Outcome, SecretReport
 

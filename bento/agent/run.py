@@ -1,5 +1,6 @@
 """`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from bento.models.trust import NAMESPACE_RELEASE
 from bento.names import Digest, Serial
 
 if TYPE_CHECKING:
-    from bento.adapters.sftp import Session
+    from bento.agent.link import Session
     from bento.models.manifest import Manifest
     from bento.models.report import Outcome
 
@@ -45,12 +46,15 @@ class Ran:
     code: int
 
 
-def run(host: Host) -> Ran:
-    """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
+def run(host: Host, pushed: "Session | None" = None) -> Ran:
+    """One run, with the server or with what was `pushed`.
+
+    Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result.
+    """
     with locked(host):
         try:
             host.ensure_runtime()
-            ran = _run(host)
+            ran = _run(host, pushed)
             if suspended(host) is None:
                 reboot_if_wanted(host)
         except BentoError as error:
@@ -70,13 +74,13 @@ def write_metrics(host: Host, code: int) -> None:
         host.say(f"the metrics can't be written: {error.message}")
 
 
-def _run(host: Host) -> Ran:
+def _run(host: Host, pushed: "Session | None") -> Ran:
     recovered = _recover(host)
     if recovered is not None and host.state.journal().phase != "idle":
         # Neither forward nor back: no release is taken over a switch whose old system isn't in force again.
         deliver(host)
         return recovered
-    polled = _poll(host)
+    polled = _poll(host, pushed)
     if isinstance(polled, Ran):
         return recovered or polled if polled.outcome is None and polled.code == 0 else polled
     from bento.agent.take import take_release
@@ -106,11 +110,11 @@ def _recover(host: Host) -> Ran | None:
     return None
 
 
-def _poll(host: Host) -> "Ran | tuple[Manifest, Floor]":
+def _poll(host: Host, pushed: "Session | None") -> "Ran | tuple[Manifest, Floor]":
     """Ask the server, decide by the trust rules, fetch. A Ran where there is nothing to take."""
     from bento.adapters.sftp import NotThere
 
-    with connected(host) as session:
+    with connected(host) if pushed is None else nullcontext(pushed) as session:
         _send(host, session)
         try:
             raw = session.read(MANIFEST, LIMITS.manifest)

@@ -32,6 +32,7 @@ class State:
         self.config = root / "config"
         self.spool = root / "spool"
         self.roots = root / "roots"
+        self.awaiting = root / "awaiting"  # the serial that an admin is to confirm; gone once he has
 
     def prepare(self) -> None:
         """Make the folders, 0700. Raises EnvironmentFailed."""

@@ -181,9 +181,9 @@ def _undo(host: Host, journal: Journal, log: Log, why: str) -> Taken:
 
 def _unreachable(host: Host, journal: Journal, log: Log) -> Taken:
     """The server went silent after the switch. If it stays so on the old system, the release wasn't to blame."""
-    undone = _undo(host, journal, log, "after the switch the server could not be reached")
+    undone = _undo(host, journal, log, f"after the switch {host.silence}")
     if undone.outcome == "rolled-back" and not reachable_within(host, PROBE_AGAIN):
-        return Taken("unconfirmed", "the server can't be reached, neither with the new system nor with the old")
+        return Taken("unconfirmed", f"{host.silence}, neither with the new system nor with the old")
     return undone
 
 

@@ -3,10 +3,12 @@
 import json
 import shlex
 import shutil
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +18,13 @@ from bento.cli.agent_validate import validate
 from bento.cli.top import complain, main_of
 from bento.errors import BentoError
 from bento.models.agent_settings import read_agent_settings
+from bento.names import Serial
+
+if TYPE_CHECKING:
+    from bento.agent.run import Ran
 
 DEGRADED = 4
+_LONGEST_RUN = 600.0  # seconds that `confirm --wait` waits for the run to end
 SETTINGS = "/etc/bento/agent.toml"
 
 
@@ -51,7 +58,13 @@ def _host(context: click.Context) -> Host:
     # Links are followed: a new system moves /run/current-system/sw, and this agent must still be found.
     program = Path(shutil.which(sys.argv[0]) or sys.argv[0]).resolve()
     command = (str(program), "--config", str(config.resolve()))
-    return open_host(settings, lambda: int(time.time()), lambda line: click.echo(line, err=True), command)
+    return open_host(settings, lambda: int(time.time()), _say, command)
+
+
+def _say(line: str) -> None:
+    """A reader that has gone, as over a broken ssh connection, must not end a switch half-way."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 @agent.command("run")
@@ -68,7 +81,10 @@ def run_once(context: click.Context) -> int:
     """
     from bento.agent.run import run
 
-    done = run(_host(context))
+    return _told(context, run(_host(context)))
+
+
+def _told(context: click.Context, done: "Ran") -> int:
     if done.code == 0:
         click.echo(done.message)
     else:
@@ -76,6 +92,49 @@ def run_once(context: click.Context) -> int:
         hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
         complain(done.message, [_named(context, hint)])
     return done.code
+
+
+@agent.command("receive")
+@click.pass_context
+def receive(context: click.Context) -> int:
+    """Take a release from stdin, as `bento push` sends it: verified and judged as one from the server.
+
+    A switch is confirmed by the admin who comes back (`bento-agent confirm`), in place of the server. The exit codes
+    are those of `run`.
+
+    \b
+    Example:
+      cat release | bento-agent receive
+    """
+    from bento.agent.receive import receive
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the run ends in order though the connection is gone
+
+    def announce(serial: Serial) -> None:
+        with suppress(OSError):
+            click.echo(f"confirm {serial}")
+            sys.stdout.flush()
+
+    return _told(context, receive(_host(context), 0, announce))
+
+
+@agent.command("confirm")
+@click.argument("serial", type=int)
+@click.option("--wait", is_flag=True, help="Until the run has ended.")
+@click.pass_context
+def confirm(context: click.Context, serial: int, wait: bool) -> None:
+    """Say that the admin still reaches this host: the switch that waits for it stands.
+
+    \b
+    Exit: 0 confirmed or installed, 5 the run is over without it, 75 a run is under way that doesn't wait for this.
+
+    \b
+    Example:
+      bento-agent confirm 1795381234
+    """
+    from bento.agent.control import confirm
+
+    click.echo(confirm(_host(context), Serial.parse(serial), wait=_LONGEST_RUN if wait else 0))
 
 
 @agent.command("retry")
