@@ -24,7 +24,7 @@ FUZZED ?= manifest report heartbeat armour tar trust lock declared fleet templat
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit systemd-tests fuzz fresh clean need-venv need-demo need-test need-systemd need-fresh
+.PHONY: help demo test check unit systemd-tests fuzz bench fresh clean need-venv need-demo need-test need-systemd need-fresh
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
@@ -50,6 +50,9 @@ systemd-tests: need-systemd $(DEV) ## run the documented units under a real syst
 fuzz: need-venv $(DEV) ## throw RUNS inputs at each parser of what others write (Python 3.11 on x86-64)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt
 	for target in $(FUZZED); do echo "== $$target"; $(BIN)/python tests/fuzz/fuzz.py $$target $(RUNS) || exit 1; done
+
+bench: need-test $(DEV) ## measure the secret commands beside bare programs and age (bench/README.md)
+	$(BIN)/python bench
 
 fresh: need-fresh ## prove `make demo` on a new Debian 12 with only python3, make and git (root)
 	tools/fresh $(TARGETS)

@@ -3,14 +3,17 @@
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento_secrets.durable import fsync_dir, write_atomic
 
-__all__ = ["busy_lock", "fsync_dir", "read_capped", "read_capped_at", "store", "write_atomic"]
+__all__ = ["WaitingLock", "busy_lock", "fsync_dir", "read_capped", "read_capped_at", "store", "write_atomic"]
+
+_AGAIN = 0.05  # seconds
 
 
 class Busy(EnvironmentFailed):
@@ -40,6 +43,48 @@ def busy_lock(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+class WaitingLock:
+    """An exclusive lock on the file at `path` (made 0600) for which others wait, `patience` seconds at most.
+
+    The process that has it may take it again. Children don't inherit it. `say` gets a line if there is a wait. Raises
+    Busy, naming `what` holds it, and EnvironmentFailed.
+    """
+
+    def __init__(self, path: Path, what: str, patience: float, say: Callable[[str], None]) -> None:
+        self._path = path
+        self._what = what
+        self._patience = patience
+        self._say = say
+        self._held = ExitStack()
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        if self._depth == 0:
+            self._wait()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._held.close()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + self._patience
+        told = False
+        while True:
+            try:
+                self._held.enter_context(busy_lock(self._path, self._what))
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise Busy(f"{self._what} doesn't end", f"see what it is: fuser -v {self._path}") from None
+            else:
+                return
+            if not told:
+                self._say(f"waiting for {self._what}")
+                told = True
+            time.sleep(_AGAIN)
 
 
 def read_capped(path: Path, limit: int, what: str) -> bytes | None:

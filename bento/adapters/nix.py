@@ -1,7 +1,7 @@
 """Nix's command line, as 2.8 to 2.34 have it in common."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,13 +46,14 @@ def _channel(source: BuildInput) -> list[str]:
     return ["<nixpkgs/nixos>", "-A", "system", "-I", f"nixos-config={source.tree / 'configuration.nix'}"]
 
 
-def build(source: BuildInput, root: Path) -> SystemPath:
-    """Build a system and keep it by a GC root at `root`. Raises BuildFailed."""
+def build(source: BuildInput, root: Path, on_line: Callable[[str], None] | None = None) -> SystemPath:
+    """Build a system and keep it by a GC root at `root`. `on_line` gets what Nix says. Raises BuildFailed."""
     if source.kind == "flake":
-        argv = ["nix", *_FEATURES, "build", "--out-link", str(root), *_installable(source)]
+        logs = ["--print-build-logs"] if on_line is not None else []
+        argv = ["nix", *_FEATURES, "build", *logs, "--out-link", str(root), *_installable(source)]
     else:
         argv = ["nix-build", "--out-link", str(root), *_channel(source)]
-    done = run_keeping_tail([*argv, *source.args], tail=LIMITS.log_tail)
+    done = run_keeping_tail([*argv, *source.args], tail=LIMITS.log_tail, on_line=on_line)
     if done.code != 0:
         raise _failure("the build failed", done)
     return _system(str(root.readlink()), done)

@@ -1,10 +1,12 @@
 """The one place that starts programs: an argv list, never a shell; secrets never go through argv or environment."""
 
+import os
 import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bento.errors import EnvironmentFailed
@@ -16,6 +18,7 @@ _PACKAGES = {
     "nix-env": "nix (Debian: apt install nix-bin)",
     "nix-instantiate": "nix (Debian: apt install nix-bin)",
     "nix-store": "nix (Debian: apt install nix-bin)",
+    "sops": "sops (nix-shell -p sops, or https://getsops.io)",
     "ssh-keygen": "OpenSSH (Debian: apt install openssh-client)",
 }
 
@@ -84,6 +87,27 @@ def run(
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def probe(argv: Sequence[str], timeout: float) -> int | None:
+    """A program's exit code, its output thrown away; None if it hangs. It and what it started end after `timeout` s.
+
+    Raises EnvironmentFailed where it can't be started.
+    """
+    quiet = subprocess.DEVNULL
+    try:
+        # A session of its own, so that nothing of it can be left behind.
+        process = subprocess.Popen(list(argv), stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    except OSError as error:
+        raise _not_started(argv[0], error) from None
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 _long_running: set[subprocess.Popen[bytes]] = set()
 
 
@@ -93,8 +117,12 @@ def stop_children() -> None:
         process.terminate()
 
 
-def run_keeping_tail(argv: Sequence[str], *, tail: int) -> Done:
-    """Run a program that may say a lot; keep the last `tail` bytes of stdout and stderr together, in `err`."""
+def run_keeping_tail(argv: Sequence[str], *, tail: int, on_line: Callable[[str], None] | None = None) -> Done:
+    """Run a program that may say a lot; keep the last `tail` bytes of stdout and stderr together, in `err`.
+
+    `on_line` gets each line as it comes, without its end; it is as the program wrote it, control characters and all.
+    """
+    lines = _Lines(on_line) if on_line is not None else None
     try:
         process = subprocess.Popen(
             list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -108,12 +136,40 @@ def run_keeping_tail(argv: Sequence[str], *, tail: int) -> Done:
         if process.stdout is None:
             raise AssertionError("a pipe was asked for")
         while chunk := process.stdout.read1(65536):  # type: ignore[attr-defined] # it is a BufferedReader
+            if lines is not None:
+                lines.feed(chunk)
             kept.append(chunk)
             size += len(chunk)
             while size - len(kept[0]) >= tail:
                 size -= len(kept.popleft())
     _long_running.discard(process)
+    if lines is not None:
+        lines.end()
     return Done(process.returncode, b"", b"".join(kept)[-tail:])
+
+
+class _Lines:
+    """Cuts what a program says into lines; one that never ends is cut too."""
+
+    LONGEST = 4096  # bytes
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """More of it."""
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > self.LONGEST:
+            whole.append(self._rest)
+            self._rest = b""
+        for line in whole:
+            self._on_line(line.decode("utf-8", "replace"))
+
+    def end(self) -> None:
+        """What was said last without a line's end."""
+        if self._rest:
+            self._on_line(self._rest.decode("utf-8", "replace"))
 
 
 def attend(argv: Sequence[str], env: Mapping[str, str]) -> int:

@@ -1,17 +1,23 @@
-"""The one SFTP module: a host's session with its server. Imported only when it connects: paramiko is slow."""
+"""The one way to an SFTP server: logging in, and a host's session. Imported only to connect: paramiko is slow."""
 
 import logging
 import socket
-import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
 
-from bento.errors import EnvironmentFailed, InputError, Refused, WorkFailed
+from bento.adapters import wire as sftp
+from bento.adapters.wire import NotThere, SaidNo, ServerAway, Wire, plain
+from bento.errors import InputError, Refused, WorkFailed
+from bento.models.limits import LIMITS
 from bento.models.trust import Server
 from bento.names import HostName
+
+__all__ = ["NotThere", "ServerAway", "Session", "connect", "logged_in"]
 
 # paramiko still offers these to any server that asks (facts: hmac-md5, hmac-sha1, 3des).
 _WEAK = {
@@ -19,26 +25,23 @@ _WEAK = {
     "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],
 }
 _RSA = ("rsa-sha2-512", "rsa-sha2-256")
-_CHUNK = 256 * 1024
+_KEEPALIVE = 15  # seconds
+_LOGIN = 2  # times the server's timeout: what key exchange, login and opening SFTP may take together
+_SENT_AT_ONCE = 2  # pieces of a report under way: a slow uplink must not look like a server that is silent
 
 # Its transport thread reports to a logger of its own; what matters comes to us as an exception.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
-
-class ServerAway(EnvironmentFailed):
-    """The server can't be reached, or the connection broke: try again later."""
-
-
-class NotThere(WorkFailed):
-    """The server has no such file."""
+Authenticate = Callable[[paramiko.Transport], None]  # raises paramiko.AuthenticationException, or what connect raises
 
 
 class Session:
-    """An SFTP session inside this host's chroot."""
+    """An SFTP session inside this host's chroot. `timeout`: seconds that a small request may take."""
 
-    def __init__(self, sftp: paramiko.SFTPClient) -> None:
-        self._sftp = sftp
+    def __init__(self, wire: Wire, timeout: float) -> None:
+        self._wire = wire
+        self._timeout = timeout
 
     def read(self, path: str, limit: int) -> bytes:
         """A whole file of at most `limit` bytes. Raises NotThere, Refused when it is larger, ServerAway."""
@@ -49,127 +52,158 @@ class Session:
     def stream(self, path: str, limit: int, sink: Callable[[bytes], object]) -> None:
         """Hand a file to `sink` in pieces, at most `limit` bytes. Raises as `read` does, and what `sink` raises."""
         for chunk in self._chunks(path, limit):
-            sink(chunk)  # outside `_translated`: what fails in here is this machine's trouble, not the server's
+            sink(chunk)  # outside `_doing`: what fails in here is this machine's trouble, not the server's
 
     def _chunks(self, path: str, limit: int) -> Iterator[bytes]:
         doing = f"reading {path}"
-        with ExitStack() as stack:
-            with _translated(doing):
-                file = stack.enter_context(self._sftp.open(path, "rb"))
-                status = file.stat()
-                if status.st_mode is not None and not stat.S_ISREG(status.st_mode):
-                    raise Refused(f"{path} on the server is not a plain file")
-                if (status.st_size or 0) > limit:
-                    raise Refused(f"{path} on the server is larger than {limit} bytes")
-                if (status.st_size or 0) > _CHUNK:
-                    file.prefetch(status.st_size)
-            got = 0
+        with _doing(doing), self._wire.within(self._timeout):
+            handle = self._wire.handle(sftp.OPEN, sftp.text(path), sftp.u32(sftp.FLAG_READ), sftp.mode_only(0))
+            found = sftp.expect(self._wire.ask(sftp.FSTAT, handle), sftp.ATTRS).attributes()
+        if not found.is_file:
+            raise Refused(f"{path} on the server is not a plain file")
+        size = limit + 1 if found.size is None else found.size
+        if found.size is not None and size > limit:
+            raise Refused(f"{path} on the server is larger than {limit} bytes")
+        got = 0
+        with self._wire.within(self._timeout + size / LIMITS.slowest):
+            pieces = sftp.read_pieces(self._wire, handle, size)
             while True:
-                with _translated(doing):
-                    chunk = file.read(_CHUNK)
-                got += len(chunk)
+                with _doing(doing):
+                    piece = next(pieces, None)
+                if piece is None:
+                    break
+                got += len(piece)
                 if got > limit:
                     raise Refused(f"{path} on the server is larger than {limit} bytes")
-                if not chunk:
-                    return
-                yield chunk
+                yield piece
+        with _doing(doing), self._wire.within(self._timeout):
+            self._wire.do(sftp.CLOSE, handle)
 
     def put(self, path: str, data: bytes) -> None:
-        """Write a file, 0644, so that a reader sees all of it or nothing: temp name, then rename."""
+        """Write a file, 0644, so that a reader sees all of it or nothing. Raises WorkFailed, ServerAway."""
         folder, _, name = path.rpartition("/")
         temporary = f"{folder}/.{name}.tmp"
-        with _translated(f"writing {path}"):
-            with self._sftp.open(temporary, "wb") as file:
-                file.write(data)  # not pipelined: paramiko then drops the server's "disk full"
-            self._sftp.chmod(temporary, 0o644)
-            self._sftp.posix_rename(temporary, path)
+        flags = sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_TRUNCATE
+        with _doing(f"writing {path}"), self._wire.within(self._timeout + len(data) / LIMITS.slowest):
+            handle = self._wire.handle(sftp.OPEN, sftp.text(temporary), sftp.u32(flags), sftp.mode_only(0o644))
+            sftp.write_all(
+                self._wire,
+                handle,
+                data,
+                _SENT_AT_ONCE,
+                lambda: [self._wire.ask(sftp.FSETSTAT, handle, sftp.mode_only(0o644))],
+            )
+            sftp.done(self._wire.extended("posix-rename@openssh.com", sftp.text(temporary), sftp.text(path)))
 
 
 @contextmanager
-def _translated(doing: str) -> Iterator[None]:
+def _doing(what: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
-        raise NotThere(f"{doing}: not there") from None
-    except PermissionError:
-        raise WorkFailed(f"{doing}: the server doesn't allow it") from None
-    except (OSError, EOFError, paramiko.SSHException) as error:
-        raise ServerAway(f"{doing}: {_plain(error)}") from None
-
-
-def _plain(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return "".join(char if char.isprintable() else "?" for char in text)[:200]
+    except (SaidNo, ServerAway) as error:
+        sftp.rethrow(error, what)
 
 
 @contextmanager
-def connect(server: Server, login: HostName, identity: Path) -> Iterator[Session]:
+def connect(server: Server, login: HostName, identity: Path, within: float | None = None) -> Iterator[Session]:
     """Log in at `server` with the private key at `identity`; the server must prove to be one of its pinned keys.
 
-    Raises ServerAway, Refused for another host key, InputError for an unusable identity.
+    `within`: seconds for the login and everything after it; without it only each request is bounded. Raises ServerAway,
+    Refused for another host key, WorkFailed where it isn't let in, InputError for an unusable identity.
     """
-    where = f"{server.address}:{server.port}"
     key = _identity(identity)
+    where = f"{server.address}:{server.port}"
+
+    def authenticate(transport: paramiko.Transport) -> None:
+        try:
+            transport.auth_publickey(login, key)
+        except paramiko.AuthenticationException:
+            if not transport.is_active():
+                raise
+            raise WorkFailed(
+                f"the server {where} doesn't let {login} in",
+                "on the server: is this host's public key in that account's authorized_keys?",
+                f"this host's public key: ssh-keygen -y -f {identity}",
+            ) from None
+
+    with logged_in(server, authenticate, server.timeout, within) as wire:
+        yield Session(wire, server.timeout)
+
+
+@contextmanager
+def logged_in(
+    server: Server, authenticate: Authenticate, silence: float, within: float | None = None
+) -> Iterator[Wire]:
+    """An SFTP session with a server that has proved to be the pinned one. Raises as `connect` does."""
+    where = f"{server.address}:{server.port}"
+    began = time.monotonic()
+    login = server.timeout * _LOGIN if within is None else min(within, server.timeout * _LOGIN)
     try:
-        sock = socket.create_connection((server.address, server.port), timeout=server.timeout)
+        sock = socket.create_connection((server.address, server.port), timeout=min(server.timeout, login))
     except OSError as error:
         raise ServerAway(
-            f"can't reach the server {where}: {error.strerror or _plain(error)}",
+            f"can't reach the server {where}: {error.strerror or plain(str(error))}",
             "the address and port are those of [[servers]] in the trust file",
         ) from None
     try:
         transport = paramiko.Transport(sock, disabled_algorithms=_WEAK)
     except (OSError, paramiko.SSHException) as error:
         sock.close()
-        raise ServerAway(f"can't reach the server {where}: {_plain(error)}") from None
+        raise ServerAway(f"can't reach the server {where}: {plain(str(error))}") from None
+    # paramiko waits for some answers without any limit: closing the connection is what ends that.
+    alarm = threading.Timer(login, transport.close)
+    alarm.daemon = True
+    alarm.start()
     try:
-        _prove(transport, server, where)
+        with _broken_to(where):
+            # The alarm comes first: a login that takes too long must not look like one that was refused.
+            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 2 * login
+            _prove(transport, server, where, login)
+            authenticate(transport)
+            transport.set_keepalive(_KEEPALIVE)
+            channel = transport.open_session(timeout=login)
+            channel.invoke_subsystem("sftp")
+            wire = Wire(transport, channel, silence)
+            wire.start()
+        alarm.cancel()
         try:
-            transport.auth_publickey(login, key)
-        except paramiko.AuthenticationException:
-            raise WorkFailed(
-                f"the server {where} doesn't let {login} in",
-                "on the server: is this host's public key in that account's authorized_keys?",
-                f"this host's public key: ssh-keygen -y -f {identity}",
-            ) from None
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise ServerAway(f"the connection to {where} broke: {_plain(error)}") from None
-        transport.set_keepalive(15)
-        yield Session(_open_sftp(transport, server, where))
+            with wire.within(began + within - time.monotonic() if within is not None else threading.TIMEOUT_MAX):
+                yield wire
+        finally:
+            wire.close()
     finally:
+        alarm.cancel()
         transport.close()
 
 
-def _prove(transport: paramiko.Transport, server: Server, where: str) -> None:
+@contextmanager
+def _broken_to(where: str) -> Iterator[None]:
+    try:
+        yield
+    except ServerAway as error:
+        raise ServerAway(f"the server {where} gives no SFTP: {error.message}", *error.hints) from None
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise ServerAway(f"the connection to {where} broke: {plain(str(error)) or 'it was closed'}") from None
+
+
+def _prove(transport: paramiko.Transport, server: Server, where: str, seconds: float) -> None:
     kinds = [kind for key in server.host_keys for kind in (_RSA if key.kind == "ssh-rsa" else (key.kind,))]
     try:
         # Ask for the kinds that are pinned: the server would else show its favourite.
         transport.get_security_options().key_types = tuple(dict.fromkeys(kinds))
-        transport.start_client(timeout=server.timeout)
+        transport.start_client(timeout=seconds)
         shown = transport.get_remote_server_key().asbytes()
     except ValueError:
-        raise InputError(f"no pinned key of {where} is of a kind that can be used here") from None
+        raise WorkFailed(
+            f"no pinned key of {where} is of a kind that can be used here", "pin the server's ssh-ed25519 key"
+        ) from None
     except paramiko.ssh_exception.IncompatiblePeer:
         raise Refused(f"the server {where} has no host key of a kind that is pinned") from None
-    except (OSError, EOFError, paramiko.SSHException) as error:
-        raise ServerAway(f"the server {where} doesn't speak: {_plain(error)}") from None
     if shown not in {key.blob for key in server.host_keys}:
         raise Refused(
             f"the server {where} shows another host key than the one in trust.toml",
             "if the server was renewed, put its new key into utils/trust.toml on the host",
         )
-
-
-def _open_sftp(transport: paramiko.Transport, server: Server, where: str) -> paramiko.SFTPClient:
-    try:
-        sftp = paramiko.SFTPClient.from_transport(transport)
-    except (OSError, EOFError, paramiko.SSHException) as error:
-        raise ServerAway(f"the server {where} gives no SFTP: {_plain(error)}") from None
-    channel = sftp.get_channel() if sftp is not None else None
-    if sftp is None or channel is None:
-        raise ServerAway(f"the server {where} gives no SFTP")
-    channel.settimeout(server.timeout)
-    return sftp
 
 
 def _identity(path: Path) -> paramiko.PKey:

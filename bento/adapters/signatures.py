@@ -67,6 +67,11 @@ def verified_here(document: SignedDocument, signers: Sequence[SshPublicKey], nam
     return verified(document, signers, namespace)
 
 
+def signed_by(document: SignedDocument, signers: Sequence[SshPublicKey], namespace: str) -> tuple[SshPublicKey, ...]:
+    """Those of `signers` who signed this document."""
+    return tuple(signer for signer in signers if verified_here(document, (signer,), namespace))
+
+
 def _verified(line: bytes, armour: bytes, signers: Sequence[SshPublicKey], namespace: str) -> bool:
     with ExitStack() as stack:
         # Files in memory: nothing to clean up, nothing that another user could swap.

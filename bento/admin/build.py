@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bento.adapters import nix
@@ -16,6 +17,21 @@ from bento.models.signed import canonical, sha256
 from bento.names import Digest, HostName, SystemPath
 
 Say = Callable[[HostName, str], None]  # one line of progress about one host
+
+
+@dataclass(frozen=True)
+class How:
+    """How to build. `jobs`: how many hosts at once, else as bento.toml says; `anew`: also what hasn't changed.
+
+    `show` gets each line that Nix says, as it is.
+    """
+
+    jobs: int | None = None
+    anew: bool = False
+    show: Say | None = None
+
+
+AS_USUAL = How()
 
 
 @dataclass(frozen=True)
@@ -52,28 +68,59 @@ def _ref(host: Host, tree: Tree, digest: Digest, size: int) -> ConfigRef:
     return ConfigRef(digest=digest, size=size, kind=tree.kind, attribute=attribute)
 
 
-def build_hosts(
-    packed: Iterable[Packed], fleet: Fleet, workspace: Workspace, say: Say
+def systems_to_publish(
+    packed: Iterable[Packed], fleet: Fleet, workspace: Workspace, say: Say, how: How
 ) -> tuple[tuple[Built, ...], Mapping[HostName, BentoError]]:
-    """Build what has changed, `[build] jobs` at a time. Returns what was built, and what failed by host.
-
-    Raises EnvironmentFailed where there is no Nix at all.
-    """
+    """Each host's system, built, or with `mode = "dry-build"` only evaluated; and what failed by host."""
+    if fleet.file.build.mode == "build":
+        return build_hosts(packed, fleet, workspace, say, how)
     packed = tuple(packed)
+    keys = build_keys(packed, fleet)
+    known = (
+        {} if how.anew else {one.host.name: workspace.expected(one.host.name, keys[one.host.name]) for one in packed}
+    )
+    todo = [one for one in packed if known.get(one.host.name) is None]
+    found, failures = evaluate_hosts(todo, fleet, workspace, say)
+    for name, system in found.items():
+        workspace.remember(name, keys[name], system)
+    systems = {**known, **found}
+    built = ((one, systems.get(one.host.name)) for one in packed)
+    return tuple(Built(one, system, fresh=False) for one, system in built if system is not None), failures
+
+
+def build_keys(packed: tuple[Packed, ...], fleet: Fleet) -> Mapping[HostName, Digest]:
+    """What each host's build follows from: with the same key it needs no new one. Raises EnvironmentFailed."""
     version = nix.version()
     # A channel host's system also follows from where <nixpkgs> leads here.
     channel = nix.channel_path() if any(one.config.kind == "channel" for one in packed) else None
-    args = (*fleet.file.build.args, *fleet.file.build.local_args)
-    keys = {
+    args = local_args(fleet)
+    return {
         one.host.name: sha256(
             canonical([one.config.model_dump(), args, version, channel if one.config.kind == "channel" else None])
         )
         for one in packed
     }
+
+
+def local_args(fleet: Fleet) -> tuple[str, ...]:
+    """Nix's arguments on this machine."""
+    return (*fleet.file.build.args, *fleet.file.build.local_args)
+
+
+def build_hosts(
+    packed: Iterable[Packed], fleet: Fleet, workspace: Workspace, say: Say, how: How = AS_USUAL
+) -> tuple[tuple[Built, ...], Mapping[HostName, BentoError]]:
+    """Build what has changed, some hosts at a time. Returns what was built, and what failed by host.
+
+    Raises EnvironmentFailed where there is no Nix at all.
+    """
+    packed = tuple(packed)
+    args = local_args(fleet)
+    keys = build_keys(packed, fleet)
     built: list[Built] = []
     todo: list[Packed] = []
     for one in packed:
-        system = workspace.built(one.host.name, keys[one.host.name])
+        system = None if how.anew else workspace.built(one.host.name, keys[one.host.name])
         if system is None:
             todo.append(one)
         else:
@@ -86,7 +133,8 @@ def build_hosts(
         say(name, "building")
         source = nix.BuildInput(trees[one.config.digest], one.config.kind, one.config.attribute, args)
         try:
-            system = nix.build(source, workspace.gc_root(name))
+            show = None if how.show is None else partial(how.show, name)
+            system = nix.build(source, workspace.gc_root(name), show)
             workspace.remember(name, keys[name], system)
         except BentoError as error:
             failures[name] = error
@@ -95,7 +143,7 @@ def build_hosts(
             built.append(Built(one, system, fresh=True))
             say(name, f"built {system}")
 
-    with ThreadPoolExecutor(fleet.file.build.jobs) as pool:
+    with ThreadPoolExecutor(how.jobs or fleet.file.build.jobs) as pool:
         try:
             list(pool.map(build_one, todo))
         except BaseException:
@@ -112,7 +160,7 @@ def evaluate_hosts(
 ) -> tuple[Mapping[HostName, SystemPath], Mapping[HostName, BentoError]]:
     """The paths that builds would give, without building. Raises EnvironmentFailed where there is no Nix."""
     nix.version()
-    args = (*fleet.file.build.args, *fleet.file.build.local_args)
+    args = local_args(fleet)
     packed = tuple(packed)
     trees = {digest: workspace.unpacked(digest) for digest in {one.config.digest for one in packed}}
     systems: dict[HostName, SystemPath] = {}

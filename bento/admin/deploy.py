@@ -1,14 +1,21 @@
-"""`bento deploy`: fleet → plan → build → publish. A host that fails is named and left as it was; the others go on."""
+"""`bento deploy`: fleet → plan → build → publish. A host that fails is named and left as it was; the others go on.
+
+`prepare` makes what hosts are to get, `publish_prepared` publishes it: in waves, for some of the hosts first.
+"""
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bento.adapters import nix
 from bento.adapters.folder import PublishFolder, account_group
-from bento.admin.build import Built, Say, build_hosts, collect_trees, pack_hosts
+from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish
+from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
+from bento.admin.pack import Tree
 from bento.admin.publish import Content, NotOurs, Published, check_signers, publish, read_published
+from bento.admin.signing import check_accepted
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError, InputError
@@ -16,7 +23,7 @@ from bento.models.limits import LIMITS
 from bento.models.manifest import Manifest, SecretRef, TemplateRef, check_contents
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
-from bento.names import Digest, HostName, SecretName
+from bento.names import Digest, HostName, SecretName, SystemPath
 from bento_secrets.check import Finding, check
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
@@ -43,30 +50,161 @@ class Sealed:
     templates: tuple[TemplateRef, ...] = ()
 
 
-def deploy(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], clock: Callable[[], int], say: Say) -> Deployed:
+@dataclass(frozen=True)
+class Prepared:
+    """What each host is to get, and what went wrong before. `built` counts what was built just now.
+
+    `of_today` are the hosts whose content is today's; the others get an earlier release's.
+    """
+
+    contents: Mapping[HostName, Content]
+    failed: Mapping[HostName, BentoError]
+    built: int
+    warnings: tuple[str, ...]
+    of_today: frozenset[HostName] = frozenset()
+
+
+def deploy(
+    fleet: Fleet,
+    trust: Trust,
+    chosen: tuple[HostName, ...],
+    clock: Callable[[], int],
+    say: Say,
+    how: How = AS_USUAL,
+    *,
+    drop_signers: bool = False,
+) -> Deployed:
     """Build and publish the chosen hosts. `clock` gives UTC seconds.
 
+    With `drop_signers` a release may leave out the key that its host is known to trust.
     Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish folder.
     """
     check_signers(fleet.signing_keys, trust)
-    nix.require_nix()
     folder = PublishFolder(fleet.publish_root)
     workspace = Workspace(fleet.root)
-    hosts = [fleet.hosts[name] for name in chosen]
-    sealed, failed, findings = collect_secrets(fleet, hosts, clock())
-    trees = collect_trees(hosts, fleet)
+    plan = plan_hosts(fleet, chosen, clock())
     with folder.locked(), workspace.locked():
-        packed = pack_hosts([host for host in hosts if host.name in sealed], trees, workspace)
-        built, broken = build_hosts(packed, fleet, workspace, say)
-        failed = {**failed, **broken}
-        published, unpublished, warnings = _publish_all(built, sealed, fleet, trust, folder, workspace, clock, say)
-        _forget_old_trees(fleet, chosen, workspace, built)
-    return Deployed(
-        published,
-        {**failed, **unpublished},
-        sum(one.fresh for one in built),
-        findings + tuple(warnings) + _accounts(published),
+        prepared = prepare(plan, fleet, trust, folder, workspace, say, how)
+        done = publish_prepared(
+            prepared, chosen, fleet, trust, folder, workspace, clock, say, anew=how.anew, drop_signers=drop_signers
+        )
+        forget_old_trees(fleet, chosen, workspace, prepared)
+    return done
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The chosen hosts, checked as far as that goes without building; nothing has been written."""
+
+    hosts: tuple[Host, ...]
+    held: tuple[Host, ...]
+    sealed: Mapping[HostName, Sealed]
+    trees: Mapping[Path, Tree]
+    failed: Mapping[HostName, BentoError]
+    warnings: tuple[str, ...]
+
+
+def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
+    """Check the chosen hosts; `now` in UTC seconds. Raises InputError, EnvironmentFailed where Nix is missed."""
+    chosen_hosts = [fleet.hosts[name] for name in chosen]
+    held = tuple(host for host in chosen_hosts if host.hold is not None)
+    hosts = [host for host in chosen_hosts if host.hold is None]
+    if hosts:
+        nix.require_nix()
+    sealed, failed, findings = collect_secrets(fleet, hosts, now)
+    return Plan(tuple(hosts), held, sealed, collect_trees(hosts, fleet), failed, findings)
+
+
+def prepare(
+    plan: Plan,
+    fleet: Fleet,
+    trust: Trust,
+    folder: PublishFolder,
+    workspace: Workspace,
+    say: Say,
+    how: How = AS_USUAL,
+) -> Prepared:
+    """Build what is new; for hosts that are held, find what they are held at. Both locks must be held."""
+    contents: dict[HostName, Content] = {}
+    failed = dict(plan.failed)
+    warnings = list(plan.warnings)
+    for host in plan.held:
+        try:
+            contents[host.name] = held_content(folder, host, trust, workspace)
+        except BentoError as error:
+            failed[host.name] = error
+        else:
+            say(host.name, f"held at release {host.hold}")
+            warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
+    built: tuple[Built, ...] = ()
+    packed = pack_hosts([host for host in plan.hosts if host.name in plan.sealed], plan.trees, workspace)
+    if packed:
+        built, broken = systems_to_publish(packed, fleet, workspace, say, how)
+        failed.update(broken)
+    for one in built:
+        contents[one.packed.host.name] = _content(one, plan.sealed[one.packed.host.name], workspace)
+    of_today = frozenset(one.packed.host.name for one in built)
+    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), of_today)
+
+
+def _content(one: Built, sealed: Sealed, workspace: Workspace) -> Content:
+    host = one.packed.host
+    return Content(
+        host=host.name,
+        config=one.packed.config,
+        system=one.system,
+        secrets=sealed.refs,
+        settings=host.settings,
+        tar=workspace.tar(one.packed.config.digest),
+        ciphertexts=sealed.ciphertexts,
+        templates=sealed.templates,
     )
+
+
+def publish_prepared(
+    prepared: Prepared,
+    chosen: tuple[HostName, ...],
+    fleet: Fleet,
+    trust: Trust,
+    folder: PublishFolder,
+    workspace: Workspace,
+    clock: Callable[[], int],
+    say: Say,
+    *,
+    anew: bool = False,
+    drop_signers: bool = False,
+) -> Deployed:
+    """Publish what was prepared for the chosen hosts. The publisher's lock must be held."""
+    published: dict[HostName, Published] = {}
+    failed: dict[HostName, BentoError] = {name: error for name, error in prepared.failed.items() if name in chosen}
+    warnings = list(prepared.warnings)
+    shared: dict[Digest, HostName] = {}
+    for name in chosen:
+        content = prepared.contents.get(name)
+        if content is None:
+            continue
+        host = fleet.hosts[name]
+
+        def before_signing(document: SignedDocument | None, host: Host = host) -> None:
+            if not drop_signers:
+                check_accepted(folder, host, trust, fleet.signing_keys, document)
+
+        try:
+            previous = _previous(folder, name, trust, warnings, before_signing)
+            if name in prepared.of_today:
+                content = with_rebuild(content, previous[1] if previous is not None else None, clock(), anew=anew)
+            done = publish(folder, content, previous, trust, fleet.signing_keys, clock(), shared, before_signing)
+        except BentoError as error:
+            failed[name] = error
+            say(name, "not published")
+            continue
+        shared.setdefault(content.config.digest, name)
+        published[name] = done
+        if done.changed is not None:
+            warnings.extend(_kept(workspace, host, content.system))
+        what = "unchanged" if done.changed is None else f"published {done.manifest.serial} ({', '.join(done.changed)})"
+        say(name, what)
+    return Deployed(published, failed, prepared.built, (*warnings, *_accounts(published)))
 
 
 def collect_secrets(
@@ -139,54 +277,40 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
     return Sealed(tuple(refs), ciphertexts)
 
 
-def _publish_all(
-    built: tuple[Built, ...],
-    sealed: Mapping[HostName, Sealed],
-    fleet: Fleet,
-    trust: Trust,
-    folder: PublishFolder,
-    workspace: Workspace,
-    clock: Callable[[], int],
-    say: Say,
-) -> tuple[dict[HostName, Published], dict[HostName, BentoError], list[str]]:
-    published: dict[HostName, Published] = {}
-    failed: dict[HostName, BentoError] = {}
-    warnings: list[str] = []
-    shared: dict[Digest, HostName] = {}
-    for one in built:
-        host = one.packed.host
-        secrets = sealed[host.name]
-        content = Content(
-            host=host.name,
-            config=one.packed.config,
-            system=one.system,
-            secrets=secrets.refs,
-            settings=host.settings,
-            tar=workspace.tar(one.packed.config.digest),
-            ciphertexts=secrets.ciphertexts,
-            templates=secrets.templates,
-        )
-        try:
-            previous = _previous(folder, host.name, trust, warnings)
-            done = publish(folder, content, previous, trust, fleet.signing_keys, clock(), shared)
-        except BentoError as error:
-            failed[host.name] = error
-            say(host.name, "not published")
-            continue
-        shared.setdefault(content.config.digest, host.name)
-        published[host.name] = done
-        what = "unchanged" if done.changed is None else f"published {done.manifest.serial} ({', '.join(done.changed)})"
-        say(host.name, what)
-    return published, failed, warnings
+def _kept(workspace: Workspace, host: Host, system: SystemPath | None) -> tuple[str, ...]:
+    """Hosts may fetch it from here as from a binary cache. It is published: not to keep it is only worth a warning."""
+    try:
+        if system is not None:
+            workspace.keep_published(host.name, system)
+    except BentoError as error:
+        return (error.message,)
+    return ()
+
+
+def with_rebuild(content: Content, published: Manifest | None, now: int, *, anew: bool) -> Content:
+    """When a channel host was last asked to build anew stays in its settings until it is asked again."""
+    if content.config.kind != "channel":
+        return content
+    last = published.settings.rebuild if published is not None else None
+    return replace(content, settings=content.settings.model_copy(update={"rebuild": now if anew else last}))
 
 
 def _previous(
-    folder: PublishFolder, host: HostName, trust: Trust, warnings: list[str]
+    folder: PublishFolder,
+    host: HostName,
+    trust: Trust,
+    warnings: list[str],
+    replacing: Callable[[None], None] | None = None,
 ) -> tuple[SignedDocument, Manifest] | None:
-    """What is published now. One that doesn't verify is replaced, loudly: its content is nobody's word."""
+    """What is published now. One that doesn't verify is replaced, loudly: its content is nobody's word.
+
+    `replacing` is called before, and may raise.
+    """
     try:
         return read_published(folder, host, trust)
     except NotOurs as error:
+        if replacing is not None:
+            replacing(None)
         warnings.append(f"{error.message}; it was replaced")
         return None
 
@@ -198,9 +322,7 @@ def _accounts(published: Mapping[HostName, Published]) -> tuple[str, ...]:
     return (f"no account on this machine, so they can't log in here: {', '.join(missing)}",)
 
 
-def _forget_old_trees(
-    fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, built: tuple[Built, ...]
-) -> None:
+def forget_old_trees(fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared) -> None:
     """Packed trees are only of use until they are published; after a deploy of everything, the rest is old."""
     if set(chosen) == set(fleet.hosts):
-        workspace.forget_trees_except(frozenset(one.packed.config.digest for one in built))
+        workspace.forget_trees_except(frozenset(content.config.digest for content in prepared.contents.values()))

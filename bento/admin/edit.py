@@ -13,7 +13,7 @@ from bento.admin.inventory import LOCAL, MAIN, Fleet, Host, load_fleet
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.fleet import parse_fleet
 from bento.models.strict import Source, parse_toml
-from bento.names import HostName, TagName, did_you_mean
+from bento.names import HostName, Serial, TagName, did_you_mean
 from bento_secrets.durable import write_atomic
 from bento_secrets.recipients import Recipient
 from bento_secrets.ssh_keys import SshPublicKey
@@ -116,9 +116,7 @@ def _change_keys(root: Path, name: HostName, change: Callable[[Any], None], want
         raise InputError(f"the keys of {name} are not in {MAIN}", f"change them where they are: {LOCAL}")
     change(table)
     changed = tomlkit.dumps(document)
-    local = root / LOCAL
-    over = Source(LOCAL, local.read_text("utf-8")) if local.is_file() else None
-    read = parse_fleet(Source(MAIN, changed), over).hosts[name].keys
+    read = parse_fleet(Source(MAIN, changed), _local(root)).hosts[name].keys
     if [SshPublicKey.parse(text).blob for text in read] != [key.blob for key in wanted]:
         raise InputError(f"{LOCAL} gives {name} other keys than {MAIN}", f"take them out of {LOCAL}")
     _write(path, changed)
@@ -177,6 +175,33 @@ def _cut_table(text: str, path: tuple[str, ...]) -> str:
         else:
             pending = []
     return "".join([*kept, *pending])
+
+
+def set_hold(root: Path, name: HostName, serial: Serial | None) -> None:
+    """Set the host's `hold`, or take the line out. Raises InputError as add_host."""
+    fleet = load_fleet(root)
+    if name not in fleet.hosts:
+        raise InputError(f"no host is called '{name}'", *did_you_mean(name, fleet.hosts), "bento host list")
+    if fleet.hosts[name].hold == serial:
+        return
+    path, text = _settings(root)
+    document: Any = tomlkit.parse(text)
+    table = document.get("hosts", {}).get(name)
+    if table is None or (serial is None and "hold" not in table):
+        raise InputError(f"{LOCAL} says of {name} what this would change in {MAIN}", f"change it there: {LOCAL}")
+    if serial is None:
+        del table["hold"]
+    else:
+        table["hold"] = int(serial)
+    changed = tomlkit.dumps(document)
+    if parse_fleet(Source(MAIN, changed), _local(root)).hosts[name].hold != serial:
+        raise InputError(f"{LOCAL} gives {name} another hold than {MAIN}", f"take it out of {LOCAL}")
+    _write(path, changed)
+
+
+def _local(root: Path) -> Source | None:
+    local = root / LOCAL
+    return Source(LOCAL, local.read_text("utf-8")) if local.is_file() else None
 
 
 def _settings(root: Path) -> tuple[Path, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from bento.adapters.process import attend
 from bento.adapters.ramfolder import ram_folder
 from bento.admin.inventory import Fleet
+from bento.admin.secret_changes import add_given
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.names import HostName, SecretName, Target
 from bento_secrets.declared import Attributes
@@ -64,9 +65,7 @@ def edit_secret(
             f"if it should be empty: bento secret add {target} /dev/null --name {name} --replace",
         )
     item = NewSecret(target, name, Attributes(), after)
-    return fleet.store.add_many(
-        [item], fleet.members, fleet.admins, replace=True, now=clock(), seen=before.state
-    )[0]  # fmt: skip
+    return add_given(fleet, [item], warn, replace=True, now=clock(), seen=before.state)[0]
 
 
 def editor_command(environment: Mapping[str, str]) -> list[str]:

@@ -31,6 +31,7 @@ admins = []                # age or ssh recipients that may open secrets too; em
 
 [build]
 jobs = 2                   # hosts built at once
+mode = "build"             # or "dry-build": deploy only evaluates, and each host builds for itself
 args = []                  # Nix arguments for both sides, for example ["--fallback"]
 local_args = []            # only here
 remote_args = []           # only on the hosts

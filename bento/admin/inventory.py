@@ -10,7 +10,7 @@ from bento.models.fleet import FleetFile, parse_fleet
 from bento.models.manifest import Settings
 from bento.models.strict import Source
 from bento.models.trust import Trust, parse_trust
-from bento.names import HostName, TagName, printable
+from bento.names import HostName, Serial, TagName, printable
 from bento_secrets.members import Member
 from bento_secrets.recipients import Recipient
 from bento_secrets.ssh_keys import SshPublicKey
@@ -23,7 +23,10 @@ TRUST = "utils/trust.toml"
 
 @dataclass(frozen=True)
 class Host:
-    """One host. `source` is its configuration's folder, absolute; `attribute` its nixosConfigurations name."""
+    """One host. `source` is its configuration's folder, absolute; `attribute` its nixosConfigurations name.
+
+    With `hold` it gets that release's content until the line goes.
+    """
 
     name: HostName
     keys: tuple[SshPublicKey, ...]
@@ -32,6 +35,7 @@ class Host:
     source: Path
     attribute: str
     settings: Settings
+    hold: Serial | None = None
 
     @property
     def member(self) -> Member:
@@ -132,12 +136,12 @@ def _text(path: Path) -> str:
 
 def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
     table = file.hosts[name]
-    place = main.place("hosts", name, "keys")
     try:
         keys = tuple(SshPublicKey.parse(text) for text in table.keys)
         # All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to.
         recipients = [Recipient.of_host_key(key) for key in keys]
     except InputError as error:
+        place = main.place("hosts", name, "keys")
         raise InputError(f"{place}: the key of {name} is wrong: {error.message}", *error.hints) from None
     return Host(
         name=name,
@@ -151,6 +155,7 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
             on_difference=table.on_difference,
             args=(*file.build.args, *file.build.remote_args),
         ),
+        hold=table.hold,
     )
 
 

@@ -1,22 +1,16 @@
-"""Public halves of generated secrets: `utils/public/HOST/NAME.pub`, where host configurations read them.
-
-Order, so that a cut never leaves a public half whose private half no host has: the old one goes, then the secret store
-commits, then the new one is written. After a cut in between the file is missing, which Nix says loudly.
-"""
+"""Public halves of generated secrets: `utils/public/HOST/NAME.pub`, where host configurations read them."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bento.admin.inventory import Fleet
 from bento.errors import EnvironmentFailed, InputError
-from bento.names import HostName, SecretName, Target
+from bento.names import BadName, HostName, SecretName
 from bento_secrets import durable
-from bento_secrets.declared import Attributes, Declaration
 from bento_secrets.errors import PluginFailed
-from bento_secrets.generate import Generated
-from bento_secrets.members import effective
+
+Half = tuple[HostName, SecretName]  # whose private half it belongs to
 
 _FOLDER = ("utils", "public")
 _LIMIT = 64 * 1024  # bytes: an RSA-16384 public key has 3 KiB
@@ -27,61 +21,63 @@ def public_half(host: HostName, name: SecretName) -> str:
     return "/".join([*_FOLDER, host, f"{name}.pub"])
 
 
-def add_generated(
-    fleet: Fleet,
-    target: Target,
-    name: SecretName,
-    attributes: Attributes,
-    make: Callable[[], Generated],
-    *,
-    replace: bool,
-    now: int,
-) -> tuple[Generated, tuple[HostName, ...]]:
-    """What `make` made, and the hosts it was sealed for, as SecretStore.add gives them.
+@contextmanager
+def put_aside(root: Path, halves: Collection[Half]) -> Iterator[dict[Half, bytes]]:
+    """For a change of the store that makes these stale: they go first, and come back if the block stored nothing.
 
-    Their public half is the new one afterwards, or gone if there is none.
+    Yields those there were. EnvironmentFailed naming the file.
     """
-    hosts = _receivers(fleet, target, name)
-    generated = make()
-    before = read_public(fleet.root, hosts, name)
-    remove_public(fleet.root, hosts, name)
+    before = {half: content for half in sorted(halves) if (content := read_public(root, *half)) is not None}
+    for half in before:
+        remove_public(root, *half)
     try:
-        receivers = fleet.store.add(
-            target, name, attributes, generated.plaintext, fleet.members, fleet.admins, replace=replace, now=now
-        )
-    except (InputError, PluginFailed):  # nothing was stored: the old private half is still the one
-        for host, content in before.items():
-            write_public(fleet.root, [host], name, content)
+        yield before
+    except (InputError, PluginFailed):  # the old private half is still the one
+        for half, content in before.items():
+            write_public(root, *half, content)
         raise
-    if generated.public is not None:
-        write_public(fleet.root, receivers, name, generated.public)
-    return generated, receivers
 
 
-def read_public(root: Path, hosts: Sequence[HostName], name: SecretName) -> dict[HostName, bytes]:
-    """The public halves there are, by host. EnvironmentFailed naming the file."""
-    found = {}
-    for host in hosts:
-        with suppress(FileNotFoundError), _folder(root, host, name, "read") as (parent, file):
-            content = durable.read_at(parent, file, _LIMIT)
-            if content is not None:
-                found[host] = content
-    return found
+def find_public(root: Path) -> frozenset[Half]:
+    """Whose public halves there are. No symlink is followed. EnvironmentFailed."""
+    found = set()
+    try:
+        with durable.folder(root) as top, durable.folder_at(top, _FOLDER) as folder_fd:
+            for at, _, files, _ in os.fwalk(".", dir_fd=folder_fd):
+                for file in files:
+                    host, _, name = f"{at}/{file}".removeprefix("./").removesuffix(".pub").partition("/")
+                    with suppress(BadName):  # somebody else's file
+                        if file.endswith(".pub"):
+                            found.add((HostName.parse(host), SecretName.parse(name)))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        place = "/".join(_FOLDER)
+        raise EnvironmentFailed(
+            f"{place} can't be read: {(error.strerror or 'unknown error').lower()}",
+            f"look at it: ls -ld {root / place}",
+        ) from None
+    return frozenset(found)
 
 
-def write_public(root: Path, hosts: Sequence[HostName], name: SecretName, content: bytes) -> None:
-    """Put `content` there for each host: old or new, never part of it. EnvironmentFailed naming the file."""
-    for host in hosts:
-        with _folder(root, host, name, "written", make=0o755) as (parent, file):
-            durable.write_atomic_at(parent, file, content, 0o644)
+def read_public(root: Path, host: HostName, name: SecretName) -> bytes | None:
+    """The public half, if there is one. EnvironmentFailed naming the file."""
+    with suppress(FileNotFoundError), _folder(root, host, name, "read") as (parent, file):
+        return durable.read_at(parent, file, _LIMIT)
+    return None
 
 
-def remove_public(root: Path, hosts: Sequence[HostName], name: SecretName) -> None:
-    """Remove the hosts' public halves, as far as there are any. EnvironmentFailed naming the file."""
-    for host in hosts:
-        with suppress(FileNotFoundError), _folder(root, host, name, "removed") as (parent, file):
-            os.unlink(file, dir_fd=parent)
-            os.fsync(parent)
+def write_public(root: Path, host: HostName, name: SecretName, content: bytes) -> None:
+    """Put `content` there: old or new, never part of it. EnvironmentFailed naming the file."""
+    with _folder(root, host, name, "written", make=0o755) as (parent, file):
+        durable.write_atomic_at(parent, file, content, 0o644)
+
+
+def remove_public(root: Path, host: HostName, name: SecretName) -> None:
+    """Remove the public half, if there is one. EnvironmentFailed naming the file."""
+    with suppress(FileNotFoundError), _folder(root, host, name, "removed") as (parent, file):
+        os.unlink(file, dir_fd=parent)
+        os.fsync(parent)
 
 
 @contextmanager
@@ -103,11 +99,3 @@ def _folder(
         raise EnvironmentFailed(
             f"{path} can't be {what}: {(error.strerror or 'unknown error').lower()}", *hints
         ) from None
-
-
-def _receivers(fleet: Fleet, target: Target, name: SecretName) -> tuple[HostName, ...]:
-    """The hosts that would get the secret: not those of a tag that have their own of that name."""
-    new = Declaration(target, name)
-    others = [one for one in fleet.store.read().declarations if (one.target, one.name) != (target, name)]
-    wanted = effective([*others, new], fleet.members)
-    return tuple(host for host in sorted(wanted) if wanted[host].get(name) is new)

@@ -1,6 +1,6 @@
 """Publish one host's release: objects first, then the manifest that names them. A reader never sees a mixture."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,16 +8,18 @@ from typing import Literal
 from bento.adapters import signatures
 from bento.adapters.folder import PublishFolder
 from bento.adapters.process import require
+from bento.admin.history import Release, history
+from bento.core import signer_rules
 from bento.core.deploy_plan import compose, same_content
 from bento.errors import InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef, parse_manifest
 from bento.models.signed import SignedDocument, sha256, split
 from bento.models.trust import NAMESPACE_RELEASE, Trust
-from bento.names import Digest, HostName, SystemPath
+from bento.names import Digest, HostName, Serial, SystemPath
 from bento_secrets.ssh_keys import SshPublicKey
 
-Change = Literal["first release", "configuration", "secrets", "settings", "objects"]
+Change = Literal["first release", "configuration", "secrets", "settings", "objects", "signatures"]
 
 KEEP_RELEASES = 3
 KEEP_SECONDS = 24 * 3600
@@ -25,21 +27,28 @@ KEEP_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class Content:
-    """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest."""
+    """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest.
+
+    `hold` is the earlier release that this is the content of, where the host is held there: it stays in the history.
+    """
 
     host: HostName
     config: ConfigRef
-    system: SystemPath
+    system: SystemPath | None
     secrets: tuple[SecretRef, ...]
     settings: Settings
     tar: Path
     ciphertexts: Mapping[Digest, bytes]
     templates: tuple[TemplateRef, ...] = ()
+    hold: Serial | None = None
 
 
 @dataclass(frozen=True)
 class Published:
-    """`changed` is None where nothing was written; else what differs from the release before."""
+    """`changed` is None where nothing was written; else what differs from the release before.
+
+    Of what is published already, missing signatures are added: the release and its serial stay.
+    """
 
     manifest: Manifest
     changed: tuple[Change, ...] | None
@@ -99,18 +108,22 @@ def publish(
     keys: tuple[Path, ...],
     now: int,
     shared: Mapping[Digest, HostName],
+    before_signing: Callable[[SignedDocument], None] | None = None,
 ) -> Published:
     """Publish `content` unless the same is published already. `now` in UTC seconds.
 
     `shared` tells which host of this run already has an object, so that hosts of one flake share one file.
+    `before_signing` is handed what is published before a new release takes its place, and may raise.
     """
     before = previous[1] if previous is not None else None
     same = before is not None and same_content(
         before, content.config, content.secrets, content.templates, content.settings
     )
-    if before is not None and same and _complete(folder, before):
+    if previous is not None and same and complete(folder, previous[1]):
         folder.ensure_host(content.host)  # an account made since then gets its reports folder
-        return Published(before, None)
+        return Published(previous[1], ("signatures",) if _countersign(folder, previous, trust, keys) else None)
+    if previous is not None and before_signing is not None:
+        before_signing(previous[0])
     manifest = compose(
         fleet=trust.fleet,
         host=content.host,
@@ -128,11 +141,25 @@ def publish(
     folder.ensure_host(content.host)
     _put_objects(folder, content, previous[0] if previous is not None else None, shared)
     folder.put_manifest(content.host, document.raw)
-    folder.drop_objects_except(content.host, frozenset(_objects_in_use(folder, document, now)))
+    folder.drop_objects_except(content.host, frozenset(_in_use(folder, (document, manifest), now, content.hold)))
     return Published(manifest, _changes(before, manifest))
 
 
-def _complete(folder: PublishFolder, manifest: Manifest) -> bool:
+def _countersign(folder: PublishFolder, published: Release, trust: Trust, keys: tuple[Path, ...]) -> bool:
+    """Add the signatures of those keys that haven't signed what is published. Whether there were any."""
+    document, manifest = published
+    ours = {signatures.public_half(key).fingerprint: key for key in keys}
+    signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
+    missing = signer_rules.missing({one.fingerprint for one in signed}, ours.keys())
+    if not missing or len(document.armours) + len(missing) > LIMITS.armours:
+        return False
+    more = signatures.sign(document.line, [ours[one] for one in sorted(missing)], NAMESPACE_RELEASE)
+    folder.put_manifest(manifest.host, SignedDocument(document.line, (*document.armours, *more.armours)).raw)
+    return True
+
+
+def complete(folder: PublishFolder, manifest: Manifest) -> bool:
+    """Whether every object of a release is there."""
     return all(folder.has_object(manifest.host, digest) for digest in _objects(manifest))
 
 
@@ -162,21 +189,16 @@ def _put_objects(
             folder.put_object(host, digest, previous.raw)
 
 
-def _objects_in_use(folder: PublishFolder, newest: SignedDocument, now: int) -> Iterator[Digest]:
-    """The objects of the last releases, found along the signed history; each link of it proves the next."""
-    document = newest
-    for number in range(10_000):
-        manifest = parse_manifest(document.line)
-        if number >= KEEP_RELEASES and manifest.created < now - KEEP_SECONDS:
+def _in_use(folder: PublishFolder, newest: Release, now: int, hold: Serial | None) -> Iterator[Digest]:
+    """The objects of the last releases, and all manifests down to them and to the one that the host is held at."""
+    for number, (_, manifest) in enumerate(history(folder, newest)):
+        recent = number < KEEP_RELEASES or manifest.created >= now - KEEP_SECONDS
+        if not recent and (hold is None or manifest.serial < hold):
             return
-        yield from _objects(manifest)
-        if manifest.previous is None:
-            return
-        raw = folder.read_object(manifest.host, manifest.previous, LIMITS.manifest)
-        if raw is None or sha256(raw) != manifest.previous:
-            return
-        yield manifest.previous
-        document = split(raw, "an earlier manifest")
+        if recent:  # what the host is held at has the objects of the newest
+            yield from _objects(manifest)
+        if manifest.previous is not None:
+            yield manifest.previous
 
 
 def _changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:

@@ -68,17 +68,20 @@ def _reports(folder: PublishFolder, host: Host, trust: Trust, notes: list[str]) 
     bad = 0
     for raw in islice(folder.read_reports(host.name), LOOKED_AT):
         try:
-            report = parse_report(_verified(raw, host))
+            reports.append(verified_report(raw, host, trust))
         except InputError:
-            bad += 1
-            continue
-        if (report.host, report.fleet) == (host.name, trust.fleet):
-            reports.append(report)
-        else:
             bad += 1
     if bad:
         notes.append(f"{bad} of its reports can't be verified")
     return reports
+
+
+def verified_report(raw: bytes | None, host: Host, trust: Trust) -> Report:
+    """The report of these bytes. Raises InputError, saying why it isn't one of this host; its bytes are not quoted."""
+    report = parse_report(_verified(raw, host))
+    if (report.host, report.fleet) != (host.name, trust.fleet):
+        raise InputError("it is about another host or fleet")
+    return report
 
 
 def _heartbeat(folder: PublishFolder, host: Host, trust: Trust, notes: list[str]) -> Heartbeat | None:
@@ -95,8 +98,8 @@ def _heartbeat(folder: PublishFolder, host: Host, trust: Trust, notes: list[str]
 
 def _verified(raw: bytes | None, host: Host) -> bytes:
     if raw is None:
-        raise InputError("unreadable")
-    document = split(raw, "a report")
+        raise InputError("it is no plain file, too large, or unreadable")
+    document = split(raw, "the report")
     if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
-        raise InputError("not signed by the host")
+        raise InputError("it is not signed by the host")
     return document.line

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from bento.adapters import nix
 from bento.adapters.files import busy_lock, store
 from bento.adapters.tree import unpack, write_tar
 from bento.admin.pack import Tree
@@ -73,6 +74,11 @@ class Workspace:
         temporary.replace(self.tar(digest))
         return digest, size
 
+    def keep_tar(self, digest: Digest, data: bytes) -> None:
+        """Keep a packed tree that came from elsewhere; its digest has been checked."""
+        self.prepare()
+        store(self.tar(digest), data, 0o644)
+
     def tar(self, digest: Digest) -> Path:
         """Where a packed tree lies."""
         return self.root / "trees" / f"{digest}.tar"
@@ -94,19 +100,31 @@ class Workspace:
         """The GC root that keeps the host's newest system in this machine's Nix store."""
         return self.root / "roots" / host
 
+    def keep_published(self, host: HostName, system: SystemPath) -> None:
+        """A second GC root: what hosts may fetch from here stays, whatever is built next. No root without a build."""
+        if Path(system).exists():
+            nix.keep(self.root / "roots" / f"{host}.published", system)
+
     def _record(self, host: HostName) -> Path:
         return self.root / "roots" / f".{host}.json"
 
-    def built(self, host: HostName, key: Digest) -> SystemPath | None:
-        """The system built from these inputs, if that was the last build and the store still has it."""
+    def expected(self, host: HostName, key: Digest) -> SystemPath | None:
+        """The system that these inputs give, if they were the last to be built or evaluated."""
         try:
             record = json.loads(self._record(host).read_text("utf-8"))
-            system = SystemPath.parse(record["system"])
-            still = record["key"] == key and str(self.gc_root(host).readlink()) == system and Path(system).exists()
+            return SystemPath.parse(record["system"]) if record["key"] == key else None
         except (OSError, ValueError, KeyError, TypeError, BadName):
+            return None
+
+    def built(self, host: HostName, key: Digest) -> SystemPath | None:
+        """The system built from these inputs, if that was the last build and the store still has it."""
+        system = self.expected(host, key)
+        try:
+            still = system is not None and str(self.gc_root(host).readlink()) == system and Path(system).exists()
+        except OSError:
             return None
         return system if still else None
 
     def remember(self, host: HostName, key: Digest, system: SystemPath) -> None:
-        """Note what the GC root was built from."""
+        """Note what these inputs gave."""
         store(self._record(host), canonical({"key": key, "system": system}), 0o644)

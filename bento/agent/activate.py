@@ -7,10 +7,11 @@ boots the old system. What happened is decided by the running system, not by an 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from bento.adapters import nix
+from bento.adapters import bootloader, nix
 from bento.adapters.process import run_keeping_tail
-from bento.adapters.systemd import Systemd
+from bento.agent.confirm import failed_units
 from bento.agent.host import Host, Say
 from bento.agent.install import (
     changed_units,
@@ -25,14 +26,13 @@ from bento.agent.install import (
     stored_manifest,
     users_changed,
 )
+from bento.agent.turn import systemd_of
 from bento.core import journal as rules
 from bento.core.journal import Journal, Point
+from bento.core.switch_outcome import REBOOT_NEEDED, Switched, judge_switch
 from bento.errors import BentoError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.names import Serial
-
-UNITS_FAILED = 4  # switch-to-configuration: done, but some units failed
-REBOOT_NEEDED = 100  # switch-to-configuration test: nothing done, this change wants a reboot
 
 
 @dataclass
@@ -77,20 +77,21 @@ def begin(host: Host, new: Point) -> Journal:
     return journal
 
 
-def switch(host: Host, journal: Journal, log: Log) -> tuple[str, ...]:
+def switch(host: Host, journal: Journal, log: Log, failed_before: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """Make the journal's new point the running one. Returns what isn't as it should be, though it runs.
 
-    Raises NeedsReboot with nothing done, ActivationFailed with anything done: then `roll_back`.
+    `failed_before`: units whose failure is nothing new. Raises NeedsReboot with nothing done, ActivationFailed with
+    anything done: then `roll_back`.
     """
     old, new = _points(journal)
     notes: list[str] = []
     if new.serial is not None:
         check_links(host, new.serial)
     if new.system != old.system:
-        notes.extend(_switch_system(host, old, new, log))
+        notes.extend(_switch_system(host, old, new, log, failed_before))
     elif users_changed(host, old.serial, new.serial):
         host.say("activating the running system once more, because a secret for its users changed")
-        notes.extend(_switch_system(host, old, new, log))
+        notes.extend(_switch_system(host, old, new, log, failed_before))
     elif new.serial is not None:
         flip(host, new.serial)
     if not is_live(host, new.serial):
@@ -104,32 +105,36 @@ def switch(host: Host, journal: Journal, log: Log) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _switch_system(host: Host, old: Point, new: Point, log: Log) -> tuple[str, ...]:
+def _switch_system(host: Host, old: Point, new: Point, log: Log, failed_before: frozenset[str]) -> tuple[str, ...]:
     if new.system is None:
         raise ActivationFailed("there is no system to switch to")
     hook = has_hook(new.system)
     if not hook:
         flip(host, new.serial)
         link(host, new.serial)
-    code = _call(new.system, "test", log)
-    running = host.running()
-    if code == REBOOT_NEEDED and running == old.system:
+    code = _call(host, new.system, "test", log)
+    seen = Switched(code, _which(host.running(), old, new, code), failed_units(host) - failed_before)
+    verdict = judge_switch(seen, host.settings.failed_units)
+    if verdict.ending == "needs a reboot":
         if not hook:
             flip(host, old.serial)
             _say_all(host, link_leniently(host, old.serial))
-        raise NeedsReboot("this change takes effect at the next boot")
-    if running != new.system:
-        raise ActivationFailed(f"after the switch (exit {code}) the running system is not the new one")
-    if code == UNITS_FAILED:
-        return ("some units failed during the switch",)
-    if code != 0:
-        raise ActivationFailed(f"the switch ended with exit {code}")
-    return ()
+        raise NeedsReboot(verdict.why)
+    if verdict.ending == "failed":
+        raise ActivationFailed(verdict.why)
+    return (verdict.why,) if verdict.why else ()
 
 
-def _call(system: str, action: str, log: Log) -> int:
+def _which(running: str | None, old: Point, new: Point, code: int) -> Literal["old", "new", "another"]:
+    """Which of the two runs; where they are one, an exit before activation means the old."""
+    if running == new.system and not (code == REBOOT_NEEDED and running == old.system):
+        return "new"
+    return "old" if running == old.system else "another"
+
+
+def _call(host: Host, system: str, action: str, log: Log) -> int:
     program = f"{system}/bin/switch-to-configuration"
-    done = run_keeping_tail([program, action], tail=LIMITS.log_tail)
+    done = run_keeping_tail(systemd_of(host).apart([program, action]), tail=LIMITS.log_tail)
     # It quotes what services print, which can be a secret: that stays in this machine's journal.
     log.add(f"switch-to-configuration {action}: exit {done.code}\n")
     log.say(done.err.decode("utf-8", "replace"))
@@ -141,7 +146,7 @@ def _refresh_units(host: Host, before: Serial | None, after: Serial | None) -> t
     for verb, names in (("restarting", units.restart), ("reloading", units.reload)):
         if names:
             host.say(f"{verb} {', '.join(names)}, because a secret changed")
-    return Systemd(host.settings.systemctl).refresh(units)
+    return systemd_of(host).refresh(units)
 
 
 def commit(host: Host, journal: Journal, log: Log) -> None:
@@ -161,15 +166,20 @@ def prepare_commit(host: Host, journal: Journal, log: Log) -> Journal:
 
 def _make_default(host: Host, system: str, log: Log) -> None:
     """Profile first: a boot loader takes its default from the profile's generations."""
+    boot, before = host.settings.paths.boot, host.profile()
+    # A loader of another kind may have left old entries there: these count only while they are in use.
+    understood = before is not None and bootloader.names(boot, before)
     try:
         nix.set_profile(host.settings.paths.profile, system)
     except BentoError as error:
         raise ActivationFailed(error.message) from None
-    code = _call(system, "boot", log)
+    code = _call(host, system, "boot", log)
     if code != 0:
         raise ActivationFailed(f"making the new system the boot default ended with exit {code}")
     if host.profile() != system:
         raise ActivationFailed("the system profile doesn't point to the new system")
+    if understood and not bootloader.names(boot, system):
+        raise ActivationFailed(f"the boot loader in {boot} has no entry for the new system, though it said so")
 
 
 def roll_back(host: Host, journal: Journal, log: Log) -> None:
@@ -187,7 +197,7 @@ def prepare_roll_back(host: Host, journal: Journal, log: Log) -> Journal:
         if not has_hook(old.system):
             flip(host, old.serial)
             _say_all(host, link_leniently(host, old.serial))
-        code = _call(old.system, "test", log)
+        code = _call(host, old.system, "test", log)
         if host.running() != old.system:
             raise WorkFailed(f"rolling back failed: the old system's switch ended with exit {code}")
     if not is_live(host, old.serial):
@@ -200,7 +210,7 @@ def prepare_roll_back(host: Host, journal: Journal, log: Log) -> Journal:
     committing = host.state.journal().phase == "committing"
     if journal.old_profile is not None and (committing or host.profile() != journal.old_profile):
         nix.set_profile(host.settings.paths.profile, journal.old_profile)
-        if (code := _call(journal.old_profile, "boot", log)) != 0:
+        if (code := _call(host, journal.old_profile, "boot", log)) != 0:
             raise WorkFailed(f"rolling back failed: making the old system the boot default ended with exit {code}")
     return rules.abandon(journal)
 

@@ -3,7 +3,7 @@
 What a release says is `for users` is a generation of its own, beside the other: it is live before there are users.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,15 +68,17 @@ def _digest(template: "TemplateRef", secrets: dict[SecretName, Digest]) -> Diges
 def open_generation(host: Host, manifest: "Manifest") -> None:
     """Open every secret of a release into its generations, all or nothing; live links stay. Raises WorkFailed."""
     opened = _open_all(host, manifest, manifest.secrets)
-    _write_for_users(host, manifest, opened)
-    opened |= _render_all(manifest, opened)
-    host.runtime.write_generation(manifest.serial, [(one, opened[one.name]) for one in installed(manifest)])
+    rendered = opened | _render_all(manifest, opened)
+    with host.changing:
+        _write_for_users(host, manifest, opened)
+        host.runtime.write_generation(manifest.serial, [(one, rendered[one.name]) for one in installed(manifest)])
 
 
 def open_for_users(host: Host, manifest: "Manifest") -> None:
     """Open what must be there before users, and nothing else: one that is wrong elsewhere must lock nobody out."""
     opened = _open_all(host, manifest, [secret for secret in manifest.secrets if secret.users])
-    _write_for_users(host, manifest, opened)
+    with host.changing:
+        _write_for_users(host, manifest, opened)
 
 
 def _write_for_users(host: Host, manifest: "Manifest", opened: "dict[SecretName, Plaintext]") -> None:
@@ -191,10 +193,11 @@ def flip(host: Host, serial: Serial | None) -> None:
 
     Links elsewhere are another matter (`link`): they can be refused, and then this must not be half done.
     """
-    flip_for_users(host, serial)
-    if serial is not None:
-        host.runtime.set_owners(serial, _wanted(host, serial))
-    host.runtime.flip(serial)
+    with host.changing:
+        flip_for_users(host, serial)
+        if serial is not None:
+            host.runtime.set_owners(serial, _wanted(host, serial))
+        host.runtime.flip(serial)
 
 
 def _wanted(host: Host, serial: Serial | None) -> tuple[Installed, ...]:
@@ -238,24 +241,37 @@ def _link(host: Host, wanted: Sequence[Installed], refused: frozenset[str]) -> N
     """Links lie on disks and outlive the tmpfs: what was ever made is written down before it is."""
     from bento_secrets.links import apply_links, link_paths
 
-    before, now = host.state.links(), link_paths(wanted)
-    host.state.write_links({*before, *now})
-    apply_links(host.runtime.root, wanted, [path for path in before if path not in refused])
-    host.state.write_links({*now, *(path for path in before if path in refused)})
+    with host.changing:
+        before, now = host.state.links(), link_paths(wanted)
+        host.state.write_links({*before, *now})
+        apply_links(host.runtime.root, wanted, [path for path in before if path not in refused])
+        host.state.write_links({*now, *(path for path in before if path in refused)})
 
 
 def flip_for_users(host: Host, serial: Serial | None) -> None:
     """Make the release's secrets for users live; a release without any takes the link away."""
-    host.for_users.flip(_serial_for_users(None if serial is None else stored_manifest(host, serial)))
+    with host.changing:
+        host.for_users.flip(_serial_for_users(None if serial is None else stored_manifest(host, serial)))
 
 
 def settle_owners(host: Host, serial: Serial) -> tuple[Unowned, ...]:
     """Set owners once more, now that the system that brings its users is active; still missing ones are returned."""
-    return host.runtime.set_owners(serial, installed(stored_manifest(host, serial)))
+    with host.changing:
+        return host.runtime.set_owners(serial, installed(stored_manifest(host, serial)))
+
+
+def prune_generations(host: Host, keep: Collection[int]) -> None:
+    """Remove all opened secrets but those of `keep` and the live ones."""
+    with host.changing:
+        for runtime in (host.runtime, host.for_users):
+            runtime.prune(keep)
 
 
 def changed_units(host: Host, before: Serial | None, after: Serial | None) -> Units:
-    """The units of secrets whose content, owner, group or mode changed. A first install restarts nothing."""
+    """The units of secrets that came, or whose content, owner, group or mode changed.
+
+    Nothing where no secrets were live: what runs then has started without them. A removal restarts nothing either.
+    """
     if before is None or after is None:
         return Units()
     changed = _changed(host, before, after)
@@ -284,15 +300,15 @@ def _changed(host: Host, before: Serial, after: Serial) -> list[Installed]:
 def _changed_in(
     runtime: Runtime, before: Serial, after: Serial, old: Sequence[Installed], new: Sequence[Installed]
 ) -> list[Installed]:
-    """Those of `new` that were there and are another now. Sealed anew with the same content is no change."""
+    """Those of `new` that weren't there, or were another. Sealed anew with the same content is no change."""
     known = {item.name: item for item in old}
     changed = []
     for item in new:
         was = known.get(item.name)
-        if was is None:
-            continue
-        same = (item.owner, item.group, item.mode) == (was.owner, was.group, was.mode) and (
-            item.digest == was.digest or runtime.same_content(before, after, item.name) is True
+        same = (
+            was is not None
+            and (item.owner, item.group, item.mode) == (was.owner, was.group, was.mode)
+            and (item.digest == was.digest or runtime.same_content(before, after, item.name) is True)
         )
         if not same:
             changed.append(item)

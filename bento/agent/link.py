@@ -1,46 +1,84 @@
-"""Reaching the server: the first of the trust file's servers that answers, and whether it still does."""
+"""Reaching the server: the first of the trust file's servers that this host can use, and whether it still does."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from bento.agent.host import Host
-from bento.errors import BentoError
+from bento.errors import BentoError, InputError, Refused
+from bento.models.trust import Server
+from bento.names import HostName
 
 if TYPE_CHECKING:  # paramiko is imported only when a connection is wanted
     from bento.adapters.sftp import Session
 
 _PAUSE = 2.0  # seconds between two probes
+_LEAST = 1.0  # seconds that a probe gets, however late it is
 MANIFEST = "release/manifest"
 
 
-@contextmanager
-def connected(host: Host) -> "Iterator[Session]":
-    """A session with the first server that answers, in the trust file's order. Raises what the last one did."""
-    from bento.adapters.sftp import ServerAway, connect
+def in_order(servers: tuple[Server, ...], host: HostName) -> tuple[Server, ...]:
+    """This host's own order of the servers: always the same, and another for another host, so the load is spread.
 
-    servers = host.trust.servers
+    Each pair of host and server has a fixed rank, so a server that is added or taken away moves no other host.
+    """
+
+    def rank(server: Server) -> bytes:
+        return hashlib.sha256(f"{host}\0{server.address}\0{server.port}".encode()).digest()
+
+    return tuple(sorted(servers, key=rank))
+
+
+@contextmanager
+def connected(host: Host, within: float | None = None) -> "Iterator[Session]":
+    """A session with the first server, in this host's order, that can be used. `within`: seconds for all of it.
+
+    A server that is away, shows a wrong key or refuses the login is passed over, and named. If none is left: raises
+    Refused if one broke a trust rule, else what the last one did; InputError for an identity that none could accept.
+    """
+    from bento.adapters.sftp import connect
+
+    servers = in_order(host.trust.servers, host.name)
+    failed: list[BentoError] = []
+    end = None if within is None else time.monotonic() + within
     with ExitStack() as stack:
         for number, server in enumerate(servers):
+            share = None if end is None else max(_LEAST, (end - time.monotonic()) / (len(servers) - number))
             try:
-                session = stack.enter_context(connect(server, host.name, host.settings.identities[0]))
+                session = stack.enter_context(connect(server, host.name, host.settings.identities[0], share))
                 break
-            except ServerAway as error:
-                if number + 1 == len(servers):
-                    raise
-                host.say(error.message)
+            except InputError:
+                raise
+            except BentoError as error:
+                failed.append(error)
+                if number + 1 < len(servers):
+                    host.say(error.message)
+        else:
+            raise _summed_up(failed)
         yield session
 
 
+def _summed_up(failed: list[BentoError]) -> BentoError:
+    if len(failed) == 1:
+        return failed[0]
+    worst = next((error for error in failed if isinstance(error, Refused)), failed[-1])
+    hints = dict.fromkeys(hint for error in failed for hint in error.hints)
+    return type(worst)("no server can be used: " + "; ".join(error.message for error in failed), *hints)
+
+
 def reachable_within(host: Host, seconds: float) -> bool:
-    """Whether the server lets this host in and shows a manifest before the deadline. Tries at least once."""
+    """Whether a server lets this host in and shows a manifest before the deadline. Tries at least once.
+
+    No probe outlasts the deadline, however slowly a server answers.
+    """
     from bento.models.limits import LIMITS
 
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with connected(host) as session:
+            with connected(host, max(_LEAST, deadline - time.monotonic())) as session:
                 session.read(MANIFEST, LIMITS.manifest)
         except BentoError as error:
             host.say(f"not confirmed yet: {error.message}")

@@ -29,10 +29,10 @@ def recover(host: Host, journal: Journal) -> Taken:
     """
     log = Log(host.say)
     way = rules.recovery(journal, host.running())
-    host.say(f"the last run was cut off while {journal.phase}: going {way}")
+    host.say(f"the last run was cut off while {journal.phase}: it must {way}")
     after = journal
     try:
-        if way == "forward":
+        if way == "go forward":
             taken, after = _finish(host, journal, log)
         else:
             after = prepare_roll_back(host, journal, log)
@@ -64,8 +64,12 @@ def _settle(host: Host, journal: Journal, taken: Taken) -> None:
     floor = host.state.floor()
     if floor is None or journal.new is None or floor.serial != journal.new.serial:
         return
-    done = trust_rules.finished(floor) if taken.outcome == "succeeded" else trust_rules.failed(floor)
-    host.state.write_floor(done)
+    if taken.outcome == "succeeded":
+        host.state.write_floor(trust_rules.finished(floor))
+    else:
+        # Where the run itself had failed, what counts is how this host is now that it is back.
+        until = host.circumstances() if floor.until is not None else None
+        host.state.write_floor(trust_rules.failed(floor, until=until))
 
 
 def reinstall_for_users(host: Host, system: str | None) -> Serial | None:

@@ -98,6 +98,7 @@ def send_heartbeat(host: Host, session: "Session") -> None:
             "time": host.clock(),
             "serial": serial,
             "running": host.running(),
+            "signers": sorted(signer.fingerprint for signer in host.trust.signers)[: LIMITS.signers],
         }
     )
     signed = signatures.sign(line, host.settings.identities[:1], NAMESPACE_REPORT)

@@ -1,13 +1,12 @@
 """`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bento.adapters.files import Busy, busy_lock
 from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
+from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
 from bento.core.trust_rules import Floor, NothingNew, Refuse
 from bento.errors import BentoError, EnvironmentFailed, InputError, Refused
@@ -33,12 +32,6 @@ EXIT = {
 }
 
 
-class AgentBusy(Busy):
-    """Another run is under way on this host; a timer tries again by itself."""
-
-    exit_code = 75  # EX_TEMPFAIL
-
-
 @dataclass(frozen=True)
 class Ran:
     """How a run ended. `outcome` is None where there was nothing to report."""
@@ -50,11 +43,7 @@ class Ran:
 
 def run(host: Host) -> Ran:
     """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(busy_lock(host.state.root / "lock", "another run of the agent"))
-        except Busy as error:
-            raise AgentBusy(error.message, *error.hints) from None
+    with locked(host):
         host.ensure_runtime()
         recovered = _recover(host)
         if recovered is not None and host.state.journal().phase != "idle":
@@ -77,6 +66,7 @@ def _recover(host: Host) -> Ran | None:
     if journal.phase != "idle":
         from bento.agent.recover import recover
 
+        refuse_busy(host)
         done = recover(host, journal)
         return Ran(done.outcome, done.reason, EXIT[done.outcome])
     if journal.committed.serial is not None and host.runtime.live() is None:
@@ -118,7 +108,7 @@ def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest,
     document = _split(raw)
     floor = host.state.floor()
     if floor is not None and document.line_digest == floor.line:
-        known = trust_rules.again(floor)
+        known = trust_rules.again(floor, None if floor.until is None else host.circumstances())
         if isinstance(known, NothingNew):
             return _nothing_new(host, session, known, floor)
     manifest = _verified(host, document)
@@ -181,8 +171,10 @@ def _verified(host: Host, document: SignedDocument) -> "Manifest":
 def _nothing_new(host: Host, session: "Session", verdict: NothingNew, floor: Floor) -> Ran:
     _send(host, session, heartbeat=True)
     host.state.write_told(None)
-    if verdict.exhausted:
+    if verdict.why == "failed too often":
         return Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
+    if verdict.why == "nothing changed":
+        return Ran(None, f"release {floor.serial} failed here, and nothing has changed since", 1)
     return Ran(None, f"nothing new: release {floor.serial} is installed", 0)
 
 

@@ -56,6 +56,7 @@ class State:
                 table.parse("line", table.text("line"), Digest.parse),
                 table.choice("progress", PROGRESS),
                 table.number("tries", least=0, most=1_000_000),
+                table.parse("until", table.text("until"), Digest.parse) if table.has("until") else None,
             )
             table.done()
         except InputError as error:
@@ -64,7 +65,10 @@ class State:
 
     def write_floor(self, floor: Floor) -> None:
         """Persist the floor."""
-        fields = {"serial": floor.serial, "line": floor.line, "progress": floor.progress, "tries": floor.tries}
+        fields: dict[str, object] = {"serial": floor.serial, "line": floor.line, "progress": floor.progress}
+        fields["tries"] = floor.tries
+        if floor.until is not None:
+            fields["until"] = floor.until
         self._write("floor.json", fields)
 
     # What the run is doing.

@@ -4,14 +4,16 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bento.adapters import nix
+from bento.adapters import bootloader, nix
 from bento.adapters.tree import unpack
 from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, switch
+from bento.agent.confirm import check_health, failed_units
 from bento.agent.fetch import objects_of
 from bento.agent.host import Host
-from bento.agent.install import check_links, open_generation, stored_manifest
+from bento.agent.install import check_links, open_generation, prune_generations, stored_manifest
 from bento.agent.link import reachable_within
 from bento.agent.reporting import make_report
+from bento.agent.turn import refuse_busy
 from bento.core import journal as journal_rules
 from bento.core import trust_rules
 from bento.core.journal import Journal, Point
@@ -35,7 +37,7 @@ class Taken:
 
 
 def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
-    """Install the release, and leave a report of it in the spool."""
+    """Install the release, and leave a report of it in the spool. Raises AgentBusy, with nothing switched."""
     log = Log(host.say)
     before = host.running()
     new_system: str | None = None
@@ -62,8 +64,12 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
 def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
     if taken.outcome in ("succeeded", "degraded", "reboot-needed"):
         host.state.write_floor(trust_rules.finished(floor))
-    else:
-        host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed"))
+        return
+    # What was built, switched to and rolled back would be so again, and people would notice. What failed before that
+    # (a build without a link to its caches, say) disturbs nobody: it is tried again at once, though not for ever.
+    disturbed = taken.outcome in ("rolled-back", "refused") or host.state.journal().phase != "idle"
+    until = host.circumstances() if disturbed else None
+    host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed", until=until))
 
 
 def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
@@ -99,6 +105,8 @@ def _in_place(host: Host, system: str) -> bool:
 
 
 def _activate(host: Host, manifest: Manifest, system: str, built: bool, log: Log) -> Taken:  # noqa: FBT001 — one fact about `system`
+    refuse_busy(host)
+    failed_before = failed_units(host)
     try:
         journal = begin(host, Point(system, manifest.serial))
     except BentoError as error:
@@ -106,14 +114,17 @@ def _activate(host: Host, manifest: Manifest, system: str, built: bool, log: Log
     try:
         if manifest.settings.action == "boot" and not _in_place(host, system):
             raise NeedsReboot("the release takes effect at the next boot, as its settings ask")
-        notes = switch(host, journal, log)
+        notes = list(switch(host, journal, log, failed_before))
         if not reachable_within(host, host.settings.confirm_timeout):
             return _unreachable(host, journal, log)
+        notes.extend(note for note in check_health(host, failed_before) if note not in notes)
         commit(host, journal, log)
     except NeedsReboot as error:
         return _at_next_boot(host, journal, log, error.message)
     except (BentoError, OSError) as error:
         return _undo(host, journal, log, str(error))
+    if built and (full := bootloader.tight(host.settings.paths.boot, system)) is not None:
+        notes.append(full)
     if notes:
         return Taken("degraded", "; ".join(notes))
     if built and manifest.system is not None and system != manifest.system:
@@ -161,8 +172,7 @@ def prune(host: Host) -> None:
     live = host.runtime.live()
     if live is not None:  # after a release for the next boot, the live one is neither committed nor the newest
         serials.add(Serial(live))
-    for runtime in (host.runtime, host.for_users):
-        runtime.prune({serial for serial in (live, journal.committed.serial) if serial is not None})
+    prune_generations(host, {serial for serial in (live, journal.committed.serial) if serial is not None})
     objects: set[Digest] = set()
     for serial in serials & host.state.serials():
         objects |= set(objects_of(stored_manifest(host, serial)))

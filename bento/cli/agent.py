@@ -1,22 +1,42 @@
 """`bento-agent`: what runs on a host."""
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bento import __version__
 from bento.agent.host import Host, open_host
 from bento.cli.top import complain, main_of
+from bento.errors import BentoError
 from bento.models.agent_settings import read_agent_settings
 
 DEGRADED = 4
+SETTINGS = "/etc/bento/agent.toml"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--config", default="/etc/bento/agent.toml", show_default=True, metavar="FILE", help="Its settings.")
+class _Agent(click.Group):
+    """Its hints name the settings that this command was given, so that they can be typed as they stand."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BentoError as error:
+            error.hints = tuple(_named(ctx, hint) for hint in error.hints)
+            raise
+
+
+def _named(context: click.Context, hint: str) -> str:
+    config = context.find_root().params["config"]
+    return hint if config == SETTINGS else hint.replace("bento-agent ", f"bento-agent --config {shlex.quote(config)} ")
+
+
+@click.group(cls=_Agent, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", default=SETTINGS, show_default=True, metavar="FILE", help="Its settings.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="bento-agent")
 def agent(config: str, debug: bool) -> None:
@@ -46,8 +66,27 @@ def run_once(context: click.Context) -> int:
     if done.code == 0:
         click.echo(done.message)
     else:
-        complain(done.message, ["see what this host has: bento-agent status"])
+        failed_before = done.outcome is None and done.code == 1
+        hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
+        complain(done.message, [_named(context, hint)])
     return done.code
+
+
+@agent.command("retry")
+@click.pass_context
+def retry(context: click.Context) -> None:
+    """Let the next run try a release again that failed.
+
+    A release that had to be rolled back isn't tried again while nothing changes on the host, and none more than three
+    times; a newer one is tried by itself.
+
+    \b
+    Example:
+      bento-agent retry && bento-agent run
+    """
+    from bento.agent.control import retry
+
+    click.echo(retry(_host(context)))
 
 
 @agent.command("install-secrets")
@@ -56,6 +95,8 @@ def run_once(context: click.Context) -> int:
 @click.pass_context
 def install_secrets(context: click.Context, system: str | None, for_users: bool) -> int:
     """Open the secrets of the release that belongs to a system, without the network. For boot and activation.
+
+    Another that is under way is waited for.
 
     \b
     Exit: 0 done, 1 failed, 4 an owner doesn't exist yet.
@@ -69,7 +110,8 @@ def install_secrets(context: click.Context, system: str | None, for_users: bool)
     host = _host(context)
     belonging = system if system is not None else host.running()
     if for_users:
-        done = reinstall_for_users(host, belonging)
+        with host.changing:
+            done = reinstall_for_users(host, belonging)
         where = host.for_users.secrets
         click.echo(
             "no release has been installed yet"
@@ -77,7 +119,8 @@ def install_secrets(context: click.Context, system: str | None, for_users: bool)
             else f"the secrets of release {done} for users are in {where}"
         )
         return 0
-    serial, without = reinstall(host, belonging)
+    with host.changing:
+        serial, without = reinstall(host, belonging)
     if serial is None:
         click.echo("no release has been installed yet")
         return 0

@@ -15,6 +15,8 @@ from bento.core.selectors import select
 from bento.errors import InputError
 from bento.names import HostName
 
+_LINE = 1024  # bytes: what a terminal hands over at once is one line
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -77,6 +79,16 @@ def confirmed(question: str, otherwise: str) -> bool:
     if not sys.stdin.isatty():
         raise InputError("there is no terminal to ask at, and nothing was changed", otherwise)
     return click.confirm(question, err=True)
+
+
+def ask_visibly(prompt: str) -> str:
+    """What a person types at the terminal; nothing without one."""
+    try:
+        with Path("/dev/tty").open("r+b", buffering=0) as terminal:
+            terminal.write(f"{prompt}: ".encode())
+            return terminal.read(_LINE).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def json_option(function: F) -> F:

@@ -5,7 +5,9 @@ import time
 
 import click
 
-from bento.admin.public_halves import add_generated, public_half
+from bento.admin.public_halves import public_half
+from bento.admin.secret_changes import add_generated
+from bento.admin.secrets import check_mode
 from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import current_fleet
 from bento.errors import InputError
@@ -31,8 +33,10 @@ from bento_secrets.generate import KINDS, Generated, by_kind, of_command
 @click.option("--path", metavar="PATH", help="Also a link to it there. It lies at /run/bento/secrets/NAME.")
 @click.option("--restart", multiple=True, metavar="UNIT", help="Restart this unit when it changes.")
 @click.option("--reload", multiple=True, metavar="UNIT", help="Reload this unit when it changes.")
+@click.option("--max-age", metavar="AGE", help="Have `check` tell when the content is older: 36h, 90d, 12w, 1y.")
 @click.option("--replace", is_flag=True, help="Give an existing secret new content; unsaid options stay.")
-@click.option("--force", is_flag=True, help="Also make what can be guessed (below 80 bits).")
+@click.option("--weak", is_flag=True, help="Also make what can be guessed (below 80 bits).")
+@click.option("--force", is_flag=True, help="Also a mode that shows it to every user of the host.")
 @click.pass_context
 def generate(
     context: click.Context,
@@ -48,7 +52,9 @@ def generate(
     path: str | None,
     restart: tuple[str, ...],
     reload: tuple[str, ...],
+    max_age: str | None,
     replace: bool,
+    weak: bool,
     force: bool,
 ) -> None:
     """Make a secret and seal it for TARGET: a host, or @tag for each host that has the tag.
@@ -60,20 +66,28 @@ def generate(
     Examples:
       bento secret generate web db-password --restart postgresql.service
       bento secret generate web wg/private --kind wireguard --owner systemd-network
+      bento secret generate web api/token --kind hex --max-age 90d
       bento secret generate @dc1 borg --exec 'pass show borg'
       bento secret generate web token --exec 'sh -c "curl -s https://vault.example | jq -r .token"'
     """
     parsed_target, parsed_name = Target.parse(target), SecretName.parse(name)
     attributes = Attributes.parse(
-        owner=owner, group=group, mode=mode, path=path, restart=restart or None, reload=reload or None
+        owner=owner,
+        group=group,
+        mode=mode,
+        path=path,
+        restart=restart or None,
+        reload=reload or None,
+        max_age=max_age,
     )
+    check_mode(attributes, force=force)
     fleet = current_fleet(context)
     made, hosts = add_generated(
         fleet,
         parsed_target,
         parsed_name,
         attributes,
-        lambda: _made(parsed_name, kind, length, alphabet, command, force=force),
+        lambda: _made(parsed_name, kind, length, alphabet, command, weak=weak),
         replace=replace,
         now=int(time.time()),
     )
@@ -86,10 +100,10 @@ def generate(
 
 
 def _made(
-    name: SecretName, kind: str | None, length: int | None, alphabet: str | None, command: str | None, *, force: bool
+    name: SecretName, kind: str | None, length: int | None, alphabet: str | None, command: str | None, *, weak: bool
 ) -> Generated:
     if command is None:
-        return by_kind(kind or "password", name, length, alphabet, force=force)
+        return by_kind(kind or "password", name, length, alphabet, weak=weak)
     if kind is not None or length is not None or alphabet is not None:
         raise InputError("--exec makes the whole secret", "leave out --kind, --length and --alphabet")
     try:

@@ -8,6 +8,7 @@ import click
 
 from bento.adapters.server_keys import shown_keys
 from bento.admin.edit import add_key, known_host, remove_key, replace_keys
+from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
 from bento.cli.completing import HOST
 from bento.cli.context import ask, confirmed, current_fleet, fleet_root, identity_option
@@ -87,7 +88,7 @@ def rekey(
         parsed = (*parsed, *(key for key in before.hosts[parsed_name].keys if key.blob not in new))
     fleet = replace_keys(root, parsed_name, parsed)
     click.echo(f"{parsed_name} has the key {parsed[0].fingerprint} in bento.toml now")
-    done = fleet.store.rekey(fleet.members, fleet.admins, opened, Target(parsed_name), partial=True)
+    done = rekey_secrets(fleet, opened, Target(parsed_name), click.echo, partial=True)
     show_steps(done.done)
     if not done.left:
         if done.done:

@@ -11,7 +11,7 @@ import click
 from bento.adapters.process import Done, run
 from bento.admin.inventory import Fleet
 from bento.admin.secrets import identities_of
-from bento.cli.context import ask, current_fleet, json_option
+from bento.cli.context import ask, current_fleet, identity_option, json_option
 from bento.cli.render import show_json, show_table
 from bento.errors import InputError, WorkFailed
 from bento.names import HostName, did_you_mean
@@ -35,14 +35,6 @@ def _common(function: F) -> F:
         click.option(
             "--map", "mapped", multiple=True, metavar="KEY=HOST", help="A public key in use there, and whose it is."
         ),
-        click.option(
-            "--identity",
-            "identities",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Opens them: an age identity file, or an SSH private key.",
-        ),
         click.option("--dry-run", is_flag=True, help="Show what would be done; open nothing."),
         click.argument("path", type=click.Path(path_type=Path)),
     ):
@@ -52,6 +44,7 @@ def _common(function: F) -> F:
 
 @import_.command("agenix")
 @_common
+@identity_option
 @click.option(
     "--also-read",
     multiple=True,
@@ -100,6 +93,14 @@ def agenix(
 
 @import_.command("sops")
 @_common
+@click.option(
+    "--identity",
+    "identities",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Opens them: an age identity file, or an SSH private key. Default: those that sops finds.",
+)
 @click.pass_context
 def sops(
     context: click.Context,
@@ -194,6 +195,7 @@ def _facts(plan: Plan, *, dry_run: bool) -> dict[str, Any]:
                 "target": step.target,
                 "hosts": list(step.hosts),
                 "taken": step.target is not None,
+                "must_rotate": step.target is not None and step.found in plan.exposed,
                 "why": step.why,
             }
             for step in plan.steps
@@ -223,6 +225,11 @@ def _advise(plan: Plan, *, dry_run: bool) -> None:
         return
     click.echo("owner, group and mode stood in the Nix configuration; here they are root, root and 0400", err=True)
     click.echo("hint: give them in secrets/secrets.toml, or in the hosts' Nix declarations", err=True)
+    if plan.exposed:
+        said = f"{len(plan.exposed)} must be changed: somebody can open the original who doesn't get it here"
+        click.echo(said, err=True)
+        if not dry_run:
+            click.echo("hint: see which: bento secret check", err=True)
     if dry_run:
         click.echo("nothing was opened or written", err=True)
     else:

@@ -3,12 +3,15 @@
 import click
 
 from bento import __version__
+from bento.cli.build import build
 from bento.cli.check import check
 from bento.cli.completion import completion
-from bento.cli.deploy import build, deploy
+from bento.cli.deploy import deploy
 from bento.cli.hosts import host
 from bento.cli.init import init
+from bento.cli.logs import logs
 from bento.cli.man import man
+from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
 from bento.cli.status import status
 from bento.cli.top import main_of
@@ -53,7 +56,7 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, deploy, status, check, completion, man, demo):
+for command in (init, host, secret, build, check, deploy, rollback, status, logs, completion, man, demo):
     bento.add_command(command)
 
 main = main_of(bento, "bento")

@@ -1,19 +1,30 @@
 """How facts look: tables, times, progress. Rich is imported only when something is drawn."""
 
 import json
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bento.names import HostName
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")  # a program's own colours: taken out whole
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _WIDE = 20_000  # columns when piped: nothing is cut
+
+
+def show_json_line(value: Any) -> None:
+    """One document on one line, at once: for programs that read as it comes."""
+    click.echo(json.dumps(value, ensure_ascii=True))
+    sys.stdout.flush()
 
 
 def show_json(value: Any) -> None:
@@ -21,20 +32,29 @@ def show_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
-def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+Cell = str | tuple[str, str]  # a text, or a text and rich's name of its style
+
+
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Facts for people, on stdout. Cells are shown as they are: no markup, control characters taken out."""
     from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    for line in _lines(console, table(heads, rows)):
+        click.echo(line)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> "Table":
+    """What `show_table` shows."""
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for head in heads:
-        table.add_column(head, overflow="fold")
+        made.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_clean(cell)) for cell in row))
-    for line in _lines(console, table):
-        click.echo(line)
+        made.add_row(*(Text(clean(cell)) if isinstance(cell, str) else Text(clean(cell[0]), cell[1]) for cell in row))
+    return made
 
 
 def _lines(console: Any, table: Any) -> Iterator[str]:
@@ -44,7 +64,8 @@ def _lines(console: Any, table: Any) -> Iterator[str]:
         yield line.rstrip()
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """One line without anything that could steer a terminal."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
@@ -68,9 +89,9 @@ def short_system(path: str | None) -> str:
 
 
 @contextmanager
-def progress() -> "Iterator[Progress]":
-    """One line per host on a terminal, plain lines when piped; all on stderr."""
-    shown: Progress = _LiveProgress() if sys.stderr.isatty() else Progress()
+def progress(*, plain: bool = False) -> "Iterator[Progress]":
+    """One line per host on a terminal, plain lines when piped or `plain`; all on stderr."""
+    shown: Progress = _LiveProgress() if sys.stderr.isatty() and not plain else Progress()
     try:
         yield shown
     finally:
@@ -84,6 +105,10 @@ class Progress:
         """Say what is being done for a host. A reader that has gone (`| head`) must not stop the work."""
         with suppress(BrokenPipeError):
             click.echo(f"{host}: {what}", err=True)
+
+    def output(self, host: HostName, line: str) -> None:
+        """A line that a program said for a host; what could steer the terminal is taken out."""
+        self(host, clean(_COLOUR.sub("", line.expandtabs()).rstrip()))
 
     def close(self) -> None:
         """Nothing to tidy."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bento.admin.secret_changes import remove_secret
 from bento.admin.secrets import identities_of, need_identities
 from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import ask, current_fleet, identity_option
@@ -103,7 +104,7 @@ def remove(context: click.Context, target: str, name: str, identities: tuple[Pat
     tags = {f"@{tag}" for host in fleet.hosts.values() if str(host.name) == str(parsed) for tag in host.tags}
     inherits = any(one.name == parsed_name and one.target in tags for one in fleet.store.read().declarations)
     opened = identities_of(fleet, identities, ask) if inherits and fleet.admins else ()
-    done = fleet.store.remove(parsed, parsed_name, fleet.members, fleet.admins, opened)
+    done = remove_secret(fleet, parsed, parsed_name, opened, click.echo)
     click.echo(f"removed {parsed_name} for {parsed}")
     show_steps(done.resealed)
     if not done.missing:

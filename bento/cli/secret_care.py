@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bento.admin.inventory import Fleet
+from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
 from bento.cli.completing import TARGET
 from bento.cli.context import ask, current_fleet, identity_option, json_option
@@ -59,11 +60,12 @@ def rekey(context: click.Context, target: str | None, identities: tuple[Path, ..
     steps = fleet.store.rekey_plan(fleet.members, fleet.admins, only)
     if dry_run:
         show_steps(steps, planned=True)
-    elif steps:
+    else:
         opening = any(step.declaration is not None for step in steps)
         opened = identities_of(fleet, identities, ask) if opening and fleet.admins else ()
-        done = fleet.store.rekey(fleet.members, fleet.admins, opened, only)
-        show_steps(done.done)
+        # Without steps too: a public half may be missing that a cut command would have written.
+        show_steps(rekey_secrets(fleet, opened, only, click.echo).done)
+    if steps and not dry_run:
         click.echo("next: bento deploy")
     if not steps:
         click.echo("all copies are sealed to today's recipients")

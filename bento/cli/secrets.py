@@ -9,6 +9,7 @@ import click
 
 from bento.admin.installed import Installed, installed, read_reports
 from bento.admin.inventory import Fleet
+from bento.admin.secret_changes import add_given
 from bento.admin.secrets import check_mode, new_secrets
 from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import current_fleet, json_option
@@ -86,7 +87,7 @@ def add(
     if "-" in files and sys.stdin.isatty():
         click.echo("type the secret, then Ctrl-D:", err=True)
     items = new_secrets(files, name, parsed, attributes)
-    sealed = fleet.store.add_many(items, fleet.members, fleet.admins, replace=replace, now=int(time.time()))
+    sealed = add_given(fleet, items, click.echo, replace=replace, now=int(time.time()))
     for item, hosts in zip(items, sealed, strict=True):
         click.echo(f"sealed {item.name} for {', '.join(hosts)}")
     click.echo("next: bento deploy")

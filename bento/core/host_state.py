@@ -13,6 +13,7 @@ State = Literal[
     "rebuild pending",
     "sync pending",
     "up to date",
+    "auto updated",
     "degraded",
     "reboot needed",
     "failing",
@@ -22,9 +23,26 @@ State = Literal[
     "drifted",
 ]
 
+# The worst first: what a person looks for in a long list.
+TROUBLE: tuple[State, ...] = (
+    "refused",
+    "failing",
+    "rolled back",
+    "unconfirmed",
+    "drifted",
+    "degraded",
+    "reboot needed",
+    "rebuild pending",
+    "sync pending",
+    "new machine",
+    "not published",
+    "auto updated",
+    "up to date",
+)
+
 _BY_OUTCOME: dict[str, State] = {
     "succeeded": "up to date",
-    "auto-updated": "up to date",
+    "auto-updated": "auto updated",
     "degraded": "degraded",
     "reboot-needed": "reboot needed",
     "failed": "failing",
@@ -36,12 +54,16 @@ _BY_OUTCOME: dict[str, State] = {
 
 @dataclass(frozen=True)
 class HostState:
-    """`state` and the report it follows from; `running` is the newest word on the running system."""
+    """`state` and the report it follows from; `running` is the newest word on the running system.
+
+    `extra_runs` are reports on the published release beyond the first: tries, and runs that somebody started by hand.
+    """
 
     state: State
     report: Report | None
     running: str | None
     last_seen: int | None
+    extra_runs: int = 0
 
 
 def _speaking(reports: list[Report], heartbeat: Heartbeat | None) -> Report | None:
@@ -62,7 +84,15 @@ def derive(published: Manifest | None, reports: list[Report], heartbeat: Heartbe
     times = [one.time for one in (newest, heartbeat) if one is not None]
     last_seen = max(times, default=None)
     state = _state(published, report, running)
-    return HostState(state, report, running, last_seen)
+    return HostState(state, report, running, last_seen, _extra_runs(published, reports))
+
+
+def _extra_runs(published: Manifest | None, reports: list[Report]) -> int:
+    """Refusals don't count: they are about what was put in the release's place."""
+    if published is None:
+        return 0
+    about = sum(one.serial == published.serial and one.outcome != "refused" for one in reports)
+    return max(0, about - 1)
 
 
 def _state(published: Manifest | None, report: Report | None, running: str | None) -> State:
@@ -79,7 +109,7 @@ def _state(published: Manifest | None, report: Report | None, running: str | Non
     state = _BY_OUTCOME[report.outcome]
     if state == "reboot needed" and running == report.new_system != report.running:
         return "up to date"  # it has rebooted since
-    if state == "up to date" and report.running is not None and running != report.running:
+    if state in ("up to date", "auto updated") and report.running is not None and running != report.running:
         return "drifted"
     return state
 

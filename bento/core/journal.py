@@ -1,14 +1,49 @@
-"""The journal: which system belongs to which release, and what a run that died was doing. Pure; state.py stores it."""
+"""The journal: which system belongs to which release, and what a run that died was doing. Pure; state.py stores it.
+
+Everything that can happen to it is in `TABLE`, which docs/recovery.md shows and explains.
+"""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from bento.errors import WorkFailed
 from bento.names import Serial
 
 Phase = Literal["idle", "switching", "committing"]
-PHASES: tuple[Phase, ...] = ("idle", "switching", "committing")
+PHASES: Final[tuple[Phase, ...]] = ("idle", "switching", "committing")
+
+Event = Literal[
+    "a release is to be switched to",
+    "the new system is confirmed",
+    "the new system is the boot default",
+    "the old one is in force again",
+    "found, and the new system runs",
+    "found, and another system runs",
+]
+Action = Literal["capture", "go forward", "commit", "abandon", "go back", "nothing", "refuse"]
+
+# State and event → what is done, and the state after it.
+TABLE: Final[Mapping[tuple[Phase, Event], tuple[Action, Phase]]] = {
+    ("idle", "a release is to be switched to"): ("capture", "switching"),
+    ("idle", "the new system is confirmed"): ("refuse", "idle"),
+    ("idle", "the new system is the boot default"): ("refuse", "idle"),
+    ("idle", "the old one is in force again"): ("refuse", "idle"),
+    ("idle", "found, and the new system runs"): ("nothing", "idle"),
+    ("idle", "found, and another system runs"): ("nothing", "idle"),
+    ("switching", "a release is to be switched to"): ("refuse", "switching"),
+    ("switching", "the new system is confirmed"): ("go forward", "committing"),
+    ("switching", "the new system is the boot default"): ("refuse", "switching"),
+    ("switching", "the old one is in force again"): ("abandon", "idle"),
+    ("switching", "found, and the new system runs"): ("go back", "switching"),
+    ("switching", "found, and another system runs"): ("go back", "switching"),
+    ("committing", "a release is to be switched to"): ("refuse", "committing"),
+    ("committing", "the new system is confirmed"): ("go forward", "committing"),
+    ("committing", "the new system is the boot default"): ("commit", "idle"),
+    ("committing", "the old one is in force again"): ("abandon", "idle"),
+    ("committing", "found, and the new system runs"): ("go forward", "committing"),
+    ("committing", "found, and another system runs"): ("go back", "committing"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,49 +70,54 @@ class Journal:
     systems: Mapping[str, Serial] = field(default_factory=dict)
 
 
+def _after(journal: Journal, event: Event) -> Phase:
+    """The state that the table gives. Raises WorkFailed where it has no way."""
+    action, phase = TABLE[journal.phase, event]
+    if action != "refuse":
+        return phase
+    if journal.phase != "idle":
+        raise WorkFailed("a switch that was cut off is not undone yet", "undo it first: bento-agent run")
+    raise WorkFailed("no switch is under way")
+
+
 def begin_switch(journal: Journal, old: Point, new: Point, old_profile: str | None) -> Journal:
     """A switch starts: from here on a crash leads back to `old`.
 
     Raises WorkFailed while another one is under way: its `old` is the only way back, and is never replaced.
     """
-    if journal.phase != "idle":
-        raise WorkFailed("a switch that was cut off is not undone yet", "undo it first: bento-agent run")
-    return replace(journal, phase="switching", old=old, new=new, old_profile=old_profile)
+    phase = _after(journal, "a release is to be switched to")
+    return replace(journal, phase=phase, old=old, new=new, old_profile=old_profile)
 
 
 def begin_commit(journal: Journal) -> Journal:
-    """The new system is confirmed: from here on a crash leads forward."""
-    return replace(journal, phase="committing")
+    """The new system is confirmed: from here on a crash leads forward. Raises WorkFailed without a switch."""
+    return replace(journal, phase=_after(journal, "the new system is confirmed"))
 
 
 def commit(journal: Journal) -> Journal:
-    """The switch is done; the new point is where the host is."""
-    if journal.new is None:
-        raise ValueError("nothing to commit")
+    """The switch is done; the new point is where the host is. Raises WorkFailed before `begin_commit`."""
+    phase = _after(journal, "the new system is the boot default")
+    new = journal.committed if journal.new is None else journal.new
     systems = dict(journal.systems)
-    if journal.new.system is not None and journal.new.serial is not None:
-        systems[journal.new.system] = journal.new.serial
-    return Journal(committed=journal.new, systems=systems)
+    if new.system is not None and new.serial is not None:
+        systems[new.system] = new.serial
+    return Journal(phase, committed=new, systems=systems)
 
 
 def abandon(journal: Journal) -> Journal:
-    """The switch was rolled back; the host is where it was."""
-    return Journal(committed=journal.committed, systems=journal.systems)
+    """The switch was rolled back; the host is where it was. Raises WorkFailed without a switch."""
+    phase = _after(journal, "the old one is in force again")
+    return Journal(phase, committed=journal.committed, systems=journal.systems)
 
 
-Recovery = Literal["nothing", "forward", "back"]
-
-
-def recovery(journal: Journal, current_system: str | None) -> Recovery:
-    """What a run that finds this journal must do first.
+def recovery(journal: Journal, current_system: str | None) -> Action:
+    """What a run that finds this journal must do first: "nothing", "go forward" or "go back".
 
     Committing goes forward only on the system that was confirmed: after a power cut the old one may have booted.
     """
-    if journal.phase == "idle" or journal.new is None or journal.old is None:
-        return "nothing"
-    if journal.phase == "committing" and current_system == journal.new.system:
-        return "forward"
-    return "back"
+    runs_new = journal.new is not None and current_system == journal.new.system
+    action, _ = TABLE[journal.phase, "found, and the new system runs" if runs_new else "found, and another system runs"]
+    return action
 
 
 def serial_for(journal: Journal, system: str | None, stored: Container[Serial]) -> Serial | None:

@@ -16,12 +16,16 @@ PROGRESS: tuple[Progress, ...] = ("accepted", "failed", "finished")
 
 @dataclass(frozen=True)
 class Floor:
-    """What this host has accepted last: it never goes below. `line` is the sha256 of the manifest's JSON line."""
+    """What this host has accepted last: it never goes below. `line` is the sha256 of the manifest's JSON line.
+
+    `until` stands for the circumstances in which a try failed: while they are the same, so would be the next one.
+    """
 
     serial: Serial
     line: Digest
     progress: Progress
     tries: int = 0
+    until: Digest | None = None
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ class Take:
 
 @dataclass(frozen=True)
 class NothingNew:
-    """The floor's release is installed already, or `exhausted`: it failed too often to be tried again."""
+    """The floor's release is installed already; or it failed, too often or in the same circumstances: it is left."""
 
-    exhausted: bool = False
+    why: Literal["installed", "failed too often", "nothing changed"] = "installed"
 
 
 @dataclass(frozen=True)
@@ -73,30 +77,41 @@ def judge(offer: Offer, fleet: str, host: HostName, floor: Floor | None) -> Verd
     return Take(_resumed(floor))
 
 
-def again(floor: Floor) -> Take | NothingNew:
-    """The release of the floor is offered once more: resume it unless it is done with. Needs no signature."""
+def again(floor: Floor, now: Digest | None = None) -> Take | NothingNew:
+    """The release of the floor is offered once more: resume it unless it is done with. Needs no signature.
+
+    `now` stands for today's circumstances; it matters only to a floor with an `until`.
+    """
     if floor.progress == "finished":
         return NothingNew()
     if floor.tries >= MAX_TRIES:
-        return NothingNew(exhausted=True)
+        return NothingNew("failed too often")
+    if floor.until is not None and floor.until == now:
+        return NothingNew("nothing changed")
     return Take(_resumed(floor))
 
 
 def _resumed(floor: Floor) -> Floor:
     """A try under way is "accepted": one that is cut off is counted by the recovery, one that ended counts itself."""
-    return replace(floor, progress="accepted")
+    return replace(floor, progress="accepted", until=None)
 
 
 def finished(floor: Floor) -> Floor:
     """The release is installed."""
-    return replace(floor, progress="finished", tries=0)
+    return replace(floor, progress="finished", tries=0, until=None)
 
 
-def failed(floor: Floor, *, counts: bool = True) -> Floor:
+def retried(floor: Floor) -> Floor:
+    """A person wants a release that failed to be tried again, as if it were new."""
+    return replace(_resumed(floor), tries=0) if floor.progress == "failed" else floor
+
+
+def failed(floor: Floor, *, counts: bool = True, until: Digest | None = None) -> Floor:
     """A try didn't succeed. It doesn't count where something else was the trouble (the server gone, for one).
 
-    Each try counts once: what a recovery finds counted is left.
+    Each try counts once: what a recovery finds counted is left. With `until`, the next try waits for other
+    circumstances than these.
     """
     if floor.progress == "failed":
-        return floor
-    return replace(floor, progress="failed", tries=floor.tries + (1 if counts else 0))
+        return replace(floor, until=until)
+    return replace(floor, progress="failed", tries=floor.tries + (1 if counts else 0), until=until)

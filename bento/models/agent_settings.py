@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from bento.errors import InputError
 from bento.models.strict import Source, Table, parse_toml
@@ -16,18 +17,38 @@ class AgentPaths:
     runtime: Path = Path("/run/bento")
     profile: Path = Path("/nix/var/nix/profiles/system")
     current_system: Path = Path("/run/current-system")
+    boot: Path = Path("/boot")
+
+
+FailedUnits = Literal["fail", "degrade", "ignore"]
+FAILED_UNITS: Final[tuple[FailedUnits, ...]] = ("fail", "degrade", "ignore")
+
+
+@dataclass(frozen=True)
+class HealthCommand:
+    """A program that must exit with 0 before a new system is confirmed; `timeout` in seconds."""
+
+    run: tuple[str, ...]
+    timeout: int
 
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """`identities`: private host keys, the first logs in, any may open. `confirm_timeout` in seconds."""
+    """`identities`: private host keys, the first logs in, any may open. `confirm_timeout` in seconds.
+
+    `failed_units`: what units mean that fail since the switch. `systemd_run`: words before a switch's own, so that it
+    runs apart from the agent; None is systemd's own way where there is a systemd.
+    """
 
     host: HostName
     identities: tuple[Path, ...]
     trust: Path
     paths: AgentPaths
     confirm_timeout: int
+    failed_units: FailedUnits
+    health: tuple[HealthCommand, ...]
     systemctl: tuple[str, ...]
+    systemd_run: tuple[str, ...] | None
 
 
 def _path(text: str) -> Path:
@@ -42,7 +63,7 @@ def _paths(table: Table) -> AgentPaths:
     found = AgentPaths(
         *(
             table.parse(key, table.text(key, str(getattr(default, key))), _path)
-            for key in ("state", "runtime", "profile", "current_system")
+            for key in ("state", "runtime", "profile", "current_system", "boot")
         )
     )
     table.done()
@@ -62,14 +83,27 @@ def parse_agent_settings(text: str, name: str = "agent.toml") -> AgentSettings:
     paths = _paths(table.table("paths", optional=True))
     confirm = table.table("confirm", optional=True)
     confirm_timeout = confirm.number("timeout", 120, least=1, most=3600)
+    failed_units = confirm.choice("failed_units", FAILED_UNITS) if confirm.has("failed_units") else "degrade"
+    health = tuple(_health(one) for one in confirm.tables("commands")) if confirm.has("commands") else ()
     confirm.done()
     systemd = table.table("systemd", optional=True)
     systemctl = systemd.texts("command", ("systemctl",))
+    systemd_run = systemd.texts("run") if systemd.has("run") else None
     systemd.done()
     table.done()
     if not systemctl:
         raise systemd.wrong("command", "is empty")
-    return AgentSettings(host, identities, trust, paths, confirm_timeout, systemctl)
+    return AgentSettings(
+        *(host, identities, trust, paths, confirm_timeout, failed_units, health, systemctl, systemd_run)
+    )
+
+
+def _health(table: Table) -> HealthCommand:
+    found = HealthCommand(table.texts("run"), table.number("timeout", 30, least=1, most=3600))
+    table.done()
+    if not found.run:
+        raise table.wrong("run", "is empty")
+    return found
 
 
 def read_agent_settings(path: Path) -> AgentSettings:

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationError
 
 from bento.errors import InputError
-from bento.models.fields import ArgsField, AttributeField, Frozen, HostField
+from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, SerialField
 from bento.models.manifest import Action, OnDifference
 from bento.models.strict import Source, parse_toml
 from bento.names import did_you_mean, printable
@@ -43,8 +43,12 @@ class SecretsTable(Frozen):
 
 
 class BuildTable(Frozen):
-    """`jobs` hosts are built at once; the arguments are Nix's: `args` on both sides."""
+    """`jobs` hosts are built at once; the arguments are Nix's: `args` on both sides.
 
+    With `mode` dry-build a deploy only evaluates, and publishes the path that hosts are to arrive at.
+    """
+
+    mode: Literal["build", "dry-build"] = "build"
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     args: ArgsField = ()
     local_args: ArgsField = ()
@@ -60,11 +64,15 @@ class DefaultsTable(Frozen):
 
 
 class HostTable(DefaultsTable):
-    """One host. `keys`: ssh public keys, all may log in, secrets are sealed to the first."""
+    """One host. `keys`: ssh public keys, all may log in, secrets are sealed to the first.
+
+    `hold` is set by `bento rollback`: publish this release's content until the line goes.
+    """
 
     keys: Annotated[tuple[str, ...], Field(min_length=1)]
     attribute: AttributeField | None = None
     source: Annotated[str, Field(min_length=1)] | None = None
+    hold: SerialField | None = None
 
 
 class FleetFile(Frozen):

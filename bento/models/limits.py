@@ -14,6 +14,7 @@ class Limits:
     manifest: int = 2 * MIB  # 1,000 secrets with long paths and many units take about 1 MiB
     armours: int = 8  # one per signing key; a fleet rotates between two
     armour: int = 16 * KIB  # an RSA-16384 SSHSIG is about 8 KiB
+    signers: int = 64  # that a heartbeat names; a fleet has a few admins
     secrets: int = 1000  # per host
     units: int = 32  # per secret
     templates: int = 100  # per host; each a configuration file
@@ -30,6 +31,8 @@ class Limits:
     log_tail: int = 16 * KIB  # what a report quotes of build and switch output
     reason: int = 500  # characters
     reports: int = 2000  # files looked at in one host's reports folder
+    reports_kept: int = 200  # of one host, on the server; status looks at 20, a person perhaps at more
+    slowest: int = 2 * KIB  # bytes a second: a server that sends less is cut off; GPRS gives twice as much
 
 
 LIMITS: Final = Limits()

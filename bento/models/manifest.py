@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from bento.errors import InputError
 from bento.models.fields import (
@@ -22,8 +22,8 @@ from bento.models.fields import (
     UnitsField,
 )
 from bento.models.limits import LIMITS
-from bento.models.signed import canonical
-from bento.names import SecretName, did_you_mean, printable
+from bento.models.line import SignedLine, parse_line
+from bento.names import SecretName, did_you_mean
 from bento_secrets.templates import parse_template
 
 ConfigKind = Literal["flake", "channel"]
@@ -73,17 +73,21 @@ class TemplateRef(Frozen):
 
 
 class Settings(Frozen):
-    """What the admin asks of the host. `args` are Nix's, for the host's build."""
+    """What the admin asks of the host. `args` are Nix's, for the host's build.
+
+    `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
+    new setting, so the host builds.
+    """
 
     action: Action = "switch"
     on_difference: OnDifference = "report"
     args: ArgsField = ()
+    rebuild: Seconds | None = None
 
 
-class Manifest(Frozen):
+class Manifest(SignedLine):
     """One release. `created` in UTC seconds; `previous` is the sha256 of the manifest file before, itself an object."""
 
-    format: Literal[1] = 1
     fleet: Annotated[str, Field(min_length=1, max_length=64)]
     host: HostField
     serial: SerialField
@@ -95,23 +99,10 @@ class Manifest(Frozen):
     templates: Annotated[tuple[TemplateRef, ...], Field(max_length=LIMITS.templates)] = ()
     settings: Settings
 
-    @property
-    def line(self) -> bytes:
-        """The canonical JSON line that is signed."""
-        return canonical(self.model_dump(mode="json"))
-
 
 def parse_manifest(line: bytes) -> Manifest:
     """The manifest of a line whose signature has been verified. Raises InputError on any but the canonical form."""
-    try:
-        manifest = Manifest.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "document"
-        raise InputError(f"the manifest's {printable(where)} is wrong: {printable(first['msg'])}") from None
-    if manifest.line != line:
-        # Duplicate keys and other spellings of the same thing have no place in what is signed.
-        raise InputError("the manifest is not in canonical form")
+    manifest = parse_line(Manifest, line, "the manifest")
     check_contents(manifest.secrets, manifest.templates)
     return manifest
 

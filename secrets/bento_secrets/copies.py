@@ -14,7 +14,7 @@ from bento_secrets.errors import InputError, OpenFailed
 from bento_secrets.limits import LIMITS
 from bento_secrets.lock import Copies, Copy
 from bento_secrets.members import Key
-from bento_secrets.names import HostName, SecretName
+from bento_secrets.names import HostName, SecretName, Target
 from bento_secrets.sealing import Opener, Plaintext, open_sealed
 
 
@@ -44,6 +44,9 @@ class CopyReader:
         self._folder_fd = folder_fd
         self._plan = plan
         self._lock = lock
+        self._holders: dict[tuple[SecretName, Target | None], list[Key]] = {}
+        for key, copy in lock.items():
+            self._holders.setdefault((key[1], copy.target), []).append(key)
 
     def sound(self, key: Key) -> bytes | None:
         """The sealed file, if it is there and is what the lock says."""
@@ -65,9 +68,8 @@ class CopyReader:
 
         OpenFailed if none does.
         """
-        wanted = (declaration.name, declaration.target)
-        keys = [key for key, copy in self._lock.items() if (key[1], copy.target) == wanted]
-        keys.sort(key=lambda key: (key[0] != first, -self._lock[key].sealed, key[0]))
+        keys = self._holders.get((declaration.name, declaration.target), [])
+        keys = sorted(keys, key=lambda key: (key[0] != first, -self._lock[key].sealed, key[0]))
         failed: OpenFailed | None = None
         for key in keys:
             content = self.sound(key)

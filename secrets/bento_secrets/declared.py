@@ -114,6 +114,7 @@ _KEYS = tuple(item.name for item in fields(Declaration))
 _LISTS = ("restart", "reload")
 _SWITCHES = ("users",)
 _HEADER = re.compile(r"\s*\[\[\s*secret\s*\]\]\s*(#.*)?")
+_ANY_HEADER = re.compile(r"\s*\[[^\[\]]+\]\s*(#.*)?|\s*\[\[[^\[\]]+\]\]\s*(#.*)?")
 
 
 def parse_declarations(text: str, file: str = "secrets.toml") -> tuple[Declaration, ...]:
@@ -205,19 +206,17 @@ def put_declarations(text: str, declarations: Sequence[Declaration], file: str =
     """
     after = list(parse_declarations(text, file))
     places = {(one.target, one.name): number for number, one in enumerate(after)}
-    changed = {number: one for one in declarations if (number := places.get((one.target, one.name))) is not None}
+    known = {number: one for one in declarations if (number := places.get((one.target, one.name))) is not None}
+    changed = {number: one for number, one in known.items() if one != after[number]}
     edited = text
-    if changed:
-        document = tomlkit.parse(text)
-        for number, one in changed.items():
-            _edit(document["secret"][number], after[number], one)
-            after[number] = one
-        edited = tomlkit.dumps(document)
+    for number, one in changed.items():
+        edited = _replaced(edited, number, len(places), partial(_edit, before=after[number], after=one))
+        after[number] = one
     for one in declarations:
         if (one.target, one.name) not in places:
             after.append(one)
             edited = _append(edited, one)
-    return _checked(edited, after, file)
+    return _checked(text, edited, after, file)
 
 
 def drop_declaration(text: str, target: Target, name: SecretName, file: str = "secrets.toml") -> str:
@@ -234,16 +233,47 @@ def drop_declaration(text: str, target: Target, name: SecretName, file: str = "s
             "see what there is: bento secret list",
         )
     (number,) = numbers
+    edited = _replaced(text, number, len(before), None)
+    return _checked(text, edited, [*before[:number], *before[number + 1 :]], file)
+
+
+def _replaced(text: str, number: int, count: int, change: Callable[[Any], None] | None) -> str:
+    """`text` with the [[secret]] table `number`, of `count`, changed, or without it.
+
+    Only its own lines are given to tomlkit, which would put all [[secret]] tables before the first [[template]].
+    """
+    lines = text.split("\n")
+    starts = [at for at, line in enumerate(lines) if _HEADER.fullmatch(line)]
+    if len(starts) != count:  # an unusual way to write it, as for _places
+        return _replaced_whole(text, number, count, change)
+    start = starts[number]
+    end = next((at for at in range(start + 1, len(lines)) if _ANY_HEADER.fullmatch(lines[at])), len(lines))
+    # Comments at the end are more likely about what follows.
+    while not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#"):
+        end -= 1
+    if change is None:
+        if "".join(lines[end : end + 1]).strip() == "" == "".join(lines[max(start - 1, 0) : start]).strip():
+            end += 1  # of the empty lines around it one is enough
+        return "\n".join([*lines[:start], *lines[end:]])
+    document: Any = tomlkit.parse("\n".join([*lines[start:end], ""]))
+    change(document["secret"][0])
+    return "\n".join([*lines[:start], tomlkit.dumps(document).removesuffix("\n"), *lines[end:]])
+
+
+def _replaced_whole(text: str, number: int, count: int, change: Callable[[Any], None] | None) -> str:
     document: Any = tomlkit.parse(text)
-    del document["secret"][number]
-    if len(before) == 1:
-        del document["secret"]
-    return _checked(tomlkit.dumps(document), [*before[:number], *before[number + 1 :]], file)
+    if change is not None:
+        change(document["secret"][number])
+    else:
+        del document["secret"][number]
+        if count == 1:
+            del document["secret"]
+    return tomlkit.dumps(document)
 
 
-def _checked(edited: str, wanted: Sequence[Declaration], file: str) -> str:
+def _checked(text: str, edited: str, wanted: Sequence[Declaration], file: str) -> str:
     # Whatever a person wrote and tomlkit made of it: nothing else may have changed.
-    if _parsed(edited) != tuple(wanted):
+    if _parsed(edited) != tuple(wanted) or _others(edited) != _others(text):
         raise InputError(
             f"{file} is written in a way that Bento can't edit safely",
             "write each secret as a [[secret]] table of its own, and run the command again",
@@ -253,13 +283,13 @@ def _checked(edited: str, wanted: Sequence[Declaration], file: str) -> str:
 
 def _append(text: str, declaration: Declaration) -> str:
     table = tomlkit.table()
-    _edit(table, None, declaration)
+    _edit(table, before=None, after=declaration)
     # By hand: tomlkit's own append joins a table to a last line that has no line end.
     gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
     return f"{text}{gap}[[secret]]\n{tomlkit.dumps(table)}"
 
 
-def _edit(table: Any, before: Declaration | None, after: Declaration) -> None:
+def _edit(table: Any, *, before: Declaration | None, after: Declaration) -> None:
     """Write what differs; a value that becomes the default goes away."""
     for item in fields(Declaration):
         value = getattr(after, item.name)
@@ -270,6 +300,11 @@ def _edit(table: Any, before: Declaration | None, after: Declaration) -> None:
             table.remove(item.name)
         else:
             table[item.name] = list(value) if isinstance(value, tuple) else value
+
+
+def _others(text: str) -> dict[str, Any]:
+    """What isn't a secret: the templates."""
+    return {key: value for key, value in tomllib.loads(text).items() if key != "secret"}
 
 
 def _parsed(text: str) -> tuple[Declaration, ...] | None:

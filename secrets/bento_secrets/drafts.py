@@ -16,12 +16,16 @@ from bento_secrets.sealing import Plaintext, seal
 
 @dataclass(frozen=True)
 class NewSecret:
-    """One secret to add, or to give new content."""
+    """One secret to add, or to give new content.
+
+    `exposed`: somebody can open the same content elsewhere who doesn't get it here, so it "must rotate".
+    """
 
     target: Target
     name: SecretName
     attributes: Attributes
     plaintext: Plaintext
+    exposed: bool = False
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Draft:
     files: dict[str, bytes | None] = field(default_factory=dict)
     _lost: set[tuple[Target, SecretName]] = field(default_factory=set)
     _fresh: set[tuple[Target, SecretName]] = field(default_factory=set)
+    _exposed: set[tuple[Target, SecretName]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for key, copy in self.lock.items():
@@ -55,9 +60,12 @@ class Draft:
         self.toml = drop_declaration(self.toml, target, name, self.toml_path)
         self.declarations = parse_declarations(self.toml, self.toml_path)
 
-    def renew(self, declaration: Declaration) -> None:
+    def renew(self, declaration: Declaration, *, exposed: bool) -> None:
         """Its content is new: what was sealed before is of no account, and copies that no host wants go."""
-        self._fresh.add((declaration.target, declaration.name))
+        identity = (declaration.target, declaration.name)
+        self._fresh.add(identity)
+        if exposed:
+            self._exposed.add(identity)
         for key in self.copies_of(declaration):
             self.drop(key)
 
@@ -92,7 +100,7 @@ class Draft:
 
     def finished(self) -> Mapping[Key, Copy]:
         """The lock, with its marks."""
-        marked = self._lost - self._fresh
+        marked = (self._lost - self._fresh) | self._exposed
         return {
             key: replace(copy, must_rotate=True) if (copy.target, key[1]) in marked else copy
             for key, copy in self.lock.items()
@@ -133,7 +141,7 @@ def add(
                 f"every host of {item.target} has its own secret {item.name}",
                 f"replace it there: bento secret add HOST FILE --name {item.name} --replace",
             )
-        draft.renew(declaration)
+        draft.renew(declaration, exposed=item.exposed)
         for member in receivers:
             draft.put(member, declaration, item.plaintext, admins, now)
         answer.append(tuple(receivers))
@@ -150,7 +158,9 @@ def _base(
     """What is declared so far, or a new declaration; InputError if `replace` says otherwise."""
     one = declared.get((target, name))
     if one is not None and not replace:
-        raise InputError(f"secret {name} for {target} exists already", "to give it new content: --replace")
+        raise InputError(
+            f"secret {name} for {target} exists already", "to give it new content, the same command with --replace"
+        )
     if one is None and replace:
         raise InputError(
             f"there is no secret {name} for {target} to replace",

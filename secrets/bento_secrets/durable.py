@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_CHUNK = 1024 * 1024  # bytes
 
 
 def write_atomic(path: Path, data: bytes, mode: int) -> None:
@@ -68,16 +69,19 @@ def folder(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def folder_at(folder_fd: int, parts: tuple[str, ...], *, make: int | None = None) -> Iterator[int]:
+def folder_at(
+    folder_fd: int, parts: tuple[str, ...], *, make: int | None = None, lasting: bool = True
+) -> Iterator[int]:
     """A descriptor of the folder `parts` below an open one, no symlink followed.
 
-    With `make`, missing folders are made with that mode, and their names last.
+    With `make`, missing folders are made with that mode, and their names last; unless `lasting` is false: then the
+    caller fsyncs the folders that they are in.
     """
     current = os.dup(folder_fd)
     try:
         for part in parts:
             if make is not None:
-                _make_at(current, part, make)
+                _make_at(current, part, make, lasting=lasting)
             deeper = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=current)
             os.close(current)
             current = deeper
@@ -86,14 +90,15 @@ def folder_at(folder_fd: int, parts: tuple[str, ...], *, make: int | None = None
         os.close(current)
 
 
-def _make_at(folder_fd: int, name: str, mode: int) -> None:
+def _make_at(folder_fd: int, name: str, mode: int, *, lasting: bool) -> None:
     try:
         os.mkdir(name, mode, dir_fd=folder_fd)
     except FileExistsError:
         return
     with folder_at(folder_fd, (name,)) as made:
         os.fchmod(made, mode)  # whatever the umask
-    os.fsync(folder_fd)
+    if lasting:
+        os.fsync(folder_fd)
 
 
 def read_at(folder_fd: int, name: str, limit: int) -> bytes | None:
@@ -102,5 +107,13 @@ def read_at(folder_fd: int, name: str, limit: int) -> bytes | None:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(limit + 1)
+    try:
+        wanted = (
+            min(os.fstat(descriptor).st_size, limit) + 1
+        )  # a buffer of the limit's size would cost more than to read
+        content = os.read(descriptor, wanted)
+        while len(content) <= limit and (more := os.read(descriptor, min(_CHUNK, limit + 1 - len(content)))):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)

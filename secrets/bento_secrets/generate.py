@@ -38,10 +38,10 @@ class Generated:
     public: bytes | None = None
 
 
-def password(length: int = 32, alphabet: str = "alnum", *, force: bool = False) -> Generated:
+def password(length: int = 32, alphabet: str = "alnum", *, weak: bool = False) -> Generated:
     """`length` characters, no line end. `alphabet` is a name in ALPHABETS, or the characters themselves.
 
-    InputError if that can be guessed (below 80 bits), unless forced.
+    InputError if that can be guessed (below 80 bits), unless `weak` says so.
     """
     characters = ALPHABETS.get(alphabet, alphabet)
     if len(characters) < 2 or len(set(characters)) != len(characters) or not set(characters) <= _VISIBLE:  # noqa: PLR2004
@@ -51,18 +51,18 @@ def password(length: int = 32, alphabet: str = "alnum", *, force: bool = False) 
         )
     _check_length(length)
     bits = math.log2(len(characters))
-    _check_entropy(int(length * bits), math.ceil(MIN_BITS / bits), force=force)
+    _check_entropy(int(length * bits), math.ceil(MIN_BITS / bits), weak=weak)
     return Generated(Plaintext("".join(secrets.choice(characters) for _ in range(length)).encode()))
 
 
-def hexadecimal(length: int = 32, *, force: bool = False) -> Generated:
+def hexadecimal(length: int = 32, *, weak: bool = False) -> Generated:
     """`length` random bytes as lower-case hex, no line end; InputError as password."""
-    return Generated(Plaintext(_bytes(length, force=force).hex().encode()))
+    return Generated(Plaintext(_bytes(length, weak=weak).hex().encode()))
 
 
-def base64_bytes(length: int = 32, *, force: bool = False) -> Generated:
+def base64_bytes(length: int = 32, *, weak: bool = False) -> Generated:
     """`length` random bytes as standard base64 with padding, no line end; InputError as password."""
-    return Generated(Plaintext(base64.b64encode(_bytes(length, force=force))))
+    return Generated(Plaintext(base64.b64encode(_bytes(length, weak=weak))))
 
 
 def ssh_ed25519(comment: str) -> Generated:
@@ -123,7 +123,7 @@ def _of_output(shown: str, written: bytes, status: int) -> Plaintext:
     return Plaintext(written)
 
 
-def by_kind(kind: str, name: SecretName, length: int | None, alphabet: str | None, *, force: bool) -> Generated:
+def by_kind(kind: str, name: SecretName, length: int | None, alphabet: str | None, *, weak: bool) -> Generated:
     """A secret of one of KINDS. `length` is in characters for a password, in bytes for hex and base64.
 
     InputError for an option that the kind doesn't take.
@@ -134,11 +134,11 @@ def by_kind(kind: str, name: SecretName, length: int | None, alphabet: str | Non
         raise InputError(f"{kind} has no alphabet to choose", "leave out --alphabet, or use --kind password")
     size = 32 if length is None else length
     if kind == "password":
-        return password(size, alphabet or "alnum", force=force)
+        return password(size, alphabet or "alnum", weak=weak)
     if kind == "hex":
-        return hexadecimal(size, force=force)
+        return hexadecimal(size, weak=weak)
     if kind == "base64":
-        return base64_bytes(size, force=force)
+        return base64_bytes(size, weak=weak)
     if kind == "ssh-ed25519":
         return ssh_ed25519(str(name))
     if kind == "wireguard":
@@ -155,9 +155,9 @@ _VISIBLE = frozenset(chr(code) for code in range(0x21, 0x7F))
 _MAX_LENGTH = 4096
 
 
-def _bytes(length: int, *, force: bool) -> bytes:
+def _bytes(length: int, *, weak: bool) -> bytes:
     _check_length(length)
-    _check_entropy(length * 8, MIN_BITS // 8, force=force)
+    _check_entropy(length * 8, MIN_BITS // 8, weak=weak)
     return secrets.token_bytes(length)
 
 
@@ -166,10 +166,10 @@ def _check_length(length: int) -> None:
         raise InputError(f"{length} is no length for a secret", f"use 1 to {_MAX_LENGTH}; 32 is plenty")
 
 
-def _check_entropy(bits: int, enough: int, *, force: bool) -> None:
-    if bits < MIN_BITS and not force:
+def _check_entropy(bits: int, enough: int, *, weak: bool) -> None:
+    if bits < MIN_BITS and not weak:
         raise InputError(
             f"a secret of {bits} bits can be guessed (at least {MIN_BITS})",
             f"use --length {enough} or more",
-            "if it must be that short: --force",
+            "if it must be that short: --weak",
         )

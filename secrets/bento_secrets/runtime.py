@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Unowned:
 
 
 class Runtime:
-    """The runtime folder at `root`. One process at a time may change it: the agent holds a lock of its own.
+    """The runtime folder at `root`. One process at a time may change it: the caller's lock sees to that.
 
     Two stand in one folder and share its size: the usual one, and, `for_users`, the one that is there before users are.
     RuntimeUnsafe if `root` is no RAM mount of its own, RuntimeFailed if the work in it fails.
@@ -168,13 +169,9 @@ class Runtime:
                     if user is None or group is None:
                         missing = (one.owner if user is None else None, one.group if group is None else None)
                         unknown.append(Unowned(one.name, *missing))
-                        os.fchmod(descriptor, 0o400)
-                        os.fchown(descriptor, 0, 0)
-                        continue
-                    # The mode last: a group that is about to go must not read meanwhile.
-                    os.fchmod(descriptor, 0o400)
-                    os.fchown(descriptor, user, group)
-                    os.fchmod(descriptor, int(one.mode, 8))
+                        _own(descriptor, 0, 0, 0o400)
+                    else:
+                        _own(descriptor, user, group, int(one.mode, 8))
         return tuple(unknown)
 
     def same_content(self, one: int, other: int, name: SecretName) -> bool | None:
@@ -251,6 +248,18 @@ def _file_at(folder_fd: int, name: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _own(descriptor: int, user: int, group: int, mode: int) -> None:
+    """Owner, group and mode; a file that has them isn't touched, because services may be reading it."""
+    status = os.fstat(descriptor)
+    if (status.st_uid, status.st_gid) != (user, group):
+        # The mode last: a group that is about to go must not read meanwhile.
+        os.fchmod(descriptor, 0o400)
+        os.fchown(descriptor, user, group)
+    elif stat.S_IMODE(status.st_mode) == mode:
+        return
+    os.fchmod(descriptor, mode)
 
 
 def _pages(size: int) -> int:

@@ -88,31 +88,44 @@ def read(folder_fd: int, path: str, limit: int, plan: Plan | None) -> bytes | No
 
 
 def _finish(folder_fd: int, plan: Plan) -> None:
+    """Put each file in its place, or remove it; then drop the plan. Each folder is fsynced once: it is slow."""
+    by_folder: dict[tuple[str, ...], dict[str, str | None]] = {}
+    for path, staged in plan.items():
+        *folders, name = path.split("/")
+        by_folder.setdefault(tuple(folders), {})[name] = staged
     with durable.folder_at(folder_fd, (STAGED,)) as staged_fd:
-        for path, staged in plan.items():
-            *folders, name = path.split("/")
-            if staged is None:
-                _unlink(folder_fd, tuple(folders), name)
-                continue
-            with durable.folder_at(folder_fd, tuple(folders), make=_FOLDER_MODE) as parent:
-                # A staged file that is gone was renamed before the cut.
-                with suppress(FileNotFoundError):
-                    os.rename(staged, name, src_dir_fd=staged_fd, dst_dir_fd=parent)
-                # On a second go too: the rename may not have reached the disk before the plan goes.
-                os.fsync(parent)
+        for parts, names in by_folder.items():
+            make = _FOLDER_MODE if any(staged is not None for staged in names.values()) else None
+            with suppress(FileNotFoundError), durable.folder_at(folder_fd, parts, make=make, lasting=False) as parent:
+                _move(staged_fd, parent, names)
+    for parts, names in by_folder.items():
+        if None in names.values():
+            _remove_empty(folder_fd, parts)
+    # The names of folders that were made, in this go or in one that was cut.
+    for above in {parts[:depth] for parts in by_folder for depth in range(len(parts))}:
+        with suppress(FileNotFoundError), durable.folder_at(folder_fd, above) as descriptor:
+            os.fsync(descriptor)
     _remove(folder_fd)
 
 
-def _unlink(folder_fd: int, folders: tuple[str, ...], name: str) -> None:
-    """Remove a file, and the folders that are empty without it."""
-    with suppress(FileNotFoundError), durable.folder_at(folder_fd, folders) as parent:
+def _move(staged_fd: int, parent: int, names: Mapping[str, str | None]) -> None:
+    for name, staged in names.items():
+        # What is gone already was renamed or removed before a cut.
         with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=parent)
-        os.fsync(parent)
-    for depth in range(len(folders), 0, -1):
+            if staged is None:
+                os.unlink(name, dir_fd=parent)
+            else:
+                os.rename(staged, name, src_dir_fd=staged_fd, dst_dir_fd=parent)
+    # On a second go too: what the first did may not have reached the disk before the plan goes.
+    os.fsync(parent)
+
+
+def _remove_empty(folder_fd: int, parts: tuple[str, ...]) -> None:
+    """Remove a folder that lost files, if it is empty, and those above it that are then."""
+    for depth in range(len(parts), 0, -1):
         try:
-            with durable.folder_at(folder_fd, folders[: depth - 1]) as above:
-                os.rmdir(folders[depth - 1], dir_fd=above)
+            with durable.folder_at(folder_fd, parts[: depth - 1]) as above:
+                os.rmdir(parts[depth - 1], dir_fd=above)
         except FileNotFoundError:
             continue
         except OSError:  # not empty; and an empty folder that stays does no harm

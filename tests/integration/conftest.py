@@ -11,8 +11,10 @@ import pytest
 
 from bento.demo.systems import System, write_channel, write_flake
 from rig import HostUser, MakeRoot, PrivateRoot, Sshd, system_user
+from rig.acme import Acme
 from rig.desk import Desk
 from rig.keys import make_ssh_key
+from rig.lone import LoneHost
 from rig.world import World, said
 
 
@@ -115,3 +117,21 @@ def desk(furnished: Path, tmp_path: Path) -> Desk:
         )
     )
     return made
+
+
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Acme:
+    made = Acme(tmp_path_factory.mktemp("acme"))
+    made.make()
+    made.host("system1", "all")
+    made.host("system2", "all", kind="rsa")
+    return made
+
+
+@pytest.fixture
+def lone(sshd: Sshd, host_user: HostUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoneHost]:
+    folder = tmp_path / "lone"
+    folder.mkdir()
+    made = LoneHost(folder, host_user("lone"), sshd)
+    with made.mounted(monkeypatch):
+        yield made

@@ -1,8 +1,6 @@
 """The agent's own steps, cut off at any of their system calls, or with something in their way. The server is real."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from unit.samples import secret
@@ -19,18 +17,8 @@ from bento.core.journal import Journal, Point
 from bento.core.trust_rules import Take
 from bento.errors import WorkFailed
 from bento.names import Serial
-from rig import HostUser, Sshd
 from rig.cuts import kill_at
 from rig.lone import LoneHost
-
-
-@pytest.fixture
-def lone(sshd: Sshd, host_user: HostUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoneHost]:
-    folder = tmp_path / "lone"
-    folder.mkdir()
-    made = LoneHost(folder, host_user("lone"), sshd)
-    with made.mounted(monkeypatch):
-        yield made
 
 
 def reports(host: Host) -> list[str]:
@@ -125,9 +113,7 @@ def test_a_run_whose_rollback_failed_and_whose_recovery_succeeds_has_used_one_tr
 ) -> None:
     host = lone.fresh()
     monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))  # it was built
-    (lone.folder / "systems/new/bin/switch-to-configuration").write_text(
-        f"#!/bin/sh\nln -sfn {lone.system('new')} {lone.folder}/current-system\nexit 2\n"
-    )
+    lone.fault("new", "test", "exit 2", when="after")
     lone.refuse("old", "test")
     take_it(host)
     assert reports(host) == ["failed"]
@@ -136,7 +122,7 @@ def test_a_run_whose_rollback_failed_and_whose_recovery_succeeds_has_used_one_tr
     for _ in range(2):
         recover(host, host.state.journal())
     assert host.state.journal().phase == "switching"
-    (lone.folder / "refuse-old-test").unlink()
+    lone.mend("old", "test")
     recover(host, host.state.journal())
     assert (host.running(), host.state.journal().phase) == (lone.system("old"), "idle")
     floor = host.state.floor()

@@ -6,49 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from bento.demo.systems import SWITCH_HOOK, Behaviour, System
+from bento.demo.systems import Behaviour, System
 from rig import make_ssh_key
+from rig.releases import add, declare, edit, exists, for_users, hook, shown, take, template
 from rig.users import user_exists
-from rig.world import PROGRAMS, Machine, World, said
+from rig.world import Machine, World, said
 
 
 @pytest.fixture
 def web(world: World) -> Machine:
     return world.add("web")
-
-
-def add(world: World, machine: Machine, name: str, content: bytes, *options: str) -> None:
-    world.bento("secret", "add", machine.name, "-", "--name", name, *options, stdin=content)
-
-
-def declare(world: World, text: str) -> None:
-    toml = world.fleet / "secrets/secrets.toml"
-    toml.write_text(f"{toml.read_text()}\n{text}\n")
-
-
-def edit(world: World, old: str, new: str) -> None:
-    toml = world.fleet / "secrets/secrets.toml"
-    text = toml.read_text()
-    assert old in text
-    toml.write_text(text.replace(old, new))
-
-
-def template(machine: Machine, name: str, text: str, *lines: str) -> str:
-    attributes = "\n".join(lines)
-    return f"[[template]]\ntarget = \"{machine.name}\"\nname = \"{name}\"\n{attributes}\ntext = '''\n{text}'''\n"
-
-
-def take(world: World, machine: Machine, code: int = 0) -> str:
-    world.bento("deploy")
-    return machine.run(code)
-
-
-def shown(machine: Machine, path: str) -> str:
-    return machine.root.text(["stat", "-L", "-c", "%U:%G %a", path])
-
-
-def exists(machine: Machine, path: str) -> bool:
-    return machine.root.run(["test", "-e", path]).returncode == 0
 
 
 # Changes
@@ -70,10 +37,10 @@ def test_exactly_the_units_of_what_changed_restart_or_reload(world: World, web: 
     add(world, web, "mode", b"old", "--replace", "--mode", "0440")
     add(world, web, "owner", b"old", "--replace", "--owner", "nobody")
     add(world, web, "sealed-anew", b"old", "--replace")  # other ciphertext, the same content
-    add(world, web, "first", b"new", "--restart", "f.service")
+    add(world, web, "added", b"new", "--restart", "f.service")
     take(world, web)
 
-    assert web.restarts() == ["try-restart -- a.service c.service", "try-reload-or-restart -- b.service"]
+    assert web.restarts() == ["try-restart -- f.service a.service c.service", "try-reload-or-restart -- b.service"]
     assert shown(web, "/run/bento/secrets/mode") == "root:root 440"
     assert shown(web, "/run/bento/secrets/owner") == "nobody:root 400"
 
@@ -150,14 +117,6 @@ def newcomer(web: Machine) -> Iterator[str]:
     yield name
     if user_exists(name):
         subprocess.run(["userdel", name], check=True)
-
-
-def hook(machine: Machine, *lines: str) -> None:
-    """What the system's activation does; `install` in it is this machine's `bento-agent install-secrets`."""
-    script = machine.root.path(SWITCH_HOOK)
-    script.parent.mkdir(parents=True, exist_ok=True)
-    command = f"{PROGRAMS}/bento-agent --config {machine.config} install-secrets --system"
-    script.write_text("\n".join(lines).replace("install", f'{command} "$1"') + "\n")
 
 
 def test_a_secret_is_roots_until_its_user_is_there(world: World, web: Machine, newcomer: str) -> None:
@@ -286,11 +245,6 @@ def test_a_template_that_is_wrong_fails_its_host_at_deploy(
 
 
 # Secrets that must be there before users are
-
-
-def for_users(world: World, machine: Machine, name: str, content: bytes) -> None:
-    add(world, machine, name, content)
-    edit(world, f'name = "{name}"\n', f'name = "{name}"\nusers = true\n')
 
 
 def test_a_secret_for_users_is_roots_apart_from_the_others_and_activates_anew(world: World, web: Machine) -> None:

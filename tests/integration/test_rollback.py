@@ -53,15 +53,25 @@ def test_a_switch_that_fails_leaves_system_boot_default_and_secrets_as_they_were
     assert world.status(web)["secrets"] == {"installed": 0, "expected": 1}
 
 
-def test_a_release_that_failed_three_times_is_left_until_another_comes(world: World, web: Machine) -> None:
+def test_a_release_that_failed_waits_for_a_change_and_after_three_tries_for_a_person_or_another_release(
+    world: World, web: Machine
+) -> None:
     before = in_force(web)
     change(world, web, Behaviour.FAIL_BEFORE)
-    for _ in range(3):
+    for number in range(3):
         web.run(code=5)
-    switches = web.root.switches()
+        switches = web.root.switches()
+        if number < 2:
+            assert "nothing has changed since" in web.run(code=1)
+            assert web.root.switches() == switches
+            world.write_agent(web, confirm=4 + number)  # other circumstances: settings that a person changed
+    world.write_agent(web, confirm=9)
     assert "failed 3 times" in web.run(code=1)
     assert web.root.switches() == switches
     assert in_force(web) == before
+    assert "will be tried again" in web.agent("retry").stdout.decode()
+    web.run(code=5)
+    assert len(web.root.switches()) > len(switches)
     web.write(System("mended"))
     world.bento("deploy")
     web.run()
@@ -171,7 +181,7 @@ def test_a_run_killed_in_the_switch_is_undone_by_the_next_which_then_takes_the_r
     (web.folder / "pause").touch()
     kill_when(web, "switching", {})
     said = web.run()
-    assert "cut off while switching: going back" in said
+    assert "cut off while switching: it must go back" in said
     published = world.status(web)["published"]["system"]
     assert in_force(web) == (published, published, published, b"new")
     assert outcomes(world, web) == ["succeeded", "rolled-back", "succeeded"]
@@ -180,7 +190,7 @@ def test_a_run_killed_in_the_switch_is_undone_by_the_next_which_then_takes_the_r
 def test_a_run_killed_in_the_commit_is_finished_by_the_next(world: World, web: Machine) -> None:
     change(world, web, Behaviour.OK)
     kill_when(web, "committing", paused(web, "nix-env"))
-    assert "cut off while committing: going forward" in web.run()
+    assert "cut off while committing: it must go forward" in web.run()
     published = world.status(web)["published"]["system"]
     assert in_force(web) == (published, published, published, b"new")
     assert outcomes(world, web) == ["succeeded", "succeeded"]

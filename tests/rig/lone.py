@@ -34,15 +34,30 @@ from rig.sshd import Sshd
 
 _ARMOUR = b"-----BEGIN SSH SIGNATURE-----\nQQ==\n-----END SSH SIGNATURE-----\n"
 
-# What each system does when asked: "ok", or exit 1 with nothing done. `actions` holds what was asked.
+# What each system does when asked; `actions` holds what was asked. A fault is a piece of shell, run before or after.
 _SWITCH = """\
 #!/bin/sh
 echo "$1 {name}" >>{folder}/actions
-[ ! -e {folder}/refuse-{name}-$1 ] || exit 1
+[ ! -e {folder}/fault-before-{name}-$1 ] || . {folder}/fault-before-{name}-$1
 case $1 in
 test) ln -sfn {folder}/systems/{name} {folder}/current-system ;;
 boot) readlink {folder}/profile >{folder}/default ;;
 esac
+[ ! -e {folder}/fault-after-{name}-$1 ] || . {folder}/fault-after-{name}-$1
+"""
+# systemd's part: `failed` and `busy` are files that say what it would.
+_SYSTEMCTL = """\
+#!/bin/sh
+echo "$*" >>{folder}/asked
+case $1 in
+list-units) cat {folder}/failed 2>/dev/null || true ;;
+show) [ ! -e {folder}/busy ] || echo activating ;;
+esac
+"""
+_APART = """\
+#!/bin/sh
+echo "apart $*" >>{folder}/asked
+exec "$@"
 """
 _NIX_ENV = """\
 #!/bin/sh
@@ -64,8 +79,12 @@ class LoneHost:
         for system in ("old", "new"):
             (folder / "systems" / system / "bin").mkdir(parents=True)
             self._script(f"systems/{system}/bin/switch-to-configuration", _SWITCH.format(folder=folder, name=system))
-        self._script("bin/systemctl", "#!/bin/sh\n")
+        self._script("bin/systemctl", _SYSTEMCTL.format(folder=folder))
+        self._script("bin/apart", _APART.format(folder=folder))
         self.runtime = Runtime(folder / "run")
+        self.timeout = 1
+        self.confirm = ""  # further lines of that table
+        self.said: list[str] = []
 
     def _script(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text)
@@ -87,18 +106,20 @@ state = "{self.folder}/state"
 runtime = "{self.folder}/run"
 profile = "{self.folder}/profile"
 current_system = "{self.folder}/current-system"
+boot = "{self.folder}/boot"
 [confirm]
-timeout = 1
+timeout = {self.timeout}
+{self.confirm}
 [systemd]
 command = ["{self.folder}/bin/systemctl"]
+run = ["{self.folder}/bin/apart"]
 """
         )
         state = State(self.folder / "state")
         state.prepare()
         users = Runtime(self.folder / "run", for_users=True)
-        said: list[str] = []
         return Host(
-            settings, Trust("acme", (), (server,)), state, self.runtime, users, lambda: 1_700_000_000, said.append
+            settings, Trust("acme", (), (server,)), state, self.runtime, users, lambda: 1_700_000_000, self.said.append
         )
 
     @contextmanager
@@ -113,13 +134,13 @@ command = ["{self.folder}/bin/systemctl"]
 
     def fresh(self, releases: Mapping[int, Mapping[str, Any]] | None = None) -> Host:
         """As after a first release, with the second accepted and fetched. `releases`: changes to their secret."""
-        for path in ("state", "default", "actions", "current-system", "profile"):
+        for path in ("state", "default", "actions", "asked", "failed", "busy", "boot", "current-system", "profile"):
             place = self.folder / path
             if place.is_symlink() or place.is_file():
                 place.unlink()
             elif place.exists():
                 shutil.rmtree(place)
-        for path in self.folder.glob("refuse-*"):
+        for path in self.folder.glob("fault-*"):
             path.unlink()
         for path in self.runtime.root.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -155,9 +176,22 @@ command = ["{self.folder}/bin/systemctl"]
         path = self.folder / "actions"
         return path.read_text().splitlines() if path.exists() else []
 
+    def fault(self, system: str, action: str, shell: str, *, when: str = "before") -> None:
+        """Have `system` run a piece of shell before or after its `test` or `boot`, until the next `fresh`."""
+        (self.folder / f"fault-{when}-{system}-{action}").write_text(shell + "\n")
+
     def refuse(self, system: str, action: str) -> None:
-        """Let `system` fail at `test` or `boot`, until the next `fresh`."""
-        (self.folder / f"refuse-{system}-{action}").touch()
+        """Let `system` fail at `test` or `boot` with nothing done, until `mend` or the next `fresh`."""
+        self.fault(system, action, "exit 1")
+
+    def mend(self, system: str, action: str) -> None:
+        """Undo `refuse`."""
+        (self.folder / f"fault-before-{system}-{action}").unlink()
+
+    def asked(self) -> list[str]:
+        """What was asked of systemd."""
+        path = self.folder / "asked"
+        return path.read_text().splitlines() if path.exists() else []
 
     def content(self) -> bytes:
         """The live secret."""

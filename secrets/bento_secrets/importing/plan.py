@@ -25,10 +25,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in the order found; and of each key of nobody in the fleet, as written, how many secrets it opens."""
+    """The steps in the order found; and of each key of nobody in the fleet, as written, how many secrets it opens.
+
+    `exposed`: what somebody can open in the other tool's file who doesn't get it here.
+    """
 
     steps: tuple[Step, ...]
     strangers: Mapping[str, int]
+    exposed: frozenset[Found] = frozenset()
 
     @property
     def taken(self) -> tuple[Step, ...]:
@@ -64,7 +68,17 @@ def make_plan(
             elif known not in admins:
                 strangers[key] = strangers.get(key, 0) + 1
         steps += _steps(one, hosts, members, present, declared)
-    return Plan(tuple(steps), strangers)
+    return Plan(tuple(steps), strangers, _exposed(steps, members, admins))
+
+
+def _exposed(steps: Sequence[Step], members: Sequence[Member], admins: Collection[str]) -> frozenset[Found]:
+    """As for a copy of the store, a key counts that isn't among today's recipients: a host's older one too."""
+    recipients = {member.name: member.recipient.text for member in members}
+    readers: dict[Found, set[str]] = {}
+    for step in steps:
+        if step.target is not None:
+            readers.setdefault(step.found, set(admins)).update(recipients[host] for host in step.hosts)
+    return frozenset(one for one, today in readers.items() if not {_canonical(one, key) for key in one.keys} <= today)
 
 
 def _steps(

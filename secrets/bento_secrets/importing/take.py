@@ -22,7 +22,7 @@ def take(
     *,
     now: int,
 ) -> None:
-    """Store what `plan` takes, root's and 0400; `now` is UTC seconds.
+    """Store what `plan` takes, root's and 0400, marked "must rotate" if exposed; `now` is UTC seconds.
 
     Raises what `open_all` and the store raise, and nothing was written then.
     """
@@ -35,7 +35,7 @@ def take(
     if sum(map(len, opened.values())) > IMPORT_LIMITS.MAX_TOTAL:
         raise InputError(f"that is more than {IMPORT_LIMITS.MAX_TOTAL} bytes at once", "import folder by folder")
     items = [
-        NewSecret(step.target, step.name, Attributes(), opened[step.found])
+        NewSecret(step.target, step.name, Attributes(), opened[step.found], exposed=step.found in plan.exposed)
         for step in steps
         if step.target is not None and step.name is not None
     ]

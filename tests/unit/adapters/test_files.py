@@ -2,12 +2,14 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from bento.adapters.files import Busy, busy_lock, read_capped, read_capped_at
-from bento.agent.run import AgentBusy
+from bento.adapters.files import Busy, WaitingLock, busy_lock, read_capped, read_capped_at
+from bento.agent.turn import AgentBusy
 from bento.errors import EnvironmentFailed, InputError
 
 
@@ -24,6 +26,43 @@ def test_a_lock_is_held_by_one_at_a_time_and_then_free_again(tmp_path: Path) -> 
 
 def test_a_lock_is_free_again_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(KeyError), busy_lock(tmp_path / "lock", "it"):
+        raise KeyError
+    with busy_lock(tmp_path / "lock", "it"):
+        pass
+
+
+def test_a_waiting_lock_waits_says_so_once_and_is_free_again(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    said: list[str] = []
+    held = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('held', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", held, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(Busy, match="it doesn't end") as error, WaitingLock(lock, "it", 0.2, lambda _: None):
+            raise AssertionError("two hold it")
+        assert error.value.hints
+
+        def let_go(line: str) -> None:
+            said.append(line)
+            other.communicate(b"\n")
+
+        with WaitingLock(lock, "it", 60, let_go), pytest.raises(Busy), busy_lock(lock, "it"):
+            raise AssertionError("two hold it")
+    assert said == ["waiting for it"]
+    with busy_lock(lock, "it"):
+        pass
+
+
+def test_a_waiting_lock_may_be_taken_again_by_its_holder_and_is_held_to_the_last(tmp_path: Path) -> None:
+    lock = WaitingLock(tmp_path / "lock", "it", 0, lambda _: None)
+    with lock:
+        with lock:
+            pass
+        with pytest.raises(Busy), busy_lock(tmp_path / "lock", "it"):
+            raise AssertionError("two hold it")
+    with pytest.raises(KeyError), lock:
         raise KeyError
     with busy_lock(tmp_path / "lock", "it"):
         pass

@@ -2,12 +2,13 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bento.adapters.process import Done, require, run, run_keeping_tail
+from bento.adapters.process import Done, probe, require, run, run_keeping_tail
 from bento.errors import EnvironmentFailed
 
 
@@ -79,6 +80,25 @@ def test_a_known_program_is_answered_with_its_package(monkeypatch: pytest.Monkey
 def test_a_program_that_hangs_is_ended() -> None:
     with pytest.raises(EnvironmentFailed, match="sleep didn't end within 0 seconds"):
         run(["sleep", "60"], timeout=0.1)
+
+
+@pytest.mark.timeout(20)
+def test_a_probe_ends_with_all_that_it_started_and_says_only_how(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert probe(["sh", "-c", "echo said; echo said >&2; exit 3"], 5) == 3
+    # the child of a check that hangs, holding its output open
+    hangs = f"(sleep 1000; touch {tmp_path}/woke) & echo $! >{tmp_path}/pid; wait"
+    assert probe(["sh", "-c", hangs], 0.5) is None
+    pid = int((tmp_path / "pid").read_text())
+    status = Path(f"/proc/{pid}/status")
+    deadline = time.monotonic() + 5
+    while status.exists() and "zombie" not in status.read_text():
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.01)
+    with pytest.raises(EnvironmentFailed, match="no-such-program"):
+        probe(["no-such-program"], 1)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("tail", [1, 10, 1000, 100_000])

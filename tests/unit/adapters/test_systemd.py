@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bento.adapters import systemd
 from bento.adapters.systemd import Systemd, Units
+from bento.errors import EnvironmentFailed
 
 
 @pytest.fixture
@@ -42,3 +44,48 @@ def test_a_failing_systemctl_is_said_with_its_words_and_the_rest_goes_on(recorde
     said = Systemd([str(recorder)]).refresh(Units(("a.service",), ("c.service",)))
     assert said == ("not restarted: a.service (Unit a.service not found.)",)
     assert len((recorder.parent / "log").read_text().splitlines()) == 2
+
+
+def test_without_a_systemd_a_switch_runs_by_itself_and_nobody_is_asked(
+    recorder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "_BOOTED", recorder / "nowhere")
+    for apart in (None, ()):
+        one = Systemd([str(recorder)], apart)
+        assert (one.present, one.switching(), one.failed()) == (False, False, frozenset())
+        assert one.apart(["switch", "test"]) == ["switch", "test"]
+    assert not (recorder.parent / "log").exists()
+
+
+def test_with_a_systemd_a_switch_runs_in_a_unit_of_nixos_rebuilds_name_and_survives_its_caller(
+    recorder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "_BOOTED", recorder.parent)
+    argv = Systemd([str(recorder)]).apart(["/system/bin/switch", "test"])
+    assert argv[0] == "systemd-run"
+    assert argv[-3:] == ["--", "/system/bin/switch", "test"]
+    assert {"--wait", "--collect", "--unit=nixos-rebuild-switch-to-configuration"} <= set(argv)
+    assert "--pipe" not in argv  # it would die with its reader
+    assert Systemd([str(recorder)], ["/stand-in", "x"]).apart(["a"]) == ["/stand-in", "x", "a"]
+
+
+@pytest.mark.parametrize(
+    ("state", "busy"),
+    [("active", True), ("activating", True), ("deactivating", True), ("inactive", False), ("", False)],
+)
+def test_a_switch_is_under_way_while_its_unit_lives(tmp_path: Path, state: str, *, busy: bool) -> None:
+    assert Systemd([str(answering(tmp_path, f"echo {state}"))], ["x"]).switching() == busy
+
+
+def test_failed_units_are_read_by_name(tmp_path: Path) -> None:
+    lines = "printf 'a.service loaded failed failed A thing\\nb@x\\\\x2dy.mount not-found failed failed B\\n\\n'"
+    assert Systemd([str(answering(tmp_path, lines))], ["x"]).failed() == {"a.service", "b@x\\x2dy.mount"}
+    with pytest.raises(EnvironmentFailed, match="systemd doesn't answer"):
+        Systemd([str(answering(tmp_path, "exit 1"))], ["x"]).failed()
+
+
+def answering(folder: Path, line: str) -> Path:
+    path = folder / "answering"
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+    return path

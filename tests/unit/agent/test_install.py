@@ -55,8 +55,12 @@ def test_the_units_are_those_of_the_new_release() -> None:
 
 def test_a_first_install_restarts_nothing() -> None:
     assert changed_units(None, release(BEFORE)) == Units()
-    assert changed_units(release(), release(BEFORE)) == Units()
-    assert changed_units(release(BEFORE), release(BEFORE, secret("new", **WITH_UNITS))) == Units()
+
+
+def test_an_added_secret_concerns_its_units() -> None:
+    assert changed_units(release(), release(BEFORE)) == Units(("a.service",), ("b.service",))
+    added = secret("new", restart=("c.service",))
+    assert changed_units(release(BEFORE), release(BEFORE, added)) == Units(("c.service",), ())
 
 
 def test_a_removed_secret_restarts_nothing() -> None:

@@ -20,7 +20,12 @@ from bento.names import Serial
 paths = st.text(min_size=1, max_size=20)
 points = st.builds(Point, st.none() | paths, st.none() | serials)
 floors = st.builds(
-    Floor, serials, digests, st.sampled_from(["accepted", "failed", "finished"]), st.integers(0, 1_000_000)
+    Floor,
+    serials,
+    digests,
+    st.sampled_from(["accepted", "failed", "finished"]),
+    st.integers(0, 1_000_000),
+    st.none() | digests,
 )
 journals = st.builds(
     Journal,
@@ -141,6 +146,8 @@ def test_a_damaged_file_is_said_never_taken_for_nothing(state: State, name: str,
         ("progress", "done"),
         ("tries", -1),
         ("tries", None),
+        ("until", "x"),
+        ("until", None),
         ("extra", 1),
     ],
 )

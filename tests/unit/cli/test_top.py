@@ -8,7 +8,8 @@ import click
 import pytest
 
 from bento.adapters.files import Busy
-from bento.agent.run import EXIT, AgentBusy
+from bento.agent.run import EXIT
+from bento.agent.turn import AgentBusy
 from bento.cli.top import main_of
 from bento.errors import BadName, BentoError, EnvironmentFailed, InputError, Refused, SomeHostsFailed, WorkFailed
 

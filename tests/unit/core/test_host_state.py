@@ -1,9 +1,11 @@
 """A host's state follows from serials and reports, each state and the ways between them."""
 
+from typing import get_args
+
 import pytest
 from unit.samples import OTHER_SYSTEM, SYSTEM, digest, manifest, report
 
-from bento.core.host_state import State, derive
+from bento.core.host_state import TROUBLE, State, derive
 from bento.models.manifest import ConfigRef, Manifest
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
@@ -38,7 +40,7 @@ def test_a_host_that_never_reported_is_a_new_machine() -> None:
     ("outcome", "expected"),
     [
         ("succeeded", "up to date"),
-        ("auto-updated", "up to date"),
+        ("auto-updated", "auto updated"),
         ("degraded", "degraded"),
         ("reboot-needed", "reboot needed"),
         ("failed", "failing"),
@@ -76,6 +78,7 @@ def test_another_system_than_the_last_report_named_is_drifted() -> None:
     assert state(PUBLISHED, [report()], beat(running=SYSTEM)) == "up to date"
     assert state(PUBLISHED, [report()], beat(running=OTHER_SYSTEM)) == "drifted"
     assert state(CHANNEL, [report()], beat(running=OTHER_SYSTEM)) == "drifted"
+    assert state(PUBLISHED, [report(outcome="auto-updated", running=OTHER_SYSTEM)], beat(running=SYSTEM)) == "drifted"
     # Known to be elsewhere already: no drift but the reported state.
     assert state(PUBLISHED, [report(outcome="failed", running=OTHER_SYSTEM)], beat(running=SYSTEM)) == "failing"
     # An older heartbeat says nothing about now.
@@ -123,6 +126,22 @@ def test_last_seen_is_the_newest_word_of_any_kind() -> None:
     assert derive(PUBLISHED, [report(1), report(2)], None).last_seen == 2002
     assert derive(PUBLISHED, [report(1)], beat(time=9000)).last_seen == 9000
     assert derive(PUBLISHED, [report(1, time=9500)], beat(time=9000)).last_seen == 9500
+
+
+def test_every_state_has_its_place_among_the_troubles() -> None:
+    assert sorted(TROUBLE) == sorted(get_args(State))
+
+
+def test_extra_runs_are_reports_on_the_published_release_beyond_the_first() -> None:
+    def extra(published: Manifest | None, *reports: Report) -> int:
+        return derive(published, list(reports), None).extra_runs
+
+    assert extra(PUBLISHED) == 0
+    assert extra(PUBLISHED, report(1)) == 0
+    assert extra(PUBLISHED, report(1), report(2, outcome="failed"), report(3)) == 2
+    assert extra(PUBLISHED, report(1, serial=900), report(2, serial=900), report(3)) == 0
+    assert extra(PUBLISHED, report(1), refusal(2)) == 0
+    assert extra(None, report(1), report(2)) == 0
 
 
 def test_a_reboot_that_was_needed_and_happened_is_up_to_date() -> None:

@@ -1,14 +1,20 @@
 """The journal: after a crash at any point the way leads to one release, and each system has its own secrets."""
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.samples import quick
 
 from bento.core.journal import (
+    PHASES,
+    TABLE,
+    Action,
+    Event,
     Journal,
     Point,
-    Recovery,
     abandon,
     begin_commit,
     begin_switch,
@@ -21,6 +27,7 @@ from bento.core.journal import (
 from bento.errors import WorkFailed
 from bento.names import Serial
 
+ROOT = Path(__file__).parents[3]
 ALL = frozenset(Serial(number) for number in range(1, 30))
 OLD, NEW = Point("/old", Serial(1)), Point("/new", Serial(2))
 IDLE = Journal(committed=OLD, systems={"/old": Serial(1), "/older": Serial(9)})
@@ -38,28 +45,28 @@ BEFORE_ANY = begin_switch(Journal(), Point("/old", None), NEW, None)
         (IDLE, "/old", "nothing"),
         (IDLE, "/new", "nothing"),
         (IDLE, None, "nothing"),
-        (SWITCHING, "/old", "back"),
-        (SWITCHING, "/new", "back"),
-        (SWITCHING, "/other", "back"),
-        (SWITCHING, None, "back"),
-        (COMMITTING, "/new", "forward"),
-        (COMMITTING, "/old", "back"),
-        (COMMITTING, "/other", "back"),
-        (COMMITTING, None, "back"),
+        (SWITCHING, "/old", "go back"),
+        (SWITCHING, "/new", "go back"),
+        (SWITCHING, "/other", "go back"),
+        (SWITCHING, None, "go back"),
+        (COMMITTING, "/new", "go forward"),
+        (COMMITTING, "/old", "go back"),
+        (COMMITTING, "/other", "go back"),
+        (COMMITTING, None, "go back"),
         (commit(COMMITTING), "/new", "nothing"),
         (abandon(SWITCHING), "/old", "nothing"),
     ],
 )
 def test_a_run_that_died_is_undone_unless_it_was_confirmed_and_still_runs(
-    journal: Journal, running: str | None, way: Recovery
+    journal: Journal, running: str | None, way: Action
 ) -> None:
     assert recovery(journal, running) == way
 
 
 def test_only_secrets_changed_and_the_power_went_while_committing() -> None:
     same = begin_commit(begin_switch(IDLE, OLD, Point("/old", Serial(2)), "/old"))
-    assert recovery(same, "/old") == "forward"
-    assert recovery(begin_switch(IDLE, OLD, Point("/old", Serial(2)), "/old"), "/old") == "back"
+    assert recovery(same, "/old") == "go forward"
+    assert recovery(begin_switch(IDLE, OLD, Point("/old", Serial(2)), "/old"), "/old") == "go back"
 
 
 @pytest.mark.parametrize(
@@ -148,8 +155,71 @@ def test_abandoning_leaves_everything_as_it_was_before() -> None:
 
 
 def test_there_is_nothing_to_commit_without_a_switch() -> None:
-    with pytest.raises(ValueError, match="nothing to commit"):
-        commit(IDLE)
+    for step in (commit, abandon, begin_commit):
+        with pytest.raises(WorkFailed, match="no switch"):
+            step(IDLE)
+    # what was not confirmed is never committed
+    with pytest.raises(WorkFailed, match="not undone yet"):
+        commit(SWITCHING)
+
+
+EVENTS: tuple[Event, ...] = get_args(Event)
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of the page's first table, without its head."""
+    first = next(block for block in text.split("\n\n") if block.startswith("|"))
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in first.splitlines()]
+
+
+def test_the_page_on_recovery_shows_the_very_table_that_the_code_is() -> None:
+    head, _, *rows = cells((ROOT / "docs/recovery.md").read_text("utf-8"))
+    assert head == ["what happens", *PHASES]
+    assert [row[0] for row in rows] == list(EVENTS)
+    shown = {(phase, event): cell for event, *row in rows for phase, cell in zip(PHASES, row, strict=True)}
+    wanted = {
+        (phase, event): action if after == phase else f"{action} → {after}"
+        for (phase, event), (action, after) in TABLE.items()
+    }
+    assert shown == wanted
+
+
+def test_the_table_has_a_way_for_everything_and_every_state_leads_to_idle() -> None:
+    assert set(TABLE) == {(phase, event) for phase in PHASES for event in EVENTS}
+    for phase in PHASES:
+        for event in ("found, and the new system runs", "found, and another system runs"):
+            action, _ = TABLE[phase, event]
+            ends: dict[Action, Event] = {
+                "go forward": "the new system is the boot default",
+                "go back": "the old one is in force again",
+            }
+            assert (action == "nothing") == (phase == "idle")
+            if action != "nothing":
+                assert TABLE[phase, ends[action]] in (("commit", "idle"), ("abandon", "idle"))
+
+
+@quick
+@given(st.lists(st.sampled_from(EVENTS), max_size=12))
+def test_the_functions_do_what_the_table_says_whatever_comes_in_which_order(events: list[Event]) -> None:
+    journal = IDLE
+    for event in events:
+        action, after = TABLE[journal.phase, event]
+        if event.startswith("found"):
+            assert recovery(journal, "/new" if "the new" in event else "/old") == action or journal.phase == "idle"
+            continue
+        step = {
+            "a release is to be switched to": lambda one: begin_switch(one, OLD, NEW, "/old"),
+            "the new system is confirmed": begin_commit,
+            "the new system is the boot default": commit,
+            "the old one is in force again": abandon,
+        }[event]
+        if action == "refuse":
+            with pytest.raises(WorkFailed):
+                step(journal)
+            continue
+        journal = step(journal)
+        assert journal.phase == after
+        assert (journal.old is None) == (journal.new is None) == (after == "idle")
 
 
 def test_a_release_stays_as_long_as_something_may_need_it() -> None:

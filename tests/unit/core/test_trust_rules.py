@@ -17,6 +17,7 @@ from bento.core.trust_rules import (
     failed,
     finished,
     judge,
+    retried,
 )
 from bento.names import Digest, HostName, Serial
 
@@ -52,8 +53,8 @@ def asked(one: Offer, before: Floor | None) -> Verdict | NothingNew:
         (offer(100), floor(100, "accepted", 1), Take(floor(100, "accepted", 1))),
         (offer(100), floor(100, "failed", 1), Take(floor(100, "accepted", 1))),
         (offer(100), floor(100, "failed", MAX_TRIES - 1), Take(floor(100, "accepted", MAX_TRIES - 1))),
-        (offer(100), floor(100, "failed", MAX_TRIES), NothingNew(exhausted=True)),
-        (offer(100), floor(100, "failed", MAX_TRIES + 9), NothingNew(exhausted=True)),
+        (offer(100), floor(100, "failed", MAX_TRIES), NothingNew("failed too often")),
+        (offer(100), floor(100, "failed", MAX_TRIES + 9), NothingNew("failed too often")),
     ],
     ids=[
         "first",
@@ -103,7 +104,26 @@ def test_three_tries_that_fail_are_the_last() -> None:
         now = failed(verdict.floor)
         tries += 1
     assert tries == MAX_TRIES == 3
-    assert again(now) == NothingNew(exhausted=True)
+    assert again(now) == NothingNew("failed too often")
+
+
+def test_what_failed_waits_for_other_circumstances_and_never_for_more_than_its_tries() -> None:
+    waiting = failed(floor(), until=A)
+    assert again(waiting, A) == NothingNew("nothing changed")
+    assert again(waiting, B) == Take(floor(tries=1))
+    assert again(failed(floor()), A) == Take(floor(tries=1))
+    assert again(failed(floor(tries=MAX_TRIES - 1), until=A), B) == NothingNew("failed too often")
+    # what a recovery says of a try that was counted: how the host is now
+    assert failed(waiting, until=B) == failed(floor(), until=B)
+    assert finished(waiting) == floor(progress="finished")
+
+
+def test_a_person_may_have_a_failed_release_tried_again_and_no_other() -> None:
+    for one in (failed(floor(), until=A), failed(floor(tries=MAX_TRIES - 1))):
+        assert retried(one) == floor()
+        assert isinstance(again(retried(one), A), Take)
+    for one in (floor(progress="finished"), floor(tries=1)):
+        assert retried(one) == one
 
 
 def test_a_failure_that_was_not_its_own_is_not_counted() -> None:

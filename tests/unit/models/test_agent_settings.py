@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unit.samples import quick
 
 from bento.errors import InputError
-from bento.models.agent_settings import AgentPaths, parse_agent_settings, read_agent_settings
+from bento.models.agent_settings import AgentPaths, HealthCommand, parse_agent_settings, read_agent_settings
 
 FULL = """\
 host = "router"
@@ -19,10 +19,14 @@ state = "/x/state"
 runtime = "/x/run"
 profile = "/x/profile"
 current_system = "/x/system"
+boot = "/x/boot"
 [confirm]
 timeout = 7
+failed_units = "fail"
+commands = [{ run = ["curl", "localhost"] }, { run = ["true"], timeout = 5 }]
 [systemd]
 command = ["/x/recorder", "--log"]
+run = ["/x/apart"]
 """
 
 
@@ -31,9 +35,12 @@ def test_a_full_file_is_read_whole() -> None:
     assert settings.host == "router"
     assert settings.identities == (Path("/etc/key"), Path("/etc/old-key"))
     assert settings.trust == Path("/x/trust.toml")
-    assert settings.paths == AgentPaths(Path("/x/state"), Path("/x/run"), Path("/x/profile"), Path("/x/system"))
+    assert settings.paths == AgentPaths(*map(Path, ("/x/state", "/x/run", "/x/profile", "/x/system", "/x/boot")))
     assert settings.confirm_timeout == 7
+    assert settings.failed_units == "fail"
+    assert settings.health == (HealthCommand(("curl", "localhost"), 30), HealthCommand(("true",), 5))
     assert settings.systemctl == ("/x/recorder", "--log")
+    assert settings.systemd_run == ("/x/apart",)
 
 
 def test_the_host_name_alone_is_enough() -> None:
@@ -45,7 +52,9 @@ def test_the_host_name_alone_is_enough() -> None:
     assert settings.paths.profile == Path("/nix/var/nix/profiles/system")
     assert settings.paths.current_system == Path("/run/current-system")
     assert settings.confirm_timeout == 120
-    assert settings.systemctl == ("systemctl",)
+    assert settings.paths.boot == Path("/boot")
+    assert (settings.failed_units, settings.health) == ("degrade", ())
+    assert (settings.systemctl, settings.systemd_run) == (("systemctl",), None)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +69,12 @@ def test_the_host_name_alone_is_enough() -> None:
         ('"/x/trust.toml"', '"trust.toml"', 3, "'trust'"),
         ('"/x/state"', '"state"', 5, "'paths.state'"),
         ('"/x/run"', "true", 6, "'paths.runtime'"),
-        ("timeout = 7", "timeout = 0", 10, "'confirm.timeout'"),
-        ("timeout = 7", "timeout = 3601", 10, "'confirm.timeout'"),
-        ("timeout = 7", "timeout = true", 10, "'confirm.timeout'"),
-        ('["/x/recorder", "--log"]', "[]", 12, "'systemd.command'"),
-        ('["/x/recorder", "--log"]', '"systemctl"', 12, "'systemd.command'"),
+        ('"fail"', '"explode"', 12, "'confirm.failed_units'"),
+        ("timeout = 7", "timeout = 0", 11, "'confirm.timeout'"),
+        ("timeout = 7", "timeout = 3601", 11, "'confirm.timeout'"),
+        ("timeout = 7", "timeout = true", 11, "'confirm.timeout'"),
+        ('["/x/recorder", "--log"]', "[]", 15, "'systemd.command'"),
+        ('["/x/recorder", "--log"]', '"systemctl"', 15, "'systemd.command'"),
     ],
 )
 def test_a_wrong_value_is_named_by_line_and_key(old: str, new: str, line: int, key: str) -> None:
@@ -77,13 +87,33 @@ def test_a_wrong_value_is_named_by_line_and_key(old: str, new: str, line: int, k
 
 @pytest.mark.parametrize(
     ("right", "wrong", "line"),
-    [("identities", "identites", 2), ("runtime", "runtme", 6), ("timeout", "timout", 10), ("command", "comand", 12)],
+    [
+        ("identities", "identites", 2),
+        ("runtime", "runtme", 6),
+        ("timeout = 7", "timout = 7", 11),
+        ("command =", "comand =", 15),
+    ],
 )
 def test_a_mistyped_key_is_answered_with_the_right_one(right: str, wrong: str, line: int) -> None:
     with pytest.raises(InputError) as error:
         parse_agent_settings(FULL.replace(right, wrong), "agent.toml")
     assert error.value.message.startswith(f"agent.toml:{line}: unknown key")
-    assert f"did you mean {right}?" in error.value.hints
+    assert f"did you mean {right.removesuffix(' =').removesuffix(' = 7')}?" in error.value.hints
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('["curl", "localhost"]', "[]", "'confirm.commands.run'"),
+        ("timeout = 5", "timeout = 0", "'confirm.commands.timeout'"),
+        ("timeout = 5", "timout = 5", "'confirm.commands.timout'"),
+        ('run = ["true"]', 'rum = ["true"]', "'confirm.commands.rum'"),
+    ],
+)
+def test_a_wrong_check_is_named_by_its_key(old: str, new: str, key: str) -> None:
+    assert old in FULL
+    with pytest.raises(InputError, match=key):
+        parse_agent_settings(FULL.replace(old, new), "agent.toml")
 
 
 def test_a_missing_host_is_named() -> None:

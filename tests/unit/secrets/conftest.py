@@ -67,3 +67,18 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
     made.ensure(1024 * 1024)
     yield made
     subprocess.run(["umount", str(made.root)], check=True)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, key_folder: Path) -> Path:
+    """web and post with the tag dc, and one admin."""
+    root = tmp_path / "fleet"
+    root.mkdir()
+    keys = [(key_folder / f"{name}.pub").read_text().strip() for name in ("ed25519", "ed25519b", "rsa")]
+    (root / "bento.toml").write_text(
+        f"""[publish]\nto = "/srv"\n[signing]\nkeys = ["k"]\n[secrets]\nadmins = ["{keys[2]}"]\n"""
+        f"""[hosts.web]\nkeys = ["{keys[0]}"]\ntags = ["dc"]\n[hosts.post]\nkeys = ["{keys[1]}"]\ntags = ["dc"]\n"""
+    )
+    (root / "utils").mkdir()
+    SecretStore(root / "secrets").create()
+    return root

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bento_secrets.declared import Attributes, Declaration, parse_declarations, put_declaration
+from bento_secrets.declared import Attributes, Declaration, drop_declaration, parse_declarations, put_declaration
+from bento_secrets.declared_templates import parse_templates
 from bento_secrets.errors import BentoError, InputError
 from bento_secrets.lock import Copy, parse_lock, render_lock
 from bento_secrets.names import Digest, HostName, SecretName, Target
@@ -95,6 +97,69 @@ def test_replacing_keeps_comments_order_and_the_others(number: int, values: Decl
 
 def test_replacing_with_the_same_changes_nothing() -> None:
     assert put_declaration(TOML, parse_declarations(TOML)[0]) == TOML
+
+
+MIXED = """\
+# The fleet's.
+[[secret]]
+target = "web"
+name = "a"
+restart = [
+  "a.service",
+]
+
+# The app's settings.
+[[template]]
+target = "web"
+name = "app"
+text = \"\"\"
+[database]
+password = {{ secret "a" }}
+\"\"\"
+
+[[secret]] # the second
+target = "web"
+name = "b"
+
+[[ template ]]
+target = "web"
+name = "other"
+file = "templates/other"
+# The last.
+"""
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_only_the_lines_of_one_table_change_where_secrets_and_templates_take_turns(name: str) -> None:
+    one = next(one for one in parse_declarations(MIXED) if one.name == name)
+    edited = put_declaration(MIXED, replace(one, mode="0440"))
+    added = [line for line in edited.splitlines() if line not in MIXED.splitlines()]
+    assert added == ['mode = "0440"']
+    assert edited.replace('mode = "0440"\n', "") == MIXED
+    assert put_declaration(edited, one) == MIXED
+    kept = drop_declaration(MIXED, one.target, one.name)
+    table = {
+        "a": '[[secret]]\ntarget = "web"\nname = "a"\nrestart = [\n  "a.service",\n]\n',
+        "b": '[[secret]] # the second\ntarget = "web"\nname = "b"\n\n',
+    }
+    assert kept == MIXED.replace(table[name], "")
+    assert parse_templates(kept) == parse_templates(edited) == parse_templates(MIXED)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "new"])
+def test_a_text_that_looks_like_tables_keeps_its_content(name: str) -> None:
+    text = MIXED.replace("[database]", "[[secret]]")
+    declared = replace(parse_declarations(MIXED)[0], name=SecretName(name), mode="0440", restart=())
+    edited = put_declaration(text, declared)
+    assert declared in parse_declarations(edited)
+    assert parse_templates(edited) == parse_templates(text)
+
+
+def test_an_edit_that_would_change_a_template_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tomlkit.dumps
+    monkeypatch.setattr(tomlkit, "dumps", lambda table: real(table) + '[[template]]\nname = "x"\n')
+    with pytest.raises(InputError, match="can't edit"):
+        put_declaration(MIXED, replace(parse_declarations(MIXED)[0], mode="0440"))
 
 
 def test_an_inline_list_is_refused_rather_than_spoilt() -> None:

@@ -26,7 +26,7 @@ NAME = SecretName.parse("a/key")
 
 
 def made(kind: str, length: int | None = None, alphabet: str | None = None) -> bytes:
-    return by_kind(kind, NAME, length, alphabet, force=False).plaintext.data
+    return by_kind(kind, NAME, length, alphabet, weak=False).plaintext.data
 
 
 def test_each_kind_is_new_each_time() -> None:
@@ -46,7 +46,7 @@ def test_a_password_has_its_length_and_alphabet_and_every_character_turns_up() -
 @pytest.mark.parametrize("alphabet", ["", "x", "xyx", "ab cd", "ab\ncd", "aé", "\x7fab"])
 def test_an_alphabet_that_would_mislead_is_refused(alphabet: str) -> None:
     with pytest.raises(InputError, match="no alphabet"):
-        password(100, alphabet, force=True)
+        password(100, alphabet, weak=True)
 
 
 def test_what_can_be_guessed_is_refused_with_the_length_that_would_do() -> None:
@@ -56,10 +56,10 @@ def test_what_can_be_guessed_is_refused_with_the_length_that_would_do() -> None:
         enough = int(caught.value.hints[0].split()[2])
         assert enough == length + 1
         made(kind, enough, alphabet)
-        by_kind(kind, NAME, length, alphabet, force=True)
+        by_kind(kind, NAME, length, alphabet, weak=True)
     for length in (0, -1, 5000):
         with pytest.raises(InputError, match="no length"):
-            by_kind("hex", NAME, length, None, force=True)
+            by_kind("hex", NAME, length, None, weak=True)
 
 
 def test_hex_and_base64_are_of_that_many_bytes() -> None:
@@ -68,7 +68,7 @@ def test_hex_and_base64_are_of_that_many_bytes() -> None:
 
 
 def test_ssh_keygen_reads_the_pair(tmp_path: Path) -> None:
-    pair = by_kind("ssh-ed25519", NAME, None, None, force=False)
+    pair = by_kind("ssh-ed25519", NAME, None, None, weak=False)
     (tmp_path / "key").write_bytes(pair.plaintext.data)
     (tmp_path / "key").chmod(0o600)
     shown = subprocess.run(["ssh-keygen", "-y", "-f", str(tmp_path / "key")], capture_output=True, check=True).stdout
@@ -79,7 +79,7 @@ def test_ssh_keygen_reads_the_pair(tmp_path: Path) -> None:
 
 
 def test_a_wireguard_pair_is_clamped_and_fits() -> None:
-    pair = by_kind("wireguard", NAME, None, None, force=False)
+    pair = by_kind("wireguard", NAME, None, None, weak=False)
     private = base64.b64decode(pair.plaintext.data)
     assert (private[0] & 7, private[31] & 0x80, private[31] & 0x40) == (0, 0, 0x40)
     public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
@@ -87,7 +87,7 @@ def test_a_wireguard_pair_is_clamped_and_fits() -> None:
 
 
 def test_an_age_identity_is_a_file_that_opens_its_recipient(tmp_path: Path) -> None:
-    pair = by_kind("age", NAME, None, None, force=False)
+    pair = by_kind("age", NAME, None, None, weak=False)
     (tmp_path / "identity").write_bytes(pair.plaintext.data)
     (found,) = load_admin_identities([tmp_path / "identity"], input)
     assert pair.public is not None
@@ -97,7 +97,7 @@ def test_an_age_identity_is_a_file_that_opens_its_recipient(tmp_path: Path) -> N
 def test_options_of_another_kind_are_refused() -> None:
     for kind, length, alphabet in (("wireguard", 32, None), ("hex", None, "alnum"), ("rot13", None, None)):
         with pytest.raises(InputError):
-            by_kind(kind, NAME, length, alphabet, force=True)
+            by_kind(kind, NAME, length, alphabet, weak=True)
 
 
 def test_a_command_gives_its_bytes_and_no_shell_reads_it() -> None:
@@ -125,21 +125,6 @@ def test_a_command_that_fails_makes_no_secret(argv: list[str], kind: type[BentoE
     with pytest.raises(kind, match=why) as caught:
         of_command(argv)
     assert "partial" not in f"{caught.value.hints}"
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, key_folder: Path) -> Path:
-    """web and post with the tag dc, and one admin."""
-    root = tmp_path / "fleet"
-    root.mkdir()
-    keys = [(key_folder / f"{name}.pub").read_text().strip() for name in ("ed25519", "ed25519b", "rsa")]
-    (root / "bento.toml").write_text(
-        f"""[publish]\nto = "/srv"\n[signing]\nkeys = ["k"]\n[secrets]\nadmins = ["{keys[2]}"]\n"""
-        f"""[hosts.web]\nkeys = ["{keys[0]}"]\ntags = ["dc"]\n[hosts.post]\nkeys = ["{keys[1]}"]\ntags = ["dc"]\n"""
-    )
-    (root / "utils").mkdir()
-    SecretStore(root / "secrets").create()
-    return root
 
 
 def run(fleet: Path, *arguments: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from bento_secrets.declared import Declaration
 from bento_secrets.errors import InputError
-from bento_secrets.identities import load_ssh_identity
+from bento_secrets.identities import Identity, load_ssh_identity
 from bento_secrets.importing.found import Found
 from bento_secrets.importing.keys import canonical, shown
 from bento_secrets.importing.plan import Plan, make_plan
@@ -113,6 +113,30 @@ def test_a_declaration_that_is_in_effect_nowhere_exists_all_the_same(plan: Calla
     declared = (("@web", "a"), ("web1", "a"), ("web2", "a"))
     (step,) = plan(found("a", "key of web1", "key of web2"), declared=declared).steps
     assert step.target is None
+
+
+def test_what_a_key_opens_that_nothing_is_sealed_to_here_is_exposed(
+    identity: Identity, other_identity: Identity, key_folder: Path
+) -> None:
+    members = [
+        Member(HostName("web1"), identity.recipient, frozenset()),
+        Member(HostName("web2"), other_identity.recipient, frozenset()),
+    ]
+    one, two = (member.recipient.text for member in members)
+    older, admin = (canonical((key_folder / f"{name}.pub").read_text()) for name in ("pem", "rsa"))
+    keys = {one: HostName("web1"), two: HostName("web2"), older: HostName("web1")}
+    items = [
+        found("both", one, two),
+        found("admins", one, admin),
+        found("line", (key_folder / "ed25519.pub").read_text()),
+        found("strangers", one, "arn:aws:kms:x"),
+        found("older", one, older),
+        found("kept", one, two),
+        found("nobodys", "stranger"),
+    ]
+    state = StoreState((Declaration(Target("web2"), SecretName("kept")),), {})
+    made = make_plan(items, members, keys, {admin}, state)
+    assert {one.name for one in made.exposed} == {"strangers", "older", "kept"}
 
 
 def test_a_private_key_among_the_public_ones_stops_it_and_isnt_quoted(plan: Callable[..., Plan]) -> None:

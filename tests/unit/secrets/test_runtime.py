@@ -201,6 +201,30 @@ def test_the_owner_reads_his_secret_and_nobody_else_reads_or_lists(runtime: Runt
     assert done.stdout.split() == ["content", *["refused"] * 5]
 
 
+def test_a_service_never_misses_its_secret_while_owners_are_set_again(runtime: Runtime) -> None:
+    """On a live set, with nothing to change: the usual case after a switch and at each install."""
+    wanted = [replace(installed("a", "65534", "0440"), group="65534"), installed("b"), installed("c", "nosuch")]
+    runtime.write_generation(1, [(one, Plaintext(b"content")) for one in wanted])
+    runtime.set_owners(1, wanted)
+    runtime.flip(1)
+    watcher = (
+        "import os, pathlib\nos.setgid(65534); os.setuid(65534); print('on', flush=True)\n"
+        "while not os.path.exists('stop'): pathlib.Path('secrets/a').read_bytes()"
+    )
+    times = {name: (runtime.secrets / name).stat().st_ctime_ns for name in "abc"}
+    with subprocess.Popen(
+        [sys.executable, "-c", watcher], cwd=runtime.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(2000):
+            runtime.set_owners(1, wanted)
+        (runtime.root / "stop").touch()
+        _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, b"")
+    assert {name: (runtime.secrets / name).stat().st_ctime_ns for name in "abc"} == times  # not touched at all
+
+
 def test_pruning_keeps_what_is_named_and_what_is_live(runtime: Runtime) -> None:
     runtime.prune([])
     for serial in range(1, 6):

@@ -142,3 +142,35 @@ def test_a_full_disk_at_any_step_leaves_old_or_new_and_a_rerun_heals(change: Cha
 
     cut_at_every_step(change, command, cut)
     assert all("no space left" in message for message in messages)
+
+
+@pytest.mark.parametrize("command", ["add_many", "rekey", "remove"])
+def test_each_name_that_changed_is_on_the_disk_before_the_plan_goes(
+    change: Change, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unsynced: set[int] = set()  # folders, by inode
+    seen: list[set[int]] = []
+    real = {name: getattr(os, name) for name in ("rename", "unlink", "mkdir", "fsync")}
+
+    def rename(src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        real["rename"](src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        unsynced.add(os.fstat(dst_dir_fd).st_ino)
+
+    def unlink(name: str, *, dir_fd: int) -> None:
+        if name == "plan":
+            seen.append(set(unsynced))
+        real["unlink"](name, dir_fd=dir_fd)
+        unsynced.add(os.fstat(dir_fd).st_ino)
+
+    def mkdir(name: str, mode: int, *, dir_fd: int) -> None:
+        real["mkdir"](name, mode, dir_fd=dir_fd)
+        unsynced.add(os.fstat(dir_fd).st_ino)
+
+    def fsync(descriptor: int) -> None:
+        real["fsync"](descriptor)
+        unsynced.discard(os.fstat(descriptor).st_ino)
+
+    for name, function in (("rename", rename), ("unlink", unlink), ("mkdir", mkdir), ("fsync", fsync)):
+        monkeypatch.setattr(os, name, function)
+    getattr(change, command)()
+    assert seen == [set()]

@@ -1,0 +1,366 @@
+"""SFTP version 3 over one channel: many requests under way at once, every answer bounded in size and in time.
+
+paramiko's own client can't be bounded so, nor pipelined (docs/decisions/0013). The protocol:
+draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL for the extensions.
+"""
+
+import stat
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import paramiko
+
+from bento.errors import EnvironmentFailed, WorkFailed
+
+INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT = 1, 2, 3, 4, 5, 6, 7, 8
+FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, RENAME, EXTENDED = 10, 11, 12, 13, 14, 18, 200
+STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
+FLAG_READ, FLAG_WRITE, FLAG_CREATE, FLAG_TRUNCATE, FLAG_EXCLUSIVE = 0x01, 0x02, 0x08, 0x10, 0x20
+OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, UNSUPPORTED = 0, 1, 2, 3, 8
+_WHY = {PERMISSION_DENIED: "the server doesn't allow it", UNSUPPORTED: "the server can't do that"}
+
+PIECE = 32 * 1024  # bytes that one read or write moves: what every server takes
+READS = 64  # reads under way at once: 2 MiB, which is all that a server can make this side hold
+_PACKET = 256 * 1024 + 1024  # bytes of one answer: OpenSSH's own cap
+_BUFFER = 8 * 1024 * 1024  # bytes a channel may hold unread: four times the window that an honest server keeps to
+_TICK = 0.1  # seconds between two looks at the clock
+_VERSION = 3
+
+
+class ServerAway(EnvironmentFailed):
+    """The server can't be reached, or the connection broke, or took too long: try again later."""
+
+
+class SaidNo(WorkFailed):
+    """The server answered a request with an error. `code` is SFTP's."""
+
+    def __init__(self, message: str, *hints: str, code: int = 4) -> None:
+        super().__init__(message, *hints)
+        self.code = code
+
+
+class NotThere(SaidNo):
+    """The server has no such file."""
+
+
+def plain(text: str) -> str:
+    """What a server said, without what could reach a terminal raw."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:200]
+
+
+def text(value: str | bytes) -> bytes:
+    """A string as SFTP sends it."""
+    raw = value.encode() if isinstance(value, str) else value
+    return struct.pack(">I", len(raw)) + raw
+
+
+def u32(value: int) -> bytes:
+    """A number as SFTP sends it."""
+    return struct.pack(">I", value)
+
+
+def u64(value: int) -> bytes:
+    """An offset as SFTP sends it."""
+    return struct.pack(">Q", value)
+
+
+def mode_only(mode: int) -> bytes:
+    """Attributes that set a file's mode and nothing else."""
+    return u32(4) + u32(mode)
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What a server says of a file. `mtime` in UTC seconds; None is what it doesn't say."""
+
+    size: int | None
+    mode: int | None
+    mtime: int | None
+
+    @property
+    def is_file(self) -> bool:
+        """A plain file; also where the server doesn't say, for then opening it tells."""
+        return self.mode is None or stat.S_ISREG(self.mode)
+
+
+class Fields:
+    """An answer's body, taken apart from its front. Raises ServerAway where it is cut short."""
+
+    def __init__(self, body: bytes) -> None:
+        self._rest = memoryview(body)
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes."""
+        if size > len(self._rest):
+            raise ServerAway("the server doesn't speak SFTP: an answer is cut short")
+        taken, self._rest = bytes(self._rest[:size]), self._rest[size:]
+        return taken
+
+    def u32(self) -> int:
+        """The next number."""
+        return int.from_bytes(self.take(4), "big")
+
+    def text(self) -> bytes:
+        """The next string."""
+        return self.take(self.u32())
+
+    def attributes(self) -> Attributes:
+        """The next file attributes."""
+        flags = self.u32()
+        size = int.from_bytes(self.take(8), "big") if flags & 1 else None
+        if flags & 2:
+            self.take(8)
+        mode = self.u32() if flags & 4 else None
+        mtime = struct.unpack(">II", self.take(8))[1] if flags & 8 else None
+        for _ in range(self.u32() if flags & 0x80000000 else 0):
+            self.text()
+            self.text()
+        return Attributes(size, mode, mtime)
+
+    def __bool__(self) -> bool:
+        return bool(self._rest)
+
+
+Answer = Future[tuple[int, Fields]]
+
+
+class Wire:
+    """One SFTP session. Any thread may ask; whoever asked waits for its own answer.
+
+    `silence`: seconds without a whole answer while one is owed, after which the connection counts as broken.
+    """
+
+    def __init__(self, transport: paramiko.Transport, channel: paramiko.Channel, silence: float) -> None:
+        self._transport, self._channel, self._silence = transport, channel, silence
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._owed: dict[int, Answer] = {}
+        self._number = 0
+        self._heard = time.monotonic()
+        self._deadline: float | None = None
+        self._broken: str | None = None
+        self._over = threading.Event()
+        channel.settimeout(None)  # the watch below ends what takes too long, reading or writing
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._watch)]
+        self._greeted: Future[frozenset[bytes]] = Future()
+
+    def start(self) -> frozenset[bytes]:
+        """Agree on the version; the names of the server's extensions. Raises ServerAway."""
+        with self._lock:
+            self._heard = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        self._send(bytes([INIT]) + u32(_VERSION))
+        return self._greeted.result()
+
+    def close(self) -> None:
+        """End the session; what is still owed fails."""
+        self._break("the session is over")
+        for thread in self._threads:
+            thread.join(1)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Give all that is asked in the block so many seconds; then the connection is cut."""
+        before = self._deadline
+        new = time.monotonic() + seconds
+        self._deadline = new if before is None else min(new, before)
+        try:
+            yield
+        finally:
+            self._deadline = before
+
+    def ask(self, kind: int, *fields: bytes) -> Answer:
+        """Send a request. Its answer comes to the future: (kind, body), or SaidNo for a status that isn't OK."""
+        answer: Answer = Future()
+        with self._lock:
+            if self._broken is not None:
+                raise ServerAway(self._broken)
+            if not self._owed:
+                self._heard = time.monotonic()
+            self._number = (self._number + 1) & 0xFFFFFFFF
+            number = self._number
+            self._owed[number] = answer
+        self._send(bytes([kind]) + u32(number) + b"".join(fields))
+        return answer
+
+    def do(self, kind: int, *fields: bytes) -> None:
+        """A request whose answer is a status. Raises SaidNo, ServerAway."""
+        done(self.ask(kind, *fields))
+
+    def extended(self, name: str, *fields: bytes) -> Answer:
+        """A request of one of the server's extensions."""
+        return self.ask(EXTENDED, text(name), *fields)
+
+    def handle(self, kind: int, *fields: bytes) -> bytes:
+        """Open a file or folder: its handle, ready to be sent."""
+        return text(expect(self.ask(kind, *fields), HANDLE).text())
+
+    def _send(self, packet: bytes) -> None:
+        try:
+            with self._sending:
+                self._channel.sendall(u32(len(packet)) + packet)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._break(plain(str(error)) or "the connection broke")
+            raise ServerAway(self._broken or "the connection broke") from None
+
+    def _break(self, why: str) -> None:
+        """Nothing more comes: the first reason is what everybody gets who waits or asks."""
+        with self._lock:
+            self._broken = self._broken or why
+            owed: list[Future[Any]] = [*self._owed.values()]
+            self._owed = {}
+            if not self._greeted.done():
+                owed.append(self._greeted)
+        self._over.set()
+        self._transport.close()
+        for answer in owed:
+            answer.set_exception(ServerAway(self._broken))
+
+    def _watch(self) -> None:
+        """A thread of its own: the one that listens, or one that sends, may hang at the server's will."""
+        while not self._over.wait(_TICK):
+            now, deadline = time.monotonic(), self._deadline
+            waiting = bool(self._owed) or not self._greeted.done()
+            if deadline is not None and now > deadline:
+                self._break("the server takes too long")
+            elif waiting and now > self._heard + self._silence:
+                self._break("the server doesn't answer")
+            elif max(len(self._channel.in_buffer), len(self._channel.in_stderr_buffer)) > _BUFFER:
+                self._break("the server sends what wasn't asked for")
+
+    def _listen(self) -> None:
+        try:
+            kind, fields = self._packet()
+            if kind != VERSION or fields.u32() != _VERSION:
+                raise ServerAway("the server doesn't speak SFTP version 3")
+            names = []
+            while fields:
+                names.append(fields.text())
+                fields.text()
+            with self._lock:
+                if self._broken is None:
+                    self._greeted.set_result(frozenset(names))
+            while True:
+                kind, fields = self._packet()
+                self._deliver(fields.u32(), kind, fields)
+        except ServerAway as error:
+            self._break(error.message)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self._break(plain(str(error)) or "the connection broke")
+
+    def _deliver(self, number: int, kind: int, fields: Fields) -> None:
+        with self._lock:
+            answer = self._owed.pop(number, None)
+            self._heard = time.monotonic()
+        if answer is None:
+            raise ServerAway("the server sends what wasn't asked for")
+        if kind == STATUS and (code := fields.u32()) != OK:
+            answer.set_exception(_said_no(code, fields))
+        else:
+            answer.set_result((kind, fields))
+
+    def _packet(self) -> tuple[int, Fields]:
+        size = int.from_bytes(self._exactly(4), "big")
+        if not 0 < size <= _PACKET:
+            raise ServerAway("the server doesn't speak SFTP: an answer is too large")
+        packet = self._exactly(size)
+        return packet[0], Fields(packet[1:])
+
+    def _exactly(self, size: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self._channel.recv(size - len(parts))
+            if not part:
+                raise ServerAway("the server closed the connection")
+            parts += part
+        return bytes(parts)
+
+
+def _said_no(code: int, fields: Fields) -> SaidNo:
+    if code == NO_SUCH_FILE:
+        return NotThere("not there", code=code)
+    said = plain(fields.text().decode("utf-8", "replace")) if fields else ""
+    return SaidNo(_WHY.get(code) or f"the server says: {said or code}", code=code)
+
+
+def expect(answer: Answer, kind: int) -> Fields:
+    """An answer's body, if it is of that kind. Raises SaidNo, ServerAway."""
+    got, fields = answer.result()
+    if got != kind:
+        raise ServerAway("the server doesn't speak SFTP: an answer is of another kind")
+    return fields
+
+
+def done(answer: Answer) -> None:
+    """Wait for a status. Raises SaidNo, ServerAway."""
+    expect(answer, STATUS)
+
+
+def read_pieces(wire: Wire, handle: bytes, size: int) -> Iterator[bytes]:
+    """An open file's first `size` bytes, in order; ends early where the file does. Raises SaidNo, ServerAway.
+
+    Answers that came out of order wait here, never more than READS of them.
+    """
+    asked = at = 0
+    under_way: deque[tuple[int, Answer]] = deque()
+    while under_way or asked < size:
+        while asked < size and len(under_way) < READS:
+            length = min(PIECE, size - asked)
+            under_way.append((length, wire.ask(READ, handle, u64(asked), u32(length))))
+            asked += length
+        length, answer = under_way.popleft()
+        while length:
+            try:
+                data = expect(answer, DATA).text()
+            except SaidNo as error:
+                if error.code != EOF:
+                    raise
+                return
+            if not 0 < len(data) <= length:
+                raise ServerAway("the server doesn't speak SFTP: a read gave another number of bytes")
+            yield data
+            at, length = at + len(data), length - len(data)
+            if length:  # less than was asked for: the rest by itself
+                answer = wire.ask(READ, handle, u64(at), u32(length))
+
+
+def write_all(wire: Wire, handle: bytes, data: bytes, at_once: int, last: Callable[[], list[Answer]]) -> None:
+    """Write an open file with up to `at_once` pieces under way, then do `last` and close. Raises SaidNo, ServerAway.
+
+    Every answer is looked at: the server's "disk full" comes with one of them.
+    """
+    failed: SaidNo | None = None
+    under_way: deque[Answer] = deque()
+
+    def settle(left: int) -> None:
+        nonlocal failed
+        while len(under_way) > left:
+            try:
+                done(under_way.popleft())
+            except SaidNo as error:
+                failed = failed or error
+
+    for offset in range(0, len(data), PIECE):
+        under_way.append(wire.ask(WRITE, handle, u64(offset), text(data[offset : offset + PIECE])))
+        settle(at_once - 1)
+        if failed is not None:
+            break
+    under_way.extend([*(() if failed else last()), wire.ask(CLOSE, handle)])
+    settle(0)
+    if failed is not None:
+        raise failed
+
+
+def rethrow(error: SaidNo | ServerAway, doing: str) -> NoReturn:
+    """The same error, saying what was being done."""
+    if isinstance(error, SaidNo):
+        raise type(error)(f"{doing}: {error.message}", *error.hints, code=error.code) from None
+    raise ServerAway(f"{doing}: {error.message}", *error.hints) from None

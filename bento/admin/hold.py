@@ -1,0 +1,153 @@
+"""A host that is held at an earlier release gets that release's content, under a new serial, until it is let go."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bento.adapters.folder import PublishFolder
+from bento.admin.history import Release, history
+from bento.admin.inventory import Host
+from bento.admin.publish import Content, complete, read_published
+from bento.admin.workspace import Workspace
+from bento.core.deploy_plan import same_content
+from bento.errors import InputError, WorkFailed
+from bento.models.limits import LIMITS
+from bento.models.manifest import Manifest
+from bento.models.signed import sha256
+from bento.models.trust import Trust
+from bento.names import Digest, HostName, SecretName, Serial
+from bento_secrets.recipients import Recipient
+
+
+class ObjectsGone(WorkFailed):
+    """An earlier release can't be published again, because its objects aren't there any more."""
+
+
+def go_on(host: HostName) -> str:
+    """The command that lets a held host follow the fleet again."""
+    return f"bento rollback {host} --release"
+
+
+def releases(folder: PublishFolder, host: HostName, trust: Trust) -> tuple[Release, ...]:
+    """What is published for a host and all that can be found before it, newest first. Raises InputError without any."""
+    newest = read_published(folder, host, trust)
+    if newest is None:
+        raise InputError(f"nothing is published for {host} yet", f"publish it: bento deploy --on {host}")
+    return tuple(history(folder, newest))
+
+
+def find(found: Iterable[Release], host: HostName, serial: Serial) -> Manifest:
+    """The release of that serial. Raises InputError where the history doesn't have it."""
+    for _, manifest in found:
+        if manifest.serial == serial:
+            return manifest
+    raise InputError(
+        f"the release {serial} of {host} can't be found: it never was, or garbage collection took it",
+        f"see what there is: bento rollback {host} --list",
+        f"or let the host follow the fleet: {go_on(host)}",
+    )
+
+
+def held_content(folder: PublishFolder, host: Host, trust: Trust, workspace: Workspace) -> Content:
+    """What a held host is to get: its settings too are those of the release that it is held at.
+
+    Raises InputError where that release or its objects are gone, or where the host couldn't open its secrets.
+    """
+    if host.hold is None:
+        raise AssertionError("only for a host that is held")
+    found = releases(folder, host.name, trust)
+    return content_of(folder, host, found[0][1], find(found, host.name, host.hold), workspace)
+
+
+def content_of(
+    folder: PublishFolder, host: Host, published: Manifest, earlier: Manifest, workspace: Workspace
+) -> Content:
+    """An earlier release's content, with its objects as far as they have to be published anew."""
+    check_openable(host, earlier)
+    ciphertexts: dict[Digest, bytes] = {}
+    if not same(published, earlier) or not complete(folder, published):
+        ciphertexts = {one.digest: _object(folder, earlier, one.digest, one.size) for one in earlier.secrets}
+        if not workspace.tar(earlier.config.digest).is_file():
+            data = _object(folder, earlier, earlier.config.digest, earlier.config.size)
+            workspace.keep_tar(earlier.config.digest, data)
+    return Content(
+        host=host.name,
+        config=earlier.config,
+        system=earlier.system,
+        secrets=earlier.secrets,
+        settings=earlier.settings,
+        tar=workspace.tar(earlier.config.digest),
+        ciphertexts=ciphertexts,
+        templates=earlier.templates,
+        hold=earlier.serial,
+    )
+
+
+def same(one: Manifest, other: Manifest) -> bool:
+    """Whether two releases have the same content."""
+    return same_content(one, other.config, other.secrets, other.templates, other.settings)
+
+
+def check_openable(host: Host, earlier: Manifest) -> None:
+    """A host opens all of a release's secrets or installs none. Raises InputError naming those it couldn't open."""
+    own = {Recipient.of_host_key(key).text for key in host.keys}
+    lost = [secret.name for secret in earlier.secrets if secret.recipient not in own]
+    if lost:
+        raise InputError(
+            f"the release {earlier.serial} has secrets that are sealed to a former host key of {host.name}: "
+            f"{', '.join(lost)}",
+            f"go back to a later one: bento rollback {host.name} --list",
+            f"or let the host follow the fleet: {go_on(host.name)}",
+        )
+
+
+def check_there(folder: PublishFolder, earlier: Manifest) -> None:
+    """Raise ObjectsGone where garbage collection took an object of a release."""
+    lost = gone(folder, earlier)
+    if lost:
+        raise _gone(earlier, f"{lost} objects" if lost > 1 else "an object")
+
+
+def gone(folder: PublishFolder, earlier: Manifest) -> int:
+    """How many of a release's objects garbage collection has taken."""
+    wanted = {earlier.config.digest, *(secret.digest for secret in earlier.secrets)}
+    return sum(not folder.has_object(earlier.host, digest) for digest in wanted)
+
+
+def _object(folder: PublishFolder, earlier: Manifest, digest: Digest, size: int) -> bytes:
+    data = folder.read_object(earlier.host, digest, min(size, LIMITS.config))
+    if data is None:
+        raise _gone(earlier, "an object")
+    if sha256(data) != digest:
+        raise ObjectsGone(
+            f"an object of the release {earlier.serial} of {earlier.host} isn't what was signed: "
+            "somebody changed it on the server",
+            f"see what there is: bento rollback {earlier.host} --list",
+        )
+    return data
+
+
+def _gone(earlier: Manifest, what: str) -> ObjectsGone:
+    return ObjectsGone(
+        f"{what} of the release {earlier.serial} of {earlier.host} can't be found any more: garbage collection took it",
+        f"see what there is: bento rollback {earlier.host} --list",
+    )
+
+
+@dataclass(frozen=True)
+class SecretsBack:
+    """What going back means for the secrets of a host, by their names."""
+
+    changed: tuple[SecretName, ...]  # back to an earlier content, or to other attributes
+    returning: tuple[SecretName, ...]  # removed since, and there again
+    leaving: tuple[SecretName, ...]  # newer than the earlier release
+
+
+def secrets_back(published: Manifest, earlier: Manifest) -> SecretsBack:
+    """Compare a release with an earlier one."""
+    now = {secret.name: secret for secret in published.secrets}
+    then = {secret.name: secret for secret in earlier.secrets}
+    return SecretsBack(
+        tuple(name for name in then if name in now and now[name] != then[name]),
+        tuple(name for name in then if name not in now),
+        tuple(name for name in now if name not in then),
+    )

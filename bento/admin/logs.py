@@ -1,0 +1,32 @@
+"""`bento logs`: what a host said of its runs."""
+
+from dataclasses import dataclass
+from itertools import islice
+
+from bento.adapters.folder import PublishFolder
+from bento.admin.inventory import Fleet, Host
+from bento.admin.status import verified_report
+from bento.errors import InputError
+from bento.models.report import Report
+from bento.models.trust import Trust
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One report. Without `report`, `why` says why it can't be believed; nothing of it is passed on."""
+
+    report: Report | None
+    why: str = ""
+
+
+def logs(fleet: Fleet, trust: Trust, host: Host, last: int) -> tuple[Logged, ...]:
+    """The host's `last` newest reports, the newest at the end. Raises EnvironmentFailed where none can be read."""
+    newest = islice(PublishFolder(fleet.publish_root).read_reports(host.name), last)
+    return tuple(_one(raw, host, trust) for raw in newest)[::-1]
+
+
+def _one(raw: bytes | None, host: Host, trust: Trust) -> Logged:
+    try:
+        return Logged(verified_report(raw, host, trust))
+    except InputError as error:
+        return Logged(None, error.message)

@@ -1,0 +1,108 @@
+"""`bento rollback`: publish a host's earlier content under a new serial, and hold it there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bento.adapters.folder import PublishFolder
+from bento.admin.build import Say
+from bento.admin.deploy import Deployed, Prepared, publish_prepared
+from bento.admin.edit import set_hold
+from bento.admin.history import Release
+from bento.admin.hold import (
+    SecretsBack,
+    check_openable,
+    check_there,
+    content_of,
+    find,
+    gone,
+    releases,
+    same,
+    secrets_back,
+)
+from bento.admin.inventory import Fleet, Host
+from bento.admin.publish import check_signers
+from bento.admin.workspace import Workspace
+from bento.errors import InputError
+from bento.models.manifest import Manifest
+from bento.models.trust import Trust
+from bento.names import Serial
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """One release that a host had. `gone` counts its objects that garbage collection took: it can't be gone back to."""
+
+    manifest: Manifest
+    same: bool  # as what is published now
+    gone: int
+
+
+@dataclass(frozen=True)
+class Back:
+    """Where a host goes back to, and what that does to its secrets."""
+
+    published: Manifest
+    earlier: Manifest
+    secrets: SecretsBack
+
+
+def earlier_releases(fleet: Fleet, trust: Trust, host: Host) -> tuple[Earlier, ...]:
+    """The published release and those before it, newest first. Raises InputError before the first."""
+    folder = PublishFolder(fleet.publish_root)
+    found = releases(folder, host.name, trust)
+    newest = found[0][1]
+    return tuple(Earlier(one, same(newest, one), gone(folder, one)) for _, one in found)
+
+
+def plan_rollback(fleet: Fleet, trust: Trust, host: Host, serial: Serial | None) -> Back:
+    """Find the release to go back to: the named one, else the newest before with another content. Writes nothing.
+
+    Raises InputError where there is none, or where the host couldn't open its secrets; ObjectsGone.
+    """
+    folder = PublishFolder(fleet.publish_root)
+    found = releases(folder, host.name, trust)
+    published = found[0][1]
+    earlier = find(found, host.name, serial) if serial is not None else _before(found, host)
+    check_openable(host, earlier)
+    check_there(folder, earlier)
+    return Back(published, earlier, secrets_back(published, earlier))
+
+
+def _before(found: tuple[Release, ...], host: Host) -> Manifest:
+    """The newest release of another content; of a host that is held, before the one that it is held at."""
+    published = found[0][1]
+    below = published.serial if host.hold is None else min(host.hold, published.serial)
+    for _, manifest in found:
+        if manifest.serial < below and not same(manifest, published):
+            return manifest
+    raise InputError(
+        f"{host.name} has no earlier release of another content",
+        f"see what there is: bento rollback {host.name} --list",
+    )
+
+
+def roll_back(
+    fleet: Fleet, trust: Trust, host: Host, serial: Serial | None, clock: Callable[[], int], say: Say
+) -> tuple[Back, Deployed]:
+    """Hold the host at an earlier release and publish that. `clock` gives UTC seconds.
+
+    `hold` is written first: if this is cut short, the next deploy goes on with it. Raises InputError before that.
+    """
+    check_signers(fleet.signing_keys, trust)
+    folder = PublishFolder(fleet.publish_root)
+    workspace = Workspace(fleet.root)
+    plan_rollback(fleet, trust, host, serial)  # what can't be done is said before anything is made, locks too
+    with folder.locked(), workspace.locked():
+        back = plan_rollback(fleet, trust, host, serial)
+        content = content_of(folder, host, back.published, back.earlier, workspace)
+        set_hold(fleet.root, host.name, back.earlier.serial)
+        prepared = Prepared({host.name: content}, {}, 0, ())
+        return back, publish_prepared(prepared, (host.name,), fleet, trust, folder, workspace, clock, say)
+
+
+def let_go(fleet: Fleet, host: Host) -> Serial:
+    """Take the host's `hold` out of bento.toml; the serial it had. Raises InputError where it has none."""
+    if host.hold is None:
+        raise InputError(f"{host.name} is not held", f"hold it at an earlier release: bento rollback {host.name}")
+    set_hold(fleet.root, host.name, None)
+    return host.hold

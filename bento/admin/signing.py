@@ -1,0 +1,66 @@
+"""Whether a host would accept what is signed now: asked before a new release takes the old one's place.
+
+The rule is in core/signer_rules.py, its reasons in docs/decisions/0017.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bento.adapters import signatures
+from bento.adapters.folder import PublishFolder
+from bento.admin.inventory import Host
+from bento.core import signer_rules
+from bento.errors import InputError
+from bento.models.report import parse_heartbeat
+from bento.models.signed import SignedDocument, split
+from bento.models.trust import NAMESPACE_RELEASE, NAMESPACE_REPORT, Trust
+
+_UNKNOWN = frozenset({"nobody that we know"})
+
+
+def known_signers(folder: PublishFolder, host: Host, trust: Trust) -> frozenset[str] | None:
+    """The fingerprints of those whose releases the host accepts, by its own signed word; None if it gave none."""
+    raw = folder.read_heartbeat(host.name)
+    if raw is None:
+        return None
+    try:
+        document = split(raw, "a heartbeat")
+        if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
+            return None
+        heartbeat = parse_heartbeat(document.line)
+    except InputError:
+        return None
+    if (heartbeat.host, heartbeat.fleet) != (host.name, trust.fleet):
+        return None
+    return frozenset(heartbeat.signers) or None
+
+
+def check_accepted(
+    folder: PublishFolder, host: Host, trust: Trust, keys: Iterable[Path], published: SignedDocument | None
+) -> None:
+    """Raise InputError where the host may be unable to accept a release that only `keys` sign.
+
+    `published` is what it has now; None where that is signed by nobody in the fleet's trust file.
+    """
+    ours = {signatures.public_half(key).fingerprint for key in keys}
+    signed = (
+        _UNKNOWN
+        if published is None
+        else {one.fingerprint for one in signatures.signed_by(published, trust.signers, NAMESPACE_RELEASE)} or _UNKNOWN
+    )
+    if signer_rules.accepted(signed, ours, None):
+        return
+    known = known_signers(folder, host, trust)
+    if signer_rules.accepted(signed, ours, known):
+        return
+    said = (
+        f"{host.name} has never said whom it trusts, and the key that signed its release before is left out"
+        if known is None
+        else f"{host.name} trusts none of the keys that sign now, by its last sign of life"
+    )
+    raise InputError(
+        f"{said}: it could refuse the release for good",
+        "sign with the old key too until it has polled: [signing] keys in bento.local.toml",
+        f"see when it was heard of: bento status --on {host.name}",
+        f"or publish all the same: bento deploy --on {host.name} --drop-signers",
+    )

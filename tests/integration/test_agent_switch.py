@@ -1,0 +1,190 @@
+"""What decides whether a switch went well, and what then happens: units, checks, exit codes, boot loader, others."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bento.agent import take
+from bento.agent.host import Host
+from bento.agent.install import stored_manifest
+from bento.agent.turn import AgentBusy
+from bento.core import trust_rules
+from bento.core.trust_rules import Take
+from bento.names import Serial
+from rig.lone import LoneHost
+
+
+@pytest.fixture
+def host(lone: LoneHost, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host that has the second release's system built."""
+    monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
+    return lone.fresh()
+
+
+def take_it(host: Host) -> tuple[str, str]:
+    """The outcome and reason of taking the second release."""
+    floor = host.state.floor()
+    assert floor is not None
+    verdict = trust_rules.again(floor)
+    assert isinstance(verdict, Take)
+    taken = take.take_release(host, stored_manifest(host, Serial(2)), verdict.floor)
+    report = json.loads(host.state.spooled()[-1].read_bytes().split(b"\n")[0])
+    assert report["outcome"] == taken.outcome
+    return taken.outcome, taken.reason
+
+
+def in_force(lone: LoneHost, host: Host) -> tuple[str | None, str | None, str, bytes]:
+    return host.running(), host.profile(), lone.default(), lone.content()
+
+
+def everything(lone: LoneHost, word: str) -> tuple[str, str, str, bytes]:
+    return (*[lone.system(word)] * 3, b"content 1" if word == "old" else b"content 2")  # type: ignore[return-value]
+
+
+def test_a_switch_runs_apart_from_the_agent(lone: LoneHost, host: Host) -> None:
+    assert take_it(host)[0] == "succeeded"
+    program = f"{lone.system('new')}/bin/switch-to-configuration"
+    assert [line for line in lone.asked() if line.startswith("apart")] == [
+        f"apart {program} test",
+        f"apart {program} boot",
+    ]
+    assert in_force(lone, host) == everything(lone, "new")
+
+
+@pytest.mark.parametrize(
+    ("fault", "when", "outcome", "words"),
+    [
+        ("exit 0", "before", "rolled-back", "the running system is not the new one"),
+        ("exit 1", "before", "rolled-back", "(exit 1) the running system is not the new one"),
+        ("exit 1", "after", "rolled-back", "the switch ended with exit 1"),
+        ("exit 2", "after", "rolled-back", "the switch ended with exit 2"),
+        ("exit 4", "after", "degraded", "some units failed"),
+        ("exit 100", "before", "reboot-needed", "next boot"),
+        ("kill -9 $$", "before", "rolled-back", "(signal 9) the running system is not the new one"),
+        ("kill -9 $$", "after", "rolled-back", "the switch ended with signal 9"),
+    ],
+)
+def test_each_way_a_switch_can_end_leaves_all_of_one_release_in_force(
+    lone: LoneHost, host: Host, fault: str, when: str, outcome: str, words: str
+) -> None:
+    lone.fault("new", "test", fault, when=when)
+    got = take_it(host)
+    assert got[0] == outcome
+    assert words in got[1]
+    if outcome == "reboot-needed":
+        assert in_force(lone, host) == (lone.system("old"), lone.system("new"), lone.system("new"), b"content 1")
+    else:
+        assert in_force(lone, host) == everything(lone, "new" if outcome == "degraded" else "old")
+
+
+@pytest.mark.parametrize(
+    ("policy", "outcome"), [("fail", "rolled-back"), ("degrade", "degraded"), ("ignore", "succeeded")]
+)
+def test_a_unit_that_fails_since_the_switch_is_judged_as_the_host_says(
+    lone: LoneHost, policy: str, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
+    lone.confirm = f'failed_units = "{policy}"'
+    host = lone.fresh()
+    failed = lone.folder / "failed"
+    failed.write_text("ailing.service loaded failed failed since long\n")
+    lone.fault("new", "test", f"echo 'app.service loaded failed failed App' >>{failed}", when="after")
+    got = take_it(host)
+    assert got[0] == outcome
+    assert ("app.service" in got[1]) == (policy != "ignore")
+    assert "ailing" not in got[1]
+    assert in_force(lone, host) == everything(lone, "old" if policy == "fail" else "new")
+
+
+def test_units_that_were_failed_before_are_no_news(lone: LoneHost, host: Host) -> None:
+    (lone.folder / "failed").write_text("ailing.service loaded failed failed since long\n")
+    assert take_it(host)[0] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("check", "outcome", "words"),
+    [
+        ('["true"]', "succeeded", ""),
+        ('["false"]', "rolled-back", "the check 'false' ended with exit 1"),
+        ('["sleep", "1000"]', "rolled-back", "the check 'sleep 1000' didn't end within 1 seconds"),
+        ('["/nonexistent/check"]', "rolled-back", "can't be run"),
+        # it is well on the second look
+        ('["sh", "-c", "[ -e FOLDER/looked ] || ! touch FOLDER/looked"]', "succeeded", ""),
+    ],
+)
+def test_the_hosts_own_checks_confirm_or_undo_a_switch(
+    lone: LoneHost, check: str, outcome: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
+    lone.confirm = f"commands = [{{ run = {check.replace('FOLDER', str(lone.folder))}, timeout = 1 }}]"
+    lone.timeout = 4
+    got = take_it(host := lone.fresh())
+    assert got[0] == outcome
+    assert words in got[1]
+    assert in_force(lone, host) == everything(lone, "old" if outcome == "rolled-back" else "new")
+
+
+def test_what_a_check_prints_goes_nowhere(
+    lone: LoneHost, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
+    lone.confirm = f'commands = [{{ run = ["sh", "-c", "cat {lone.runtime.secrets}/token; exit 1"] }}]'
+    host = lone.fresh()
+    assert take_it(host)[0] == "rolled-back"
+    assert "content 2" not in "".join(lone.said) + "".join(capfd.readouterr())
+    assert not any(b"content 2" in report.read_bytes() for report in host.state.spooled())
+
+
+def test_somebodys_own_switch_is_waited_for_and_is_no_try(lone: LoneHost, host: Host) -> None:
+    (lone.folder / "busy").touch()
+    with pytest.raises(AgentBusy, match="a switch of this system is under way"):
+        take_it(host)
+    assert in_force(lone, host) == everything(lone, "old")
+    assert host.state.journal().phase == "idle"
+    assert host.state.spooled() == []
+    (lone.folder / "busy").unlink()
+    assert take_it(host)[0] == "succeeded"
+
+
+def entry(lone: LoneHost, word: str) -> str:
+    return f"options init={lone.system(word)}/init"
+
+
+def test_a_boot_loader_without_an_entry_for_the_new_system_is_not_believed(lone: LoneHost, host: Host) -> None:
+    entries = lone.folder / "boot/loader/entries"
+    entries.mkdir(parents=True)
+    (entries / "old.conf").write_text(entry(lone, "old"))
+    outcome, reason = take_it(host)
+    assert outcome == "rolled-back"
+    assert "has no entry for the new system" in reason
+    assert in_force(lone, host) == everything(lone, "old")
+
+
+def test_a_boot_loader_with_its_entry_is_believed_and_so_is_one_of_another_kind(lone: LoneHost, host: Host) -> None:
+    entries = lone.folder / "boot/loader/entries"
+    entries.mkdir(parents=True)
+    (entries / "old.conf").write_text(entry(lone, "old"))
+    lone.fault("new", "boot", f"echo '{entry(lone, 'new')}' >{entries}/new.conf", when="after")
+    assert take_it(host)[0] == "succeeded"
+    # what another loader left there long ago tells nothing
+    host = lone.fresh()
+    entries.mkdir(parents=True)
+    (entries / "stale.conf").write_text("options init=/nix/store/long-ago/init")
+    assert take_it(host)[0] == "succeeded"
+
+
+def test_a_boot_folder_too_small_for_another_kernel_is_said(lone: LoneHost, host: Host, tmp_path: Path) -> None:
+    boot = lone.folder / "boot"
+    boot.mkdir()
+    for part in ("kernel", "initrd"):
+        (Path(lone.system("new")) / part).write_bytes(b"x" * 40_000)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(boot)], check=True)
+    try:
+        outcome, reason = take_it(host)
+    finally:
+        subprocess.run(["umount", str(boot)], check=True)
+    assert outcome == "degraded"
+    assert "are free on" in reason
+    assert in_force(lone, host) == everything(lone, "new")

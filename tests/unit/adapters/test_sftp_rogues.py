@@ -1,0 +1,252 @@
+"""A server that has the pinned key and means ill: it may withhold, it may not hang the host, fill its memory or lie."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import paramiko
+import pytest
+from paramiko.sftp import CMD_READ, CMD_WRITE, SFTP_FAILURE, SFTP_OK
+from unit.samples import WEB, key_file, public
+
+from bento.adapters import sftp, wire
+from bento.adapters.sftp import ServerAway, connect
+from bento.demo import server as fake
+from bento.errors import BentoError, Refused, WorkFailed
+from bento.models.limits import LIMITS
+from bento.models.trust import Server
+
+pytestmark = pytest.mark.timeout(60)  # a hang is a failure; honest work takes a second
+
+
+@pytest.fixture
+def chroot(tmp_path: Path) -> Path:
+    folder = tmp_path / "publish" / WEB
+    (folder / "release").mkdir(parents=True)
+    (folder / "reports").mkdir()
+    (folder / "release/manifest").write_bytes(b"manifest")
+    key_file(tmp_path / "host", 1)
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path, chroot: Path) -> Iterator[Server]:
+    with fake.serving(chroot.parent, {WEB: [public(1)]}, key_file(tmp_path / "server", 9)) as running:
+        yield Server(running.address, running.port, (public(9),), 1)
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """What a rogue waits for; set when the test ends, so that its threads end too."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize("stage", ["check_auth_publickey", "check_channel_request", "check_channel_subsystem_request"])
+def test_a_login_that_is_never_answered_ends(
+    server: Server, tmp_path: Path, never: threading.Event, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr(fake._Login, stage, lambda *_: never.wait(50) and 0)
+    with pytest.raises(ServerAway), connect(server, WEB, tmp_path / "host"):
+        pass
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A TCP server for one connection; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                serve(connection)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(5)
+
+
+def test_a_greeting_that_comes_a_byte_at_a_time_doesn_t_hold_the_host(tmp_path: Path, never: threading.Event) -> None:
+    key_file(tmp_path / "host", 1)
+
+    def drip(connection: socket.socket) -> None:
+        while not never.wait(0.2):
+            try:
+                connection.sendall(b"S")
+            except OSError:
+                return
+
+    with listening(drip) as port:
+        server = Server("127.0.0.1", port, (public(9),), 1)
+        with pytest.raises(ServerAway), connect(server, WEB, tmp_path / "host"):
+            pass
+
+
+def test_weak_ciphers_and_digests_are_not_taken(tmp_path: Path) -> None:
+    key_file(tmp_path / "host", 1)
+    server_key = paramiko.PKey.from_path(key_file(tmp_path / "server", 9))
+    weak = {"digests": ("hmac-md5", "hmac-sha1"), "ciphers": ("3des-cbc", "aes128-cbc")}
+    for what, names in weak.items():
+        ended = threading.Event()
+
+        def serve(
+            connection: socket.socket,
+            what: str = what,
+            names: tuple[str, ...] = names,
+            ended: threading.Event = ended,
+        ) -> None:
+            with paramiko.Transport(connection) as transport:
+                offered = [name for name in names if name in getattr(transport.get_security_options(), what)]
+                assert offered, "nothing weak is left to offer: drop this test"
+                setattr(transport.get_security_options(), what, tuple(offered))
+                transport.add_server_key(server_key)
+                transport.start_server(threading.Event(), paramiko.ServerInterface())
+                ended.wait(10)
+
+        with listening(serve) as port:
+            server = Server("127.0.0.1", port, (public(9),), 2)
+            with pytest.raises(BentoError) as error, connect(server, WEB, tmp_path / "host"):
+                pass
+            ended.set()
+        # with a weak algorithm agreed on, it would come as far as being refused its login
+        assert not isinstance(error.value, WorkFailed), what
+        assert "no acceptable" in error.value.message or isinstance(error.value, Refused), error.value.message
+
+
+class Withholding(paramiko.SFTPServer):
+    """Answers every read but a file's first; counts how many came before that."""
+
+    reads = 0
+
+    def _process(self, t: int, request_number: int, msg: paramiko.Message) -> None:
+        if t == CMD_READ:
+            type(self).reads += 1
+            if type(self).reads == 1:
+                return
+        super()._process(t, request_number, msg)
+
+
+def test_a_server_that_withholds_the_first_piece_can_t_make_the_host_hold_the_rest(
+    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paramiko, "SFTPServer", Withholding)
+    monkeypatch.setattr(Withholding, "reads", 0)
+    size = 16 * 1024 * 1024
+    (chroot / "release/object").write_bytes(bytes(size))
+    with pytest.raises(ServerAway, match="doesn't answer"), connect(server, WEB, tmp_path / "host") as made:
+        made.read("release/object", size)
+    assert 1 < Withholding.reads <= wire.READS
+    assert wire.READS * wire.PIECE <= 2 * 1024 * 1024
+
+
+def test_a_file_that_comes_a_byte_at_a_time_is_cut_off(
+    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_byte(self: fake._File, offset: int, length: int) -> bytes:
+        time.sleep(0.05)
+        return b"x"
+
+    monkeypatch.setattr(fake._File, "read", one_byte)
+    monkeypatch.setattr(sftp, "LIMITS", replace(LIMITS, slowest=10_000))
+    (chroot / "release/object").write_bytes(bytes(10_000))
+    with pytest.raises(ServerAway, match="takes too long"), connect(server, WEB, tmp_path / "host") as made:
+        made.read("release/object", 10_000)
+
+
+def test_a_session_ends_with_its_time_however_busy_the_server_keeps_it(
+    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake._File, "read", lambda *_: time.sleep(0.05) or b"x")
+    (chroot / "release/object").write_bytes(bytes(10_000_000))
+    with (
+        pytest.raises(ServerAway, match="takes too long"),
+        connect(replace(server, timeout=600), WEB, tmp_path / "host", within=1) as made,
+    ):
+        made.read("release/object", 10_000_000)
+
+
+@pytest.mark.parametrize("claimed", [5, None])
+def test_more_than_was_allowed_is_never_taken(
+    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claimed: int | None
+) -> None:
+    def stat(self: fake._File) -> paramiko.SFTPAttributes:
+        said = paramiko.SFTPAttributes()
+        said.st_size = claimed
+        return said
+
+    monkeypatch.setattr(fake._File, "stat", stat)
+    monkeypatch.setattr(fake._File, "read", lambda *_: b"x" * 1000)
+    got: list[bytes] = []
+    with pytest.raises((Refused, ServerAway)), connect(server, WEB, tmp_path / "host") as made:
+        made.stream("release/manifest", 100, got.append)
+    assert len(b"".join(got)) <= 100
+
+
+def test_a_file_larger_than_allowed_is_refused_before_it_is_read(
+    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake._File, "read", lambda *_: pytest.fail("it was read"))
+    (chroot / "release/manifest").write_bytes(bytes(101))
+    with connect(server, WEB, tmp_path / "host") as made, pytest.raises(Refused, match="larger than 100 bytes"):
+        made.read("release/manifest", 100)
+
+
+@pytest.mark.parametrize("kind", ["unasked", "huge"])
+def test_what_was_not_asked_for_ends_the_session(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    class Chatty(paramiko.SFTPServer):
+        def _process(self, _t: int, request_number: int, _msg: paramiko.Message) -> None:
+            if kind == "unasked":
+                self._send_status(request_number + 1000, SFTP_OK)
+            else:
+                self._response(request_number, wire.DATA, b"x" * 300_000)
+
+    monkeypatch.setattr(paramiko, "SFTPServer", Chatty)
+    with (
+        pytest.raises(ServerAway, match=r"wasn't asked for|too large"),
+        connect(server, WEB, tmp_path / "host") as made,
+    ):
+        made.read("release/manifest", 100)
+
+
+def test_a_report_is_seen_whole_or_not_at_all_and_a_full_disk_is_said(
+    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = chroot / "reports/heartbeat"
+    seen: list[bytes] = []
+    real = fake._File.write
+
+    def watched(self: fake._File, offset: int, data: bytes) -> int:
+        seen.append(target.read_bytes())
+        return SFTP_FAILURE if len(data) < wire.PIECE else real(self, offset, data)  # type: ignore[return-value]
+
+    with connect(server, WEB, tmp_path / "host") as made:
+        made.put("reports/heartbeat", b"old")
+        monkeypatch.setattr(fake._File, "write", watched)
+        with pytest.raises(WorkFailed, match="writing reports/heartbeat"):
+            made.put("reports/heartbeat", bytes(wire.PIECE + 1))
+        assert target.read_bytes() == b"old"
+        made.put("reports/heartbeat", bytes(wire.PIECE))
+    assert target.read_bytes() == bytes(wire.PIECE)
+    assert set(seen) == {b"old"}
+
+
+def test_a_server_that_takes_no_bytes_doesn_t_hold_the_host(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, never: threading.Event
+) -> None:
+    class Deaf(paramiko.SFTPServer):
+        def _process(self, t: int, request_number: int, msg: paramiko.Message) -> None:
+            if t == CMD_WRITE:
+                never.wait(50)
+            super()._process(t, request_number, msg)
+
+    monkeypatch.setattr(paramiko, "SFTPServer", Deaf)
+    with pytest.raises(ServerAway), connect(server, WEB, tmp_path / "host") as made:
+        made.put("reports/1.report", bytes(4 * 1024 * 1024))
