@@ -1,5 +1,6 @@
 """`bento check`: everything that can be known before a host suffers. It changes nothing, and opens no secret."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,5 +138,8 @@ def _published(fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
         hints = (f"make it: mkdir -p {folder}", "or name another in bento.toml: [publish] to")
         yield Finding("error", "server", f"the publish folder {folder} isn't there", hints)
         return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        hint = f"deploy as its owner: ls -ld {folder}"
+        yield Finding("warning", "server", f"this user can't publish: he may not write to {folder}", (hint,))
     yield from check_server(folder, hosts, len(fleet.hosts))
     yield from guarded("machine", check_room(folder, PUBLISH_ROOM, "releases", f"see what is there: du -sh {folder}/*"))
