@@ -1,19 +1,20 @@
 """A publish target that is a folder on this machine: each host's chroot under it (design: Release)."""
 
+import hashlib
 import os
 import pwd
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
+from bento.adapters.transport import is_left_over, newest_first
 from bento.errors import BentoError, EnvironmentFailed
 from bento.models.limits import LIMITS
 from bento.names import Digest, HostName
 from bento_secrets.durable import fsync_dir
-
-_REPORT_NAME = re.compile(r"[0-9]{20}\.report")
 
 
 def account_group(host: HostName) -> int | None:
@@ -25,10 +26,23 @@ def account_group(host: HostName) -> int | None:
 
 
 class PublishFolder:
-    """`root` is what `publish.to` names; nothing is made before it is needed."""
+    """`root` is what `publish.to` names; nothing is made before it is needed. A PublishTarget (transport.py)."""
+
+    at_once = 1  # a disk gains nothing from more
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._hashed: dict[tuple[int, ...], str] = {}  # what shared objects' content was, in this run
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Nothing to do for reading."""
+        yield
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -51,6 +65,9 @@ class PublishFolder:
             ) from None
         with busy_lock(mine / "lock", f"another deploy to {self.root}"):
             yield
+
+    def refresh(self) -> None:
+        """Nothing to do: the lock is the kernel's."""
 
     def _release(self, host: HostName) -> Path:
         return self.root / host / "release"
@@ -79,23 +96,42 @@ class PublishFolder:
         """An object's bytes, unchecked; None where it is missing."""
         return read_capped(self._release(host) / "objects" / digest, limit, f"an object of {host}")
 
-    def has_object(self, host: HostName, digest: Digest) -> bool:
-        """Whether the object is there. Objects are only ever made whole."""
-        return (self._release(host) / "objects" / digest).is_file()
+    def present(self, host: HostName, wanted: Mapping[Digest, int]) -> frozenset[Digest]:
+        """Those of the objects, given with their sizes in bytes, that are there whole: read and hashed."""
+        return frozenset(digest for digest, size in wanted.items() if self._is_whole(host, digest, size))
 
-    def put_object(self, host: HostName, digest: Digest, data: bytes) -> None:
-        """Make an object from its bytes, durably."""
-        store(self._release(host) / "objects" / digest, data, 0o644)
+    def _is_whole(self, host: HostName, digest: Digest, size: int) -> bool:
+        path = self._release(host) / "objects" / digest
+        try:
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+                    return False
+                # Hosts of one flake share one file: it is read once.
+                key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+                if key not in self._hashed:
+                    self._hashed[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return False
+        return self._hashed[key] == digest
+
+    def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
+        """Make objects from their bytes, durably; a damaged one is replaced."""
+        for digest, data in objects:
+            store(self._release(host) / "objects" / digest, data, 0o644)
 
     def share_object(self, host: HostName, digest: Digest, other: HostName) -> bool:
         """Make an object by a hard link to another host's; False where that can't be."""
         source, target = (self._release(name) / "objects" / digest for name in (other, host))
+        temporary = target.with_name(f".{digest}.{secrets.token_hex(4)}.tmp")
         try:
-            target.hardlink_to(source)
-        except FileExistsError:
-            return True
+            temporary.hardlink_to(source)
+            temporary.replace(target)  # a damaged one that stands there goes
         except OSError:
             return False
+        finally:
+            with suppress(OSError):
+                temporary.unlink()  # it stays where both are the same file already
         fsync_dir(target.parent)
         return True
 
@@ -105,10 +141,26 @@ class PublishFolder:
 
     def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
         """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""
-        with os.scandir(self._release(host) / "objects") as entries:
+        release = self._release(host)
+        with os.scandir(release / "objects") as entries, os.scandir(release) as beside:
             unwanted = [entry.path for entry in entries if entry.name not in keep]
+            unwanted += [entry.path for entry in beside if is_left_over(entry.name)]
         for path in unwanted:
             Path(path).unlink(missing_ok=True)
+
+    def complaints(self, hosts: Iterable[HostName]) -> tuple[str, ...]:
+        """Hosts without an account here."""
+        missing = [host for host in hosts if account_group(host) is None]
+        return (f"no account on this machine, so they can't log in here: {', '.join(missing)}",) if missing else ()
+
+    def drop_reports_but(self, host: HostName, newest: int) -> None:
+        """Delete the host's reports except the newest. What can't be deleted stays."""
+        with self._reports(host) as folder:
+            if folder is None:
+                return
+            for name in newest_first(os.listdir(folder))[newest:]:  # noqa: PTH208 — pathlib can't list an open descriptor
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=folder)
 
     def read_reports(self, host: HostName) -> Iterator[bytes | None]:
         """The host's reports, newest first; None for one that can't be read. Everything there is the host's doing."""
@@ -116,8 +168,7 @@ class PublishFolder:
             if folder is None:
                 return
             # pathlib can't list an open descriptor
-            names = sorted((name for name in os.listdir(folder) if _REPORT_NAME.fullmatch(name)), reverse=True)  # noqa: PTH208
-            for name in names[: LIMITS.reports]:
+            for name in newest_first(os.listdir(folder))[: LIMITS.reports]:  # noqa: PTH208
                 yield self._quietly(folder, name)
 
     def read_heartbeat(self, host: HostName) -> bytes | None:

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 
+from bento.adapters import sftp_files
 from bento.adapters import wire as sftp
 from bento.adapters.wire import NotThere, SaidNo, ServerAway, Wire, plain
 from bento.errors import InputError, Refused, WorkFailed
@@ -34,6 +36,20 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 Authenticate = Callable[[paramiko.Transport], None]  # raises paramiko.AuthenticationException, or what connect raises
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to look at when the server isn't found, or shows a key that isn't pinned."""
+
+    address: str
+    renewed: str
+
+
+_TO_HOSTS = Advice(
+    "the address and port are those of [[servers]] in the trust file",
+    "if the server was renewed, put its new key into utils/trust.toml on the host",
+)
 
 
 class Session:
@@ -66,7 +82,7 @@ class Session:
             raise Refused(f"{path} on the server is larger than {limit} bytes")
         got = 0
         with self._wire.within(self._timeout + size / LIMITS.slowest):
-            pieces = sftp.read_pieces(self._wire, handle, size)
+            pieces = sftp_files.read_pieces(self._wire, handle, size)
             while True:
                 with _doing(doing):
                     piece = next(pieces, None)
@@ -86,13 +102,10 @@ class Session:
         flags = sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_TRUNCATE
         with _doing(f"writing {path}"), self._wire.within(self._timeout + len(data) / LIMITS.slowest):
             handle = self._wire.handle(sftp.OPEN, sftp.text(temporary), sftp.u32(flags), sftp.mode_only(0o644))
-            sftp.write_all(
-                self._wire,
-                handle,
-                data,
-                _SENT_AT_ONCE,
-                lambda: [self._wire.ask(sftp.FSETSTAT, handle, sftp.mode_only(0o644))],
-            )
+            mode = sftp.mode_only(0o644)
+            sftp_files.begin_write(
+                self._wire, handle, data, _SENT_AT_ONCE, lambda: [self._wire.ask(sftp.FSETSTAT, handle, mode)]
+            )()
             sftp.done(self._wire.extended("posix-rename@openssh.com", sftp.text(temporary), sftp.text(path)))
 
 
@@ -132,9 +145,16 @@ def connect(server: Server, login: HostName, identity: Path, within: float | Non
 
 @contextmanager
 def logged_in(
-    server: Server, authenticate: Authenticate, silence: float, within: float | None = None
+    server: Server,
+    authenticate: Authenticate,
+    silence: float,
+    within: float | None = None,
+    advice: Advice = _TO_HOSTS,
 ) -> Iterator[Wire]:
-    """An SFTP session with a server that has proved to be the pinned one. Raises as `connect` does."""
+    """An SFTP session with a server that has proved to be the pinned one. Raises as `connect` does.
+
+    `silence`: seconds after which a server that owes an answer counts as away.
+    """
     where = f"{server.address}:{server.port}"
     began = time.monotonic()
     login = server.timeout * _LOGIN if within is None else min(within, server.timeout * _LOGIN)
@@ -143,7 +163,7 @@ def logged_in(
     except OSError as error:
         raise ServerAway(
             f"can't reach the server {where}: {error.strerror or plain(str(error))}",
-            "the address and port are those of [[servers]] in the trust file",
+            advice.address,
         ) from None
     try:
         transport = paramiko.Transport(sock, disabled_algorithms=_WEAK)
@@ -158,7 +178,7 @@ def logged_in(
         with _broken_to(where):
             # The alarm comes first: a login that takes too long must not look like one that was refused.
             transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 2 * login
-            _prove(transport, server, where, login)
+            _prove(transport, server, where, login, advice)
             authenticate(transport)
             transport.set_keepalive(_KEEPALIVE)
             channel = transport.open_session(timeout=login)
@@ -186,7 +206,7 @@ def _broken_to(where: str) -> Iterator[None]:
         raise ServerAway(f"the connection to {where} broke: {plain(str(error)) or 'it was closed'}") from None
 
 
-def _prove(transport: paramiko.Transport, server: Server, where: str, seconds: float) -> None:
+def _prove(transport: paramiko.Transport, server: Server, where: str, seconds: float, advice: Advice) -> None:
     kinds = [kind for key in server.host_keys for kind in (_RSA if key.kind == "ssh-rsa" else (key.kind,))]
     try:
         # Ask for the kinds that are pinned: the server would else show its favourite.
@@ -200,10 +220,7 @@ def _prove(transport: paramiko.Transport, server: Server, where: str, seconds: f
     except paramiko.ssh_exception.IncompatiblePeer:
         raise Refused(f"the server {where} has no host key of a kind that is pinned") from None
     if shown not in {key.blob for key in server.host_keys}:
-        raise Refused(
-            f"the server {where} shows another host key than the one in trust.toml",
-            "if the server was renewed, put its new key into utils/trust.toml on the host",
-        )
+        raise Refused(f"the server {where} shows another host key than the one that is pinned", advice.renewed)
 
 
 def _identity(path: Path) -> paramiko.PKey:

@@ -8,8 +8,7 @@ import stat
 import struct
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,14 +19,12 @@ import paramiko
 from bento.errors import EnvironmentFailed, WorkFailed
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT = 1, 2, 3, 4, 5, 6, 7, 8
-FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, RENAME, EXTENDED = 10, 11, 12, 13, 14, 18, 200
+SETSTAT, FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, EXTENDED = 9, 10, 11, 12, 13, 14, 200
 STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
 FLAG_READ, FLAG_WRITE, FLAG_CREATE, FLAG_TRUNCATE, FLAG_EXCLUSIVE = 0x01, 0x02, 0x08, 0x10, 0x20
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, UNSUPPORTED = 0, 1, 2, 3, 8
 _WHY = {PERMISSION_DENIED: "the server doesn't allow it", UNSUPPORTED: "the server can't do that"}
 
-PIECE = 32 * 1024  # bytes that one read or write moves: what every server takes
-READS = 64  # reads under way at once: 2 MiB, which is all that a server can make this side hold
 _PACKET = 256 * 1024 + 1024  # bytes of one answer: OpenSSH's own cap
 _BUFFER = 8 * 1024 * 1024  # bytes a channel may hold unread: four times the window that an honest server keeps to
 _TICK = 0.1  # seconds between two looks at the clock
@@ -150,15 +147,16 @@ class Wire:
         channel.settimeout(None)  # the watch below ends what takes too long, reading or writing
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._watch)]
         self._greeted: Future[frozenset[bytes]] = Future()
+        self.extensions: frozenset[bytes] = frozenset()
 
-    def start(self) -> frozenset[bytes]:
-        """Agree on the version; the names of the server's extensions. Raises ServerAway."""
+    def start(self) -> None:
+        """Agree on the version, and learn the server's extensions. Raises ServerAway."""
         with self._lock:
             self._heard = time.monotonic()
         for thread in self._threads:
             thread.start()
         self._send(bytes([INIT]) + u32(_VERSION))
-        return self._greeted.result()
+        self.extensions = self._greeted.result()
 
     def close(self) -> None:
         """End the session; what is still owed fails."""
@@ -302,61 +300,6 @@ def expect(answer: Answer, kind: int) -> Fields:
 def done(answer: Answer) -> None:
     """Wait for a status. Raises SaidNo, ServerAway."""
     expect(answer, STATUS)
-
-
-def read_pieces(wire: Wire, handle: bytes, size: int) -> Iterator[bytes]:
-    """An open file's first `size` bytes, in order; ends early where the file does. Raises SaidNo, ServerAway.
-
-    Answers that came out of order wait here, never more than READS of them.
-    """
-    asked = at = 0
-    under_way: deque[tuple[int, Answer]] = deque()
-    while under_way or asked < size:
-        while asked < size and len(under_way) < READS:
-            length = min(PIECE, size - asked)
-            under_way.append((length, wire.ask(READ, handle, u64(asked), u32(length))))
-            asked += length
-        length, answer = under_way.popleft()
-        while length:
-            try:
-                data = expect(answer, DATA).text()
-            except SaidNo as error:
-                if error.code != EOF:
-                    raise
-                return
-            if not 0 < len(data) <= length:
-                raise ServerAway("the server doesn't speak SFTP: a read gave another number of bytes")
-            yield data
-            at, length = at + len(data), length - len(data)
-            if length:  # less than was asked for: the rest by itself
-                answer = wire.ask(READ, handle, u64(at), u32(length))
-
-
-def write_all(wire: Wire, handle: bytes, data: bytes, at_once: int, last: Callable[[], list[Answer]]) -> None:
-    """Write an open file with up to `at_once` pieces under way, then do `last` and close. Raises SaidNo, ServerAway.
-
-    Every answer is looked at: the server's "disk full" comes with one of them.
-    """
-    failed: SaidNo | None = None
-    under_way: deque[Answer] = deque()
-
-    def settle(left: int) -> None:
-        nonlocal failed
-        while len(under_way) > left:
-            try:
-                done(under_way.popleft())
-            except SaidNo as error:
-                failed = failed or error
-
-    for offset in range(0, len(data), PIECE):
-        under_way.append(wire.ask(WRITE, handle, u64(offset), text(data[offset : offset + PIECE])))
-        settle(at_once - 1)
-        if failed is not None:
-            break
-    under_way.extend([*(() if failed else last()), wire.ask(CLOSE, handle)])
-    settle(0)
-    if failed is not None:
-        raise failed
 
 
 def rethrow(error: SaidNo | ServerAway, doing: str) -> NoReturn:

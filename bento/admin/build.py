@@ -53,7 +53,15 @@ class Built:
 
 def collect_trees(hosts: Iterable[Host], fleet: Fleet) -> Mapping[Path, Tree]:
     """Every host's tree, by its source. Hosts of one flake share it. Raises InputError; writes nothing."""
-    return {source: collect(source, fleet.root) for source in dict.fromkeys(host.source for host in hosts)}
+    users: dict[Path, HostName] = {}
+    for host in hosts:
+        users.setdefault(host.source, host.name)
+    return {source: collect(source, fleet.root, name) for source, name in users.items()}
+
+
+def tree_warnings(trees: Mapping[Path, Tree]) -> tuple[str, ...]:
+    """Sentences on what hosts don't get."""
+    return tuple(sentence for tree in trees.values() for sentence in tree.warnings)
 
 
 def pack_hosts(hosts: Iterable[Host], trees: Mapping[Path, Tree], workspace: Workspace) -> tuple[Packed, ...]:

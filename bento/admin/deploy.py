@@ -3,24 +3,29 @@
 `prepare` makes what hosts are to get, `publish_prepared` publishes it: in waves, for some of the hosts first.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bento.adapters import nix
-from bento.adapters.folder import PublishFolder, account_group
-from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish
+from bento.adapters.declared import declaration_of
+from bento.adapters.transport import PublishTarget
+from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish, tree_warnings
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
-from bento.admin.publish import Content, NotOurs, Published, check_signers, publish, read_published
+from bento.admin.publish import Content, Published, check_signers, publish
+from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted
+from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
+from bento.core.declared import fill
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
-from bento.models.manifest import Manifest, SecretRef, TemplateRef, check_contents
+from bento.models.manifest import SecretRef, TemplateRef, check_contents
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
 from bento.names import Digest, HostName, SecretName, SystemPath
@@ -33,12 +38,13 @@ from bento_secrets.store import SecretStore
 
 @dataclass(frozen=True)
 class Deployed:
-    """What became of each chosen host. `warnings` are sentences for the admin."""
+    """What became of each chosen host. `warnings` are sentences for the admin; `missed` names targets that failed."""
 
     published: Mapping[HostName, Published]
     failed: Mapping[HostName, BentoError]
     built: int
     warnings: tuple[str, ...]
+    missed: Mapping[str, BentoError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,48 +54,6 @@ class Sealed:
     refs: tuple[SecretRef, ...]
     ciphertexts: Mapping[Digest, bytes]
     templates: tuple[TemplateRef, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What each host is to get, and what went wrong before. `built` counts what was built just now.
-
-    `of_today` are the hosts whose content is today's; the others get an earlier release's.
-    """
-
-    contents: Mapping[HostName, Content]
-    failed: Mapping[HostName, BentoError]
-    built: int
-    warnings: tuple[str, ...]
-    of_today: frozenset[HostName] = frozenset()
-
-
-def deploy(
-    fleet: Fleet,
-    trust: Trust,
-    chosen: tuple[HostName, ...],
-    clock: Callable[[], int],
-    say: Say,
-    how: How = AS_USUAL,
-    *,
-    drop_signers: bool = False,
-) -> Deployed:
-    """Build and publish the chosen hosts. `clock` gives UTC seconds.
-
-    With `drop_signers` a release may leave out the key that its host is known to trust.
-    Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish folder.
-    """
-    check_signers(fleet.signing_keys, trust)
-    folder = PublishFolder(fleet.publish_root)
-    workspace = Workspace(fleet.root)
-    plan = plan_hosts(fleet, chosen, clock())
-    with folder.locked(), workspace.locked():
-        prepared = prepare(plan, fleet, trust, folder, workspace, say, how)
-        done = publish_prepared(
-            prepared, chosen, fleet, trust, folder, workspace, clock, say, anew=how.anew, drop_signers=drop_signers
-        )
-        forget_old_trees(fleet, chosen, workspace, prepared)
-    return done
 
 
 @dataclass(frozen=True)
@@ -104,6 +68,46 @@ class Plan:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What each host is to get, and what went wrong before. `built` counts what was built just now."""
+
+    contents: Mapping[HostName, Content]
+    failed: Mapping[HostName, BentoError]
+    built: int
+    warnings: tuple[str, ...]
+
+
+def deploy(
+    fleet: Fleet,
+    trust: Trust,
+    chosen: tuple[HostName, ...],
+    clock: Callable[[], int],
+    say: Say,
+    how: How = AS_USUAL,
+    *,
+    break_lock: bool = False,
+    drop_signers: bool = False,
+) -> Deployed:
+    """Build and publish the chosen hosts. `clock` gives UTC seconds; `break_lock` takes a server's lock from another.
+
+    With `drop_signers` a release may leave out the key that its host is known to trust.
+    Raises InputError before anything is written, EnvironmentFailed where there is no Nix, ssh-keygen or publish target.
+    """
+    check_signers(fleet.signing_keys, trust)
+    workspace = Workspace(fleet.root)
+    targets = targets_of(fleet, trust, clock, break_lock=break_lock)
+    plan = plan_hosts(fleet, chosen, clock())
+    with workspace.locked(), writing(targets) as reached:
+        prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
+        usable = still_there(reached)
+        done = publish_prepared(
+            prepared, chosen, fleet, trust, usable, workspace, clock, say, drop_signers=drop_signers
+        )
+        forget_old_trees(fleet, chosen, workspace, prepared)
+    return done
+
+
 def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
     """Check the chosen hosts; `now` in UTC seconds. Raises InputError, EnvironmentFailed where Nix is missed."""
     chosen_hosts = [fleet.hosts[name] for name in chosen]
@@ -112,25 +116,26 @@ def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
     if hosts:
         nix.require_nix()
     sealed, failed, findings = collect_secrets(fleet, hosts, now)
-    return Plan(tuple(hosts), held, sealed, collect_trees(hosts, fleet), failed, findings)
+    trees = collect_trees(hosts, fleet)
+    return Plan(tuple(hosts), held, sealed, trees, failed, (*tree_warnings(trees), *findings))
 
 
 def prepare(
     plan: Plan,
     fleet: Fleet,
     trust: Trust,
-    folder: PublishFolder,
+    targets: Sequence[PublishTarget],
     workspace: Workspace,
     say: Say,
     how: How = AS_USUAL,
 ) -> Prepared:
-    """Build what is new; for hosts that are held, find what they are held at. Both locks must be held."""
+    """Build what is new; for hosts that are held, find what they are held at. All locks must be held."""
     contents: dict[HostName, Content] = {}
     failed = dict(plan.failed)
     warnings = list(plan.warnings)
     for host in plan.held:
         try:
-            contents[host.name] = held_content(folder, host, trust, workspace)
+            contents[host.name] = held_content(targets, host, trust, workspace)
         except BentoError as error:
             failed[host.name] = error
         else:
@@ -142,12 +147,26 @@ def prepare(
         built, broken = systems_to_publish(packed, fleet, workspace, say, how)
         failed.update(broken)
     for one in built:
-        contents[one.packed.host.name] = _content(one, plan.sealed[one.packed.host.name], workspace)
-    of_today = frozenset(one.packed.host.name for one in built)
-    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), of_today)
+        name = one.packed.host.name
+        try:
+            contents[name] = _content(one, _as_declared(name, plan.sealed[name], one.system), workspace, anew=how.anew)
+        except InputError as error:
+            failed[name] = error
+            say(name, "its secrets don't fit")
+    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
 
 
-def _content(one: Built, sealed: Sealed, workspace: Workspace) -> Content:
+def _as_declared(host: HostName, sealed: Sealed, system: SystemPath) -> Sealed:
+    """With owner, mode, link and units as the built system declares them. Raises InputError where that can't be."""
+    declaration = declaration_of(Path(system))
+    if declaration is not None:
+        secrets, templates = fill(host, declaration, sealed.refs, sealed.templates)
+        sealed = replace(sealed, refs=secrets, templates=templates)
+    check_contents(sealed.refs, sealed.templates)
+    return sealed
+
+
+def _content(one: Built, sealed: Sealed, workspace: Workspace, *, anew: bool) -> Content:
     host = one.packed.host
     return Content(
         host=host.name,
@@ -158,6 +177,7 @@ def _content(one: Built, sealed: Sealed, workspace: Workspace) -> Content:
         tar=workspace.tar(one.packed.config.digest),
         ciphertexts=sealed.ciphertexts,
         templates=sealed.templates,
+        anew=anew,
     )
 
 
@@ -166,45 +186,76 @@ def publish_prepared(
     chosen: tuple[HostName, ...],
     fleet: Fleet,
     trust: Trust,
-    folder: PublishFolder,
+    reached: Reached,
     workspace: Workspace,
     clock: Callable[[], int],
     say: Say,
     *,
-    anew: bool = False,
     drop_signers: bool = False,
 ) -> Deployed:
-    """Publish what was prepared for the chosen hosts. The publisher's lock must be held."""
+    """Publish what was prepared for the chosen hosts, several at once where the targets like it. Locks must be held."""
     published: dict[HostName, Published] = {}
     failed: dict[HostName, BentoError] = {name: error for name, error in prepared.failed.items() if name in chosen}
-    warnings = list(prepared.warnings)
-    shared: dict[Digest, HostName] = {}
-    for name in chosen:
-        content = prepared.contents.get(name)
-        if content is None:
-            continue
-        host = fleet.hosts[name]
+    shares = Shares()
 
-        def before_signing(document: SignedDocument | None, host: Host = host) -> None:
+    def publish_one(content: Content) -> None:
+        host = fleet.hosts[content.host]
+
+        def before_signing(document: SignedDocument | None) -> None:
             if not drop_signers:
-                check_accepted(folder, host, trust, fleet.signing_keys, document)
+                check_accepted(reached.targets, host, trust, fleet.signing_keys, document)
 
         try:
-            previous = _previous(folder, name, trust, warnings, before_signing)
-            if name in prepared.of_today:
-                content = with_rebuild(content, previous[1] if previous is not None else None, clock(), anew=anew)
-            done = publish(folder, content, previous, trust, fleet.signing_keys, clock(), shared, before_signing)
+            done = publish(
+                reached.targets, content, trust, fleet.signing_keys, clock(), workspace.memory, shares, before_signing
+            )
         except BentoError as error:
-            failed[name] = error
-            say(name, "not published")
-            continue
-        shared.setdefault(content.config.digest, name)
-        published[name] = done
+            failed[host.name] = error
+            say(host.name, "not published")
+            return
+        published[host.name] = done
+        say(host.name, _what(done))
+
+    _each(publish_one, [prepared.contents[name] for name in chosen if name in prepared.contents], reached.targets)
+    in_order = {name: published[name] for name in chosen if name in published}
+    warnings = [*prepared.warnings, *(sentence for done in in_order.values() for sentence in done.warnings)]
+    for name, done in in_order.items():
         if done.changed is not None:
-            warnings.extend(_kept(workspace, host, content.system))
-        what = "unchanged" if done.changed is None else f"published {done.manifest.serial} ({', '.join(done.changed)})"
-        say(name, what)
-    return Deployed(published, failed, prepared.built, (*warnings, *_accounts(published)))
+            warnings.extend(_kept(workspace, prepared.contents[name]))
+    warnings.extend(sentence for target in reached.targets for sentence in target.complaints(in_order))
+    missed = {name: error for done in in_order.values() for name, error in done.missed.items()}
+    in_failed = {name: failed[name] for name in chosen if name in failed}
+    return Deployed(in_order, in_failed, prepared.built, tuple(warnings), {**reached.missed, **missed})
+
+
+def _each(work: Callable[[Content], None], contents: Sequence[Content], targets: Sequence[PublishTarget]) -> None:
+    at_once = max(target.at_once for target in targets)
+    if at_once == 1:
+        for content in contents:
+            work(content)
+        return
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            list(pool.map(work, contents))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _what(done: Published) -> str:
+    if done.changed is not None:
+        return f"published {done.manifest.serial} ({', '.join(done.changed)})"
+    return f"unchanged; brought up to date: {', '.join(done.healed)}" if done.healed else "unchanged"
+
+
+def _kept(workspace: Workspace, content: Content) -> tuple[str, ...]:
+    """Hosts may fetch it from here as from a binary cache. It is published: not to keep it is only worth a warning."""
+    try:
+        if content.system is not None:
+            workspace.keep_published(content.host, content.system)
+    except BentoError as error:
+        return (error.message,)
+    return ()
 
 
 def collect_secrets(
@@ -275,51 +326,6 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
             f"a host takes {LIMITS.secrets} secrets with {LIMITS.generation} bytes together",
         )
     return Sealed(tuple(refs), ciphertexts)
-
-
-def _kept(workspace: Workspace, host: Host, system: SystemPath | None) -> tuple[str, ...]:
-    """Hosts may fetch it from here as from a binary cache. It is published: not to keep it is only worth a warning."""
-    try:
-        if system is not None:
-            workspace.keep_published(host.name, system)
-    except BentoError as error:
-        return (error.message,)
-    return ()
-
-
-def with_rebuild(content: Content, published: Manifest | None, now: int, *, anew: bool) -> Content:
-    """When a channel host was last asked to build anew stays in its settings until it is asked again."""
-    if content.config.kind != "channel":
-        return content
-    last = published.settings.rebuild if published is not None else None
-    return replace(content, settings=content.settings.model_copy(update={"rebuild": now if anew else last}))
-
-
-def _previous(
-    folder: PublishFolder,
-    host: HostName,
-    trust: Trust,
-    warnings: list[str],
-    replacing: Callable[[None], None] | None = None,
-) -> tuple[SignedDocument, Manifest] | None:
-    """What is published now. One that doesn't verify is replaced, loudly: its content is nobody's word.
-
-    `replacing` is called before, and may raise.
-    """
-    try:
-        return read_published(folder, host, trust)
-    except NotOurs as error:
-        if replacing is not None:
-            replacing(None)
-        warnings.append(f"{error.message}; it was replaced")
-        return None
-
-
-def _accounts(published: Mapping[HostName, Published]) -> tuple[str, ...]:
-    missing = [name for name in published if account_group(name) is None]
-    if not missing:
-        return ()
-    return (f"no account on this machine, so they can't log in here: {', '.join(missing)}",)
 
 
 def forget_old_trees(fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared) -> None:

@@ -1,12 +1,12 @@
 """A host that is held at an earlier release gets that release's content, under a new serial, until it is let go."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bento.adapters.folder import PublishFolder
+from bento.adapters.transport import PublishTarget
 from bento.admin.history import Release, history
 from bento.admin.inventory import Host
-from bento.admin.publish import Content, complete, read_published
+from bento.admin.publish import Content, newest_published, objects_of
 from bento.admin.workspace import Workspace
 from bento.core.deploy_plan import same_content
 from bento.errors import InputError, WorkFailed
@@ -27,12 +27,23 @@ def go_on(host: HostName) -> str:
     return f"bento rollback {host} --release"
 
 
-def releases(folder: PublishFolder, host: HostName, trust: Trust) -> tuple[Release, ...]:
-    """What is published for a host and all that can be found before it, newest first. Raises InputError without any."""
-    newest = read_published(folder, host, trust)
-    if newest is None:
-        raise InputError(f"nothing is published for {host} yet", f"publish it: bento deploy --on {host}")
-    return tuple(history(folder, newest))
+@dataclass(frozen=True)
+class Past:
+    """A host's releases, newest first, and a target that has them. There is at least one."""
+
+    target: PublishTarget
+    releases: tuple[Release, ...]
+
+    @property
+    def published(self) -> Manifest:
+        """The newest."""
+        return self.releases[0][1]
+
+
+def past(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> Past:
+    """What is published for a host and all that can be found before it. Raises InputError without any."""
+    target, newest = newest_published(targets, host, trust)
+    return Past(target, tuple(history(target, newest)))
 
 
 def find(found: Iterable[Release], host: HostName, serial: Serial) -> Manifest:
@@ -47,27 +58,25 @@ def find(found: Iterable[Release], host: HostName, serial: Serial) -> Manifest:
     )
 
 
-def held_content(folder: PublishFolder, host: Host, trust: Trust, workspace: Workspace) -> Content:
+def held_content(targets: Sequence[PublishTarget], host: Host, trust: Trust, workspace: Workspace) -> Content:
     """What a held host is to get: its settings too are those of the release that it is held at.
 
     Raises InputError where that release or its objects are gone, or where the host couldn't open its secrets.
     """
     if host.hold is None:
         raise AssertionError("only for a host that is held")
-    found = releases(folder, host.name, trust)
-    return content_of(folder, host, found[0][1], find(found, host.name, host.hold), workspace)
+    found = past(targets, host.name, trust)
+    return content_of(found, host, find(found.releases, host.name, host.hold), workspace)
 
 
-def content_of(
-    folder: PublishFolder, host: Host, published: Manifest, earlier: Manifest, workspace: Workspace
-) -> Content:
+def content_of(found: Past, host: Host, earlier: Manifest, workspace: Workspace) -> Content:
     """An earlier release's content, with its objects as far as they have to be published anew."""
     check_openable(host, earlier)
     ciphertexts: dict[Digest, bytes] = {}
-    if not same(published, earlier) or not complete(folder, published):
-        ciphertexts = {one.digest: _object(folder, earlier, one.digest, one.size) for one in earlier.secrets}
+    if not same(found.published, earlier) or gone(found.target, found.published):
+        ciphertexts = {one.digest: _object(found.target, earlier, one.digest, one.size) for one in earlier.secrets}
         if not workspace.tar(earlier.config.digest).is_file():
-            data = _object(folder, earlier, earlier.config.digest, earlier.config.size)
+            data = _object(found.target, earlier, earlier.config.digest, earlier.config.size)
             workspace.keep_tar(earlier.config.digest, data)
     return Content(
         host=host.name,
@@ -100,21 +109,21 @@ def check_openable(host: Host, earlier: Manifest) -> None:
         )
 
 
-def check_there(folder: PublishFolder, earlier: Manifest) -> None:
+def check_there(target: PublishTarget, earlier: Manifest) -> None:
     """Raise ObjectsGone where garbage collection took an object of a release."""
-    lost = gone(folder, earlier)
+    lost = gone(target, earlier)
     if lost:
         raise _gone(earlier, f"{lost} objects" if lost > 1 else "an object")
 
 
-def gone(folder: PublishFolder, earlier: Manifest) -> int:
+def gone(target: PublishTarget, earlier: Manifest) -> int:
     """How many of a release's objects garbage collection has taken."""
-    wanted = {earlier.config.digest, *(secret.digest for secret in earlier.secrets)}
-    return sum(not folder.has_object(earlier.host, digest) for digest in wanted)
+    wanted = objects_of(earlier)
+    return len(wanted.keys() - target.present(earlier.host, wanted))
 
 
-def _object(folder: PublishFolder, earlier: Manifest, digest: Digest, size: int) -> bytes:
-    data = folder.read_object(earlier.host, digest, min(size, LIMITS.config))
+def _object(target: PublishTarget, earlier: Manifest, digest: Digest, size: int) -> bytes:
+    data = target.read_object(earlier.host, digest, min(size, LIMITS.config))
     if data is None:
         raise _gone(earlier, "an object")
     if sha256(data) != digest:
@@ -128,7 +137,8 @@ def _object(folder: PublishFolder, earlier: Manifest, digest: Digest, size: int)
 
 def _gone(earlier: Manifest, what: str) -> ObjectsGone:
     return ObjectsGone(
-        f"{what} of the release {earlier.serial} of {earlier.host} can't be found any more: garbage collection took it",
+        f"{what} of the release {earlier.serial} of {earlier.host} isn't there whole any more: "
+        "garbage collection took it, or somebody changed it on the server",
         f"see what there is: bento rollback {earlier.host} --list",
     )
 

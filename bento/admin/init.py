@@ -1,7 +1,7 @@
 """`bento init`: make the fleet folder of the design, each file saying what may stand in it."""
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -11,6 +11,7 @@ from bento.adapters.process import run
 from bento.adapters.signatures import public_half
 from bento.admin.inventory import LOCAL, MAIN, TRUST
 from bento.errors import EnvironmentFailed, InputError
+from bento.models.targets import SftpPlace, parse_target
 from bento.models.trust import parse_fleet_name, parse_trust
 from bento_secrets.durable import write_atomic
 from bento_secrets.ssh_keys import SshPublicKey
@@ -23,7 +24,7 @@ _BENTO_TOML = """\
 # What differs from admin to admin goes into bento.local.toml, whose keys win.
 
 [publish]
-to = {publish}     # a folder on the SFTP server; each host's chroot lies under it
+to = {publish}     # a folder here that holds the hosts' chroots, or "sftp://user@server/folder"; a list: mirrors
 
 [secrets]
 admins = []                # age or ssh recipients that may open secrets too; empty: nobody but the host
@@ -122,7 +123,7 @@ def init(root: Path, answers: Answers) -> Made:
             f"{root} has a flake.nix: Nix would copy the whole folder, with secrets/, into its store",
             "make the fleet in another folder, with each flake under hosts/",
         )
-    server_key = answers.server_key or _own_server_key()
+    answers, server_key = _server(answers)
     key, is_new = _signing_key(fleet, answers.signing_key)
     signer = public_half(key)
     try:
@@ -137,6 +138,16 @@ def init(root: Path, answers: Answers) -> Made:
     if server_key is None:
         todo.append(f"{TRUST}: put the server's host key into `host_keys` (its /etc/ssh/ssh_host_ed25519_key.pub)")
     return Made(root, fleet, key, is_new, tuple(todo))
+
+
+def _server(answers: Answers) -> tuple[Answers, SshPublicKey | None]:
+    """Where the hosts' server is, and its key: the one that is published to, else this machine. Raises InputError."""
+    target = parse_target(answers.publish)
+    if not isinstance(target, SftpPlace):
+        return answers, answers.server_key or _own_server_key()
+    if answers.address is None:
+        answers = replace(answers, address=target.address, port=target.port)
+    return answers, answers.server_key
 
 
 def _own_server_key() -> SshPublicKey | None:

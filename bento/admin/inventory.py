@@ -1,6 +1,7 @@
 """The fleet folder as it stands: bento.toml, its hosts and their keys, the trust file."""
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from bento.errors import InputError
 from bento.models.fleet import FleetFile, parse_fleet
 from bento.models.manifest import Settings
 from bento.models.strict import Source
+from bento.models.targets import SftpPlace
 from bento.models.trust import Trust, parse_trust
 from bento.names import HostName, Serial, TagName, printable
 from bento_secrets.members import Member
@@ -73,14 +75,21 @@ class Fleet:
         return tuple(self.root / Path(file).expanduser() for file in self.file.secrets.identities)
 
     @property
-    def publish_root(self) -> Path:
-        """The folder that holds the hosts' chroots."""
-        if "://" in self.file.publish.to:
-            raise InputError(
-                f"bento.toml: publish.to = '{self.file.publish.to}' is not a folder on this machine",
-                "name a folder, for example /home/chroot",
-            )
-        return self.root / _expanded(self.file.publish.to, "publish.to")
+    def publish_to(self) -> tuple[Path | SftpPlace, ...]:
+        """Where releases go: folders on this machine and places on servers, in bento.toml's order."""
+        return tuple(
+            to if isinstance(to, SftpPlace) else self.root / _expanded(to, "publish.to") for to in self.file.publish.to
+        )
+
+    @property
+    def publish_identity(self) -> Path | None:
+        """The key that logs in at servers, if one is named."""
+        named = self.file.publish.identity
+        return None if named is None else self.root / _expanded(named, "publish.identity")
+
+    def shown(self, path: Path) -> str:
+        """A path as a person knows it: from the fleet folder, where it lies in there."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
 
 def _expanded(text: str, key: str) -> Path:
@@ -108,7 +117,11 @@ def find_fleet(start: Path, named: Path | None) -> Path:
 
 def load_fleet(root: Path) -> Fleet:
     """Read bento.toml and bento.local.toml. Raises InputError naming file, line and key."""
-    main = Source(MAIN, _text(root / MAIN))
+    return read_fleet(root, Source(MAIN, _text(root / MAIN)))
+
+
+def read_fleet(root: Path, main: Source) -> Fleet:
+    """The fleet as it would be with this bento.toml. Raises InputError."""
     local = Source(LOCAL, _text(root / LOCAL)) if (root / LOCAL).exists() else None
     file = parse_fleet(main, local)
     hosts = {name: _host(root, file, main, name) for name in file.hosts}
@@ -128,7 +141,8 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {path}") from None
     except OSError as error:
-        hint = f"take it from git: git checkout HEAD -- {path}"
+        # Whatever folder the command is given in, git must look at the fleet's.
+        hint = f"take it from git: git -C {shlex.quote(str(path.parent))} checkout HEAD -- {path.name}"
         if path.name == LOCAL:
             hint = 'it is this admin\'s own, and names the signing key: [signing] keys = ["…"]'
         raise InputError(f"can't read {path}: {error.strerror}", hint) from None
@@ -160,11 +174,12 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
 
 
 def _source(root: Path, main: Source, name: HostName, given: str | None) -> Path:
-    source = Path(os.path.normpath(root / (given or f"hosts/{name}")))
-    if not source.is_relative_to(root) or source == root:
+    """The configuration's folder. One that holds the fleet would take secrets/ into a Nix store with it."""
+    source = Path(os.path.normpath(root / _expanded(given or f"hosts/{name}", f"hosts.{name}.source")))
+    if root.is_relative_to(source):
         raise InputError(
-            f"{main.place('hosts', name, 'source')}: the source of {name} is not a folder inside the fleet",
-            "put it under hosts/",
+            f"{main.place('hosts', name, 'source')}: the source of {name} is a folder that holds the fleet itself",
+            "keep the fleet, with its secrets/, in a folder beside the configuration",
         )
     return source
 

@@ -1,17 +1,25 @@
-"""Publish one host's release: objects first, then the manifest that names them. A reader never sees a mixture."""
+"""Publish one host's release: objects first, then the manifest that names them. A reader never sees a mixture.
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+Several targets are mirrors: all get the same signed manifest. One that fails is named and the others go on; what it has
+missed it gets at the next deploy.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from bento.adapters import signatures
-from bento.adapters.folder import PublishFolder
 from bento.adapters.process import require
+from bento.adapters.transport import PublishTarget
 from bento.admin.history import Release, history
+from bento.admin.memory import Known, Memory
+from bento.admin.shares import Shares
 from bento.core import signer_rules
 from bento.core.deploy_plan import compose, same_content
-from bento.errors import InputError, WorkFailed
+from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef, parse_manifest
 from bento.models.signed import SignedDocument, sha256, split
@@ -29,7 +37,8 @@ KEEP_SECONDS = 24 * 3600
 class Content:
     """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest.
 
-    `hold` is the earlier release that this is the content of, where the host is held there: it stays in the history.
+    `hold` is the earlier release that this content is of, if the host is held there; what it needs is then kept. `anew`
+    is whether a channel host is to build the same files once more; None where the settings say it already.
     """
 
     host: HostName
@@ -41,26 +50,49 @@ class Content:
     ciphertexts: Mapping[Digest, bytes]
     templates: tuple[TemplateRef, ...] = ()
     hold: Serial | None = None
+    anew: bool | None = None
 
 
 @dataclass(frozen=True)
 class Published:
-    """`changed` is None where nothing was written; else what differs from the release before.
+    """`changed` is None where there is no new release; else what differs from the one before.
 
-    Of what is published already, missing signatures are added: the release and its serial stay.
+    `healed` names the targets that lagged behind and have it now, `missed` those that failed. `warnings` are sentences.
     """
 
     manifest: Manifest
     changed: tuple[Change, ...] | None
+    healed: tuple[str, ...] = ()
+    missed: Mapping[str, BentoError] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a target has of a host: its verified release, if any."""
+
+    target: PublishTarget
+    document: SignedDocument | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def release(self) -> tuple[Manifest, SignedDocument]:
+        """Both, of one that has a release."""
+        if self.manifest is None or self.document is None:
+            raise AssertionError("nothing is published there")
+        return self.manifest, self.document
+
+
+BeforeSigning = Callable[[SignedDocument | None], None]
 
 
 class NotOurs(InputError):
     """What is published doesn't verify: it counts as nothing, and a deploy replaces it."""
 
 
-def read_published(folder: PublishFolder, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
+def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
     """The published manifest, verified; None before the first. Raises InputError where it doesn't verify."""
-    raw = folder.read_manifest(host)
+    raw = target.read_manifest(host)
     if raw is None:
         return None
     try:
@@ -83,6 +115,25 @@ def read_published(folder: PublishFolder, host: HostName, trust: Trust) -> tuple
     return document, manifest
 
 
+def newest_published(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> tuple[PublishTarget, Release]:
+    """The newest verified release, and a target that has it. Raises InputError where there is none."""
+    found: list[tuple[PublishTarget, Release]] = []
+    wrong: list[InputError] = []
+    for target in targets:
+        try:
+            release = read_published(target, host, trust)
+        except InputError as error:
+            wrong.append(error)
+            continue
+        if release is not None:
+            found.append((target, release))
+    if found:
+        return max(found, key=lambda one: one[1][1].serial)
+    if wrong:
+        raise wrong[0]
+    raise InputError(f"nothing is published for {host} yet", f"publish it: bento deploy --on {host}")
+
+
 def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
     """Refuse to publish what hosts would refuse. Raises InputError, EnvironmentFailed without ssh-keygen."""
     require("ssh-keygen")
@@ -100,103 +151,257 @@ def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
             )
 
 
+_signing = threading.Lock()  # an agent or a token is asked for one signature at a time
+
+
 def publish(
-    folder: PublishFolder,
+    targets: Sequence[PublishTarget],
     content: Content,
-    previous: tuple[SignedDocument, Manifest] | None,
     trust: Trust,
     keys: tuple[Path, ...],
     now: int,
-    shared: Mapping[Digest, HostName],
-    before_signing: Callable[[SignedDocument], None] | None = None,
+    memory: Memory,
+    shares: Shares,
+    before_signing: BeforeSigning = lambda _: None,
 ) -> Published:
-    """Publish `content` unless the same is published already. `now` in UTC seconds.
+    """Publish `content` to all targets, unless the same is published already. `now` in UTC seconds.
 
-    `shared` tells which host of this run already has an object, so that hosts of one flake share one file.
-    `before_signing` is handed what is published before a new release takes its place, and may raise.
+    `before_signing` is handed what is published before a new release takes its place, None if that is nobody's, and may
+    raise.
+
+    Raises InputError and WorkFailed before anything is written, and what the first target raised if in the end none has
+    the release.
     """
-    before = previous[1] if previous is not None else None
-    same = before is not None and same_content(
-        before, content.config, content.secrets, content.templates, content.settings
+    host = content.host
+    warnings: list[str] = []
+    missed: dict[str, BentoError] = {}
+    standings = _standings(targets, host, trust, warnings, missed)
+    if not standings:
+        raise next(iter(missed.values()))
+    known = memory.last(host)
+    newest = max((one for one in standings if one.manifest is not None), key=_serial, default=None)
+    content = _settled(content, newest, now)
+    if newest is not None and _is_current(newest, standings, known, content):
+        signed = _countersigned(newest, trust, keys)
+        manifest, document = signed.release
+        healed = _heal(signed, standings, content, now, shares, warnings, missed)
+        if healed is not None:
+            memory.has_published(host, manifest.serial, document.line_digest)
+            changed: tuple[Change, ...] | None = ("signatures",) if signed is not newest else None
+            return Published(manifest, changed, healed, missed, tuple(warnings))
+    if newest is not None or warnings:  # a warning: what stood there was nobody's
+        before_signing(newest.document if newest is not None else None)
+    warnings += _put_back(newest, known, host, warnings)
+    manifest, document = _sign(content, newest, known, trust, keys, now)
+    ready: list[Standing] = []
+    for one in standings:
+        with _or_missed(one.target, missed):
+            _put_objects(one.target, content, newest, shares)
+            ready.append(one)
+    if ready:
+        memory.will_publish(host, manifest.serial)
+    has: list[Standing] = []
+    for one in ready:
+        with _or_missed(one.target, missed):
+            one.target.put_manifest(host, document.raw)
+            has.append(one)
+    if not has:
+        raise next(iter(missed.values()))
+    memory.has_published(host, manifest.serial, document.line_digest)
+    for one in has:
+        _tidy(one, (document, manifest), now, content.hold, warnings)
+    before = newest.manifest if newest is not None else None
+    return Published(manifest, _changes(before, manifest), (), missed, tuple(warnings))
+
+
+@contextmanager
+def _or_missed(target: PublishTarget, missed: dict[str, BentoError]) -> Iterator[None]:
+    """A target that fails is named; the others go on."""
+    try:
+        yield
+    except BentoError as error:
+        missed.setdefault(target.name, error)
+
+
+def _standings(
+    targets: Sequence[PublishTarget], host: HostName, trust: Trust, warnings: list[str], missed: dict[str, BentoError]
+) -> list[Standing]:
+    """What each target has. A manifest that doesn't verify is replaced, loudly: its content is nobody's word."""
+    standings: list[Standing] = []
+    for target in targets:
+        with _or_missed(target, missed):
+            try:
+                found = read_published(target, host, trust)
+            except NotOurs as error:
+                where = f"{target.name}: " if len(targets) > 1 else ""
+                warnings.append(f"{where}{error.message}; it was replaced")
+                found = None
+            standings.append(Standing(target, *(found or ())))
+    return standings
+
+
+def _settled(content: Content, newest: Standing | None, now: int) -> Content:
+    """When a channel host was last asked to build anew stays in its settings until it is asked again."""
+    if content.anew is None or content.config.kind != "channel":
+        return content
+    last = newest.manifest.settings.rebuild if newest is not None and newest.manifest is not None else None
+    return replace(
+        content, settings=content.settings.model_copy(update={"rebuild": now if content.anew else last}), anew=None
     )
-    if previous is not None and same and complete(folder, previous[1]):
-        folder.ensure_host(content.host)  # an account made since then gets its reports folder
-        return Published(previous[1], ("signatures",) if _countersign(folder, previous, trust, keys) else None)
-    if previous is not None and before_signing is not None:
-        before_signing(previous[0])
+
+
+def _countersigned(newest: Standing, trust: Trust, keys: tuple[Path, ...]) -> Standing:
+    """The same release with the signatures of those keys that haven't signed it; itself where none is missing."""
+    _, document = newest.release
+    ours = {signatures.public_half(key).fingerprint: key for key in keys}
+    signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
+    missing = signer_rules.missing({one.fingerprint for one in signed}, ours.keys())
+    if not missing or len(document.armours) + len(missing) > LIMITS.armours:
+        return newest
+    with _signing:
+        more = signatures.sign(document.line, [ours[one] for one in sorted(missing)], NAMESPACE_RELEASE)
+    return replace(newest, document=SignedDocument(document.line, (*document.armours, *more.armours)))
+
+
+def _serial(one: Standing) -> int:
+    return one.manifest.serial if one.manifest is not None else 0
+
+
+def _is_current(newest: Standing, standings: list[Standing], known: Known | None, content: Content) -> bool:
+    """The newest release says what `content` says, is no older than what was published from here, and has no rival."""
+    manifest, document = newest.release
+    if not same_content(manifest, content.config, content.secrets, content.templates, content.settings):
+        return False
+    lines = {one.release[1].line_digest for one in standings if one.manifest and _serial(one) == manifest.serial}
+    if len(lines) > 1:  # two admins, each with a mirror that the other didn't reach
+        return False
+    if known is None or known.serial is None:
+        return True
+    return (manifest.serial, document.line_digest) == (known.serial, known.line) or manifest.serial > known.serial
+
+
+def _put_back(newest: Standing | None, known: Known | None, host: HostName, said: list[str]) -> list[str]:
+    """What to say where the targets have something older than was published from here."""
+    if known is None or known.serial is None or said:
+        return []
+    if newest is None:
+        return [f"the release {known.serial} of {host} is gone; it is published anew"]
+    if _serial(newest) >= known.serial:
+        return []
+    was, now = known.serial, _serial(newest)
+    why = "somebody put it back, or the server was restored"
+    return [f"what is published for {host} ({now}) is older than what was published from here ({was}): {why}"]
+
+
+def _sign(
+    content: Content, newest: Standing | None, known: Known | None, trust: Trust, keys: tuple[Path, ...], now: int
+) -> tuple[Manifest, SignedDocument]:
     manifest = compose(
         fleet=trust.fleet,
         host=content.host,
         now=now,
-        previous=previous,
+        previous=(newest.release[1], newest.release[0]) if newest is not None else None,
         config=content.config,
         system=content.system,
         secrets=content.secrets,
         templates=content.templates,
         settings=content.settings,
+        signed=known.signed if known is not None else None,
     )
     if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
         raise InputError(f"the manifest of {content.host} is too large: too many secrets, units or templates")
-    document = signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
-    folder.ensure_host(content.host)
-    _put_objects(folder, content, previous[0] if previous is not None else None, shared)
-    folder.put_manifest(content.host, document.raw)
-    folder.drop_objects_except(content.host, frozenset(_in_use(folder, (document, manifest), now, content.hold)))
-    return Published(manifest, _changes(before, manifest))
+    with _signing:
+        return manifest, signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
 
 
-def _countersign(folder: PublishFolder, published: Release, trust: Trust, keys: tuple[Path, ...]) -> bool:
-    """Add the signatures of those keys that haven't signed what is published. Whether there were any."""
-    document, manifest = published
-    ours = {signatures.public_half(key).fingerprint: key for key in keys}
-    signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
-    missing = signer_rules.missing({one.fingerprint for one in signed}, ours.keys())
-    if not missing or len(document.armours) + len(missing) > LIMITS.armours:
-        return False
-    more = signatures.sign(document.line, [ours[one] for one in sorted(missing)], NAMESPACE_RELEASE)
-    folder.put_manifest(manifest.host, SignedDocument(document.line, (*document.armours, *more.armours)).raw)
-    return True
+def _heal(
+    newest: Standing,
+    standings: list[Standing],
+    content: Content,
+    now: int,
+    shares: Shares,
+    warnings: list[str],
+    missed: dict[str, BentoError],
+) -> tuple[str, ...] | None:
+    """Give the newest release, as it was signed, to those that lack it; their names. None if nobody has it whole."""
+    manifest, document = newest.release
+    wanted = objects_of(manifest)
+    whole: list[Standing] = []
+    lagging: list[Standing] = []
+    for one in standings:
+        with _or_missed(one.target, missed):
+            has_it = one.manifest is not None and one.release[1].line_digest == document.line_digest
+            is_whole = has_it and one.target.present(manifest.host, wanted) == wanted.keys()
+            (whole if is_whole else lagging).append(one)
+    if not whole:
+        return None
+    for one in whole:
+        with _or_missed(one.target, missed):
+            one.target.ensure_host(manifest.host)  # an account made since then gets its reports folder
+            one.target.drop_reports_but(manifest.host, LIMITS.reports_kept)
+            shares.has(one.target, manifest.config.digest, manifest.host)
+            if one.release[1].armours != document.armours:
+                one.target.put_manifest(manifest.host, document.raw)
+    healed: list[str] = []
+    for one in lagging:
+        with _or_missed(one.target, missed):
+            _put_objects(one.target, content, None, shares)
+            one.target.put_manifest(manifest.host, document.raw)
+            healed.append(one.target.name)
+            _tidy(one, (document, manifest), now, content.hold, warnings)
+    return tuple(healed)
 
 
-def complete(folder: PublishFolder, manifest: Manifest) -> bool:
-    """Whether every object of a release is there."""
-    return all(folder.has_object(manifest.host, digest) for digest in _objects(manifest))
-
-
-def _objects(manifest: Manifest) -> Iterator[Digest]:
-    yield manifest.config.digest
-    yield from (secret.digest for secret in manifest.secrets)
-
-
-def _put_objects(
-    folder: PublishFolder, content: Content, previous: SignedDocument | None, shared: Mapping[Digest, HostName]
-) -> None:
-    host, config = content.host, content.config.digest
-    if not folder.has_object(host, config):
-        other = shared.get(config)
-        if other is None or not folder.share_object(host, config, other):
-            data = content.tar.read_bytes()
-            if sha256(data) != config:
-                content.tar.unlink(missing_ok=True)
-                raise WorkFailed(f"the packed configuration {content.tar} was damaged", "pack it anew: bento deploy")
-            folder.put_object(host, config, data)
-    for digest, data in content.ciphertexts.items():
-        if not folder.has_object(host, digest):
-            folder.put_object(host, digest, data)
+def _put_objects(target: PublishTarget, content: Content, previous: Standing | None, shares: Shares) -> None:
+    host, config = content.host, content.config
+    target.ensure_host(host)
+    wanted = dict(content.ciphertexts)
     if previous is not None:
-        digest = sha256(previous.raw)
-        if not folder.has_object(host, digest):
-            folder.put_object(host, digest, previous.raw)
+        raw = previous.release[1].raw
+        wanted[sha256(raw)] = raw
+    sizes = {digest: len(data) for digest, data in wanted.items()}
+    there = target.present(host, {**sizes, config.digest: config.size})
+    if config.digest in there:
+        shares.has(target, config.digest, host)
+    else:
+        shares.put(target, config.digest, host, lambda: _packed(content))
+    target.put_objects(host, [(digest, data) for digest, data in wanted.items() if digest not in there])
 
 
-def _in_use(folder: PublishFolder, newest: Release, now: int, hold: Serial | None) -> Iterator[Digest]:
+def _packed(content: Content) -> bytes:
+    data = content.tar.read_bytes()
+    if sha256(data) != content.config.digest:
+        content.tar.unlink(missing_ok=True)
+        raise WorkFailed(f"the packed configuration {content.tar} was damaged", "pack it anew: bento deploy")
+    return data
+
+
+def _tidy(one: Standing, newest: Release, now: int, hold: Serial | None, warnings: list[str]) -> None:
+    """Drop what no recent release needs. The release is published: a failure here is no more than said."""
+    host = newest[1].host
+    try:
+        keep = set(_in_use(one.target, newest, now, hold))
+        if one.manifest is not None:  # a host may be fetching it at this moment
+            keep.update(objects_of(one.manifest))
+        one.target.drop_objects_except(host, frozenset(keep))
+        one.target.drop_reports_but(host, LIMITS.reports_kept)
+    except BentoError as error:
+        warnings.append(f"what is old of {host} couldn't be removed: {error.message}")
+
+
+def objects_of(manifest: Manifest) -> dict[Digest, int]:
+    """The objects of a release, with their sizes in bytes."""
+    return {manifest.config.digest: manifest.config.size, **{one.digest: one.size for one in manifest.secrets}}
+
+
+def _in_use(target: PublishTarget, newest: Release, now: int, hold: Serial | None) -> Iterator[Digest]:
     """The objects of the last releases, and all manifests down to them and to the one that the host is held at."""
-    for number, (_, manifest) in enumerate(history(folder, newest)):
+    for number, (_, manifest) in enumerate(history(target, newest)):
         recent = number < KEEP_RELEASES or manifest.created >= now - KEEP_SECONDS
         if not recent and (hold is None or manifest.serial < hold):
             return
         if recent:  # what the host is held at has the objects of the newest
-            yield from _objects(manifest)
+            yield from objects_of(manifest)
         if manifest.previous is not None:
             yield manifest.previous
 

@@ -18,7 +18,7 @@ class Removal:
 
     forgotten: Forgotten
     folders: tuple[Path, ...]  # as seen from the fleet
-    published: Path | None
+    published: tuple[str, ...]  # folders on this machine, and sftp:// URLs
     has_account: bool
 
 
@@ -54,10 +54,7 @@ def _check_templates(fleet: Fleet, name: HostName) -> None:
             )
 
 
-def _published(fleet: Fleet, name: HostName) -> Path | None:
-    """Where its release still lies on this machine."""
-    try:
-        folder = fleet.publish_root / name
-    except InputError:  # on another machine
-        return None
-    return folder if folder.is_dir() else None
+def _published(fleet: Fleet, name: HostName) -> tuple[str, ...]:
+    """Where its release may still lie: folders on this machine that have it, and every server."""
+    places = (to / name if isinstance(to, Path) else f"{to}/{name}" for to in fleet.publish_to)
+    return tuple(str(place) for place in places if isinstance(place, str) or place.is_dir())

@@ -1,26 +1,28 @@
 """`bento rollback`: publish a host's earlier content under a new serial, and hold it there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bento.adapters.folder import PublishFolder
+from bento.adapters.transport import PublishTarget
 from bento.admin.build import Say
 from bento.admin.deploy import Deployed, Prepared, publish_prepared
 from bento.admin.edit import set_hold
 from bento.admin.history import Release
 from bento.admin.hold import (
+    Past,
     SecretsBack,
     check_openable,
     check_there,
     content_of,
     find,
     gone,
-    releases,
+    past,
     same,
     secrets_back,
 )
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import check_signers
+from bento.admin.targets import reading, targets_of, writing
 from bento.admin.workspace import Workspace
 from bento.errors import InputError
 from bento.models.manifest import Manifest
@@ -48,24 +50,27 @@ class Back:
 
 def earlier_releases(fleet: Fleet, trust: Trust, host: Host) -> tuple[Earlier, ...]:
     """The published release and those before it, newest first. Raises InputError before the first."""
-    folder = PublishFolder(fleet.publish_root)
-    found = releases(folder, host.name, trust)
-    newest = found[0][1]
-    return tuple(Earlier(one, same(newest, one), gone(folder, one)) for _, one in found)
+    with reading(targets_of(fleet, trust)) as reached:
+        found = past(reached.targets, host.name, trust)
+        return tuple(Earlier(one, same(found.published, one), gone(found.target, one)) for _, one in found.releases)
 
 
 def plan_rollback(fleet: Fleet, trust: Trust, host: Host, serial: Serial | None) -> Back:
+    """What `roll_back` would do. Writes nothing; raises as it does."""
+    with reading(targets_of(fleet, trust)) as reached:
+        return _plan(reached.targets, trust, host, serial)[0]
+
+
+def _plan(targets: Sequence[PublishTarget], trust: Trust, host: Host, serial: Serial | None) -> tuple[Back, Past]:
     """Find the release to go back to: the named one, else the newest before with another content. Writes nothing.
 
     Raises InputError where there is none, or where the host couldn't open its secrets; ObjectsGone.
     """
-    folder = PublishFolder(fleet.publish_root)
-    found = releases(folder, host.name, trust)
-    published = found[0][1]
-    earlier = find(found, host.name, serial) if serial is not None else _before(found, host)
+    found = past(targets, host.name, trust)
+    earlier = find(found.releases, host.name, serial) if serial is not None else _before(found.releases, host)
     check_openable(host, earlier)
-    check_there(folder, earlier)
-    return Back(published, earlier, secrets_back(published, earlier))
+    check_there(found.target, earlier)
+    return Back(found.published, earlier, secrets_back(found.published, earlier)), found
 
 
 def _before(found: tuple[Release, ...], host: Host) -> Manifest:
@@ -89,15 +94,14 @@ def roll_back(
     `hold` is written first: if this is cut short, the next deploy goes on with it. Raises InputError before that.
     """
     check_signers(fleet.signing_keys, trust)
-    folder = PublishFolder(fleet.publish_root)
     workspace = Workspace(fleet.root)
     plan_rollback(fleet, trust, host, serial)  # what can't be done is said before anything is made, locks too
-    with folder.locked(), workspace.locked():
-        back = plan_rollback(fleet, trust, host, serial)
-        content = content_of(folder, host, back.published, back.earlier, workspace)
+    with workspace.locked(), writing(targets_of(fleet, trust, clock)) as reached:
+        back, found = _plan(reached.targets, trust, host, serial)
+        content = content_of(found, host, back.earlier, workspace)
         set_hold(fleet.root, host.name, back.earlier.serial)
         prepared = Prepared({host.name: content}, {}, 0, ())
-        return back, publish_prepared(prepared, (host.name,), fleet, trust, folder, workspace, clock, say)
+        return back, publish_prepared(prepared, (host.name,), fleet, trust, reached, workspace, clock, say)
 
 
 def let_go(fleet: Fleet, host: Host) -> Serial:

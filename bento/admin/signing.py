@@ -3,24 +3,30 @@
 The rule is in core/signer_rules.py, its reasons in docs/decisions/0017.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bento.adapters import signatures
-from bento.adapters.folder import PublishFolder
+from bento.adapters.transport import PublishTarget
 from bento.admin.inventory import Host
 from bento.core import signer_rules
 from bento.errors import InputError
-from bento.models.report import parse_heartbeat
+from bento.models.report import Heartbeat, parse_heartbeat
 from bento.models.signed import SignedDocument, split
 from bento.models.trust import NAMESPACE_RELEASE, NAMESPACE_REPORT, Trust
 
 _UNKNOWN = frozenset({"nobody that we know"})
 
 
-def known_signers(folder: PublishFolder, host: Host, trust: Trust) -> frozenset[str] | None:
+def known_signers(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> frozenset[str] | None:
     """The fingerprints of those whose releases the host accepts, by its own signed word; None if it gave none."""
-    raw = folder.read_heartbeat(host.name)
+    said = [one for target in targets if (one := _heartbeat(target, host, trust)) is not None]
+    newest = max(said, key=lambda one: (one.after, one.time), default=None)
+    return frozenset(newest.signers) or None if newest is not None else None
+
+
+def _heartbeat(target: PublishTarget, host: Host, trust: Trust) -> Heartbeat | None:
+    raw = target.read_heartbeat(host.name)
     if raw is None:
         return None
     try:
@@ -30,13 +36,15 @@ def known_signers(folder: PublishFolder, host: Host, trust: Trust) -> frozenset[
         heartbeat = parse_heartbeat(document.line)
     except InputError:
         return None
-    if (heartbeat.host, heartbeat.fleet) != (host.name, trust.fleet):
-        return None
-    return frozenset(heartbeat.signers) or None
+    return heartbeat if (heartbeat.host, heartbeat.fleet) == (host.name, trust.fleet) else None
 
 
 def check_accepted(
-    folder: PublishFolder, host: Host, trust: Trust, keys: Iterable[Path], published: SignedDocument | None
+    targets: Sequence[PublishTarget],
+    host: Host,
+    trust: Trust,
+    keys: Iterable[Path],
+    published: SignedDocument | None,
 ) -> None:
     """Raise InputError where the host may be unable to accept a release that only `keys` sign.
 
@@ -50,7 +58,7 @@ def check_accepted(
     )
     if signer_rules.accepted(signed, ours, None):
         return
-    known = known_signers(folder, host, trust)
+    known = known_signers(targets, host, trust)
     if signer_rules.accepted(signed, ours, known):
         return
     said = (

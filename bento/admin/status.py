@@ -1,13 +1,15 @@
 """What the admin sees of each host: published release, verified reports, and the state that follows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
 from bento.adapters import signatures
-from bento.adapters.folder import PublishFolder
+from bento.adapters.transport import PublishTarget
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import read_published
+from bento.admin.targets import reading, targets_of
 from bento.core.host_state import HostState, derive
 from bento.errors import InputError
 from bento.models.manifest import Manifest
@@ -43,30 +45,63 @@ class HostStatus:
         return len(self.published.secrets) if self.published is not None else 0
 
 
-def status(fleet: Fleet, trust: Trust, chosen: Iterable[HostName]) -> tuple[HostStatus, ...]:
-    """The state of each chosen host. Raises EnvironmentFailed where the publish folder can't be read."""
-    folder = PublishFolder(fleet.publish_root)
-    return tuple(_one(folder, fleet.hosts[name], trust) for name in chosen)
+def status(
+    fleet: Fleet, trust: Trust, chosen: Iterable[HostName], warn: Callable[[str], None] = lambda _: None
+) -> tuple[HostStatus, ...]:
+    """The state of each chosen host, from all publish targets together: a host reports to the one that it reached.
+
+    `warn` gets a sentence for each that can't be read; what is said is then what the others know. Raises what the first
+    one did if that is all of them.
+    """
+    hosts = [fleet.hosts[name] for name in chosen]
+    with reading(targets_of(fleet, trust)) as reached:
+        for one in reached.missed.values():
+            warn(f"{one.message}; shown is what the other mirrors know")
+        at_once = max(target.at_once for target in reached.targets)
+        if at_once == 1:
+            return tuple(_one(reached.targets, host, trust) for host in hosts)
+        with ThreadPoolExecutor(at_once) as pool:
+            return tuple(pool.map(lambda host: _one(reached.targets, host, trust), hosts))
 
 
-def _one(folder: PublishFolder, host: Host, trust: Trust) -> HostStatus:
+def _one(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> HostStatus:
     notes: list[str] = []
-    published: Manifest | None = None
-    try:
-        found = read_published(folder, host.name, trust)
-        published = found[1] if found is not None else None
-    except InputError as error:
-        notes.append(error.message)
-    reports = _reports(folder, host, trust, notes)
-    heartbeat = _heartbeat(folder, host, trust, notes)
-    return HostStatus(host, published, derive(published, reports, heartbeat), tuple(notes))
+    published = _published(targets, host, trust, notes)
+    reports: dict[int, Report] = {}
+    heartbeats: list[Heartbeat] = []
+    for target in targets:
+        for report in _reports(target, host, trust, notes):
+            reports.setdefault(report.counter, report)
+        heartbeat = _heartbeat(target, host, trust, notes)
+        if heartbeat is not None:
+            heartbeats.append(heartbeat)
+    newest = sorted(reports.values(), key=lambda one: one.counter, reverse=True)[:LOOKED_AT]
+    latest = max(heartbeats, key=lambda one: (one.after, one.time), default=None)
+    return HostStatus(host, published, derive(published, newest, latest), tuple(notes))
 
 
-def _reports(folder: PublishFolder, host: Host, trust: Trust, notes: list[str]) -> list[Report]:
+def _published(targets: Sequence[PublishTarget], host: Host, trust: Trust, notes: list[str]) -> Manifest | None:
+    """The newest release on any target; a note for each that has another."""
+    found: dict[str, Manifest | None] = {}
+    for target in targets:
+        try:
+            read = read_published(target, host.name, trust)
+        except InputError as error:
+            notes.append(error.message)
+            read = None
+        found[target.name] = read[1] if read is not None else None
+    newest = max((one for one in found.values() if one is not None), key=lambda one: one.serial, default=None)
+    if newest is not None:
+        behind = [name for name, one in found.items() if one != newest]
+        notes.extend(f"{name} doesn't have its newest release; next: bento deploy --on {host.name}" for name in behind)
+    return newest
+
+
+def _reports(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) -> list[Report]:
     """The newest verified reports. One that isn't in order is a note: a host's file can't stop the admin's work."""
     reports: list[Report] = []
     bad = 0
-    for raw in islice(folder.read_reports(host.name), LOOKED_AT):
+    for raw in islice(target.read_reports(host.name), LOOKED_AT):
         try:
             reports.append(verified_report(raw, host, trust))
         except InputError:
@@ -84,8 +119,8 @@ def verified_report(raw: bytes | None, host: Host, trust: Trust) -> Report:
     return report
 
 
-def _heartbeat(folder: PublishFolder, host: Host, trust: Trust, notes: list[str]) -> Heartbeat | None:
-    raw = folder.read_heartbeat(host.name)
+def _heartbeat(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) -> Heartbeat | None:
+    raw = target.read_heartbeat(host.name)
     if raw is None:
         return None
     try:

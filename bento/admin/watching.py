@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from bento.adapters.watch import Wait, polling, watching
 from bento.admin.inventory import Fleet
@@ -27,8 +28,13 @@ def watch(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], seconds: flo
 
 
 def _noticing(fleet: Fleet, chosen: tuple[HostName, ...]) -> AbstractContextManager[Wait]:
-    if "://" in fleet.file.publish.to:
+    roots = [to for to in fleet.publish_to if isinstance(to, Path)]
+    if len(roots) < len(fleet.publish_to):
         return polling(chosen)
-    root = fleet.publish_root
     # Where a host's own folder isn't there yet, its first release shows in the one above.
-    return watching({name: (root, *(root / name / part for part in FOLDERS)) for name in chosen})
+    return watching(
+        {
+            name: tuple(path for root in roots for path in (root, *(root / name / part for part in FOLDERS)))
+            for name in chosen
+        }
+    )

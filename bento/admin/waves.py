@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from bento.adapters.folder import PublishFolder
 from bento.admin.build import AS_USUAL, How, Say
 from bento.admin.deploy import Deployed, Prepared, forget_old_trees, plan_hosts, prepare, publish_prepared
 from bento.admin.inventory import Fleet
 from bento.admin.publish import Published, check_signers
 from bento.admin.status import HostStatus, status
+from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.workspace import Workspace
 from bento.core.waves import Verdict, judge
 from bento.errors import InputError
@@ -67,6 +67,7 @@ def deploy_in_waves(
     say: Say,
     how: How = AS_USUAL,
     *,
+    break_lock: bool = False,
     drop_signers: bool = False,
 ) -> Waved:
     """Build all, publish to `canaries`, and to the rest of `chosen` once every canary is good within `wait` seconds.
@@ -75,33 +76,34 @@ def deploy_in_waves(
     Raises as `deploy` does.
     """
     check_signers(fleet.signing_keys, trust)
-    folder = PublishFolder(fleet.publish_root)
     workspace = Workspace(fleet.root)
+    targets = targets_of(fleet, trust, clocks.now, break_lock=break_lock)
     plan = plan_hosts(fleet, chosen, clocks.now())
     others = tuple(name for name in chosen if name not in canaries)
 
-    def publish(prepared: Prepared, hosts: tuple[HostName, ...]) -> Deployed:
+    def publish(prepared: Prepared, hosts: tuple[HostName, ...], reached: Reached) -> Deployed:
         return publish_prepared(
-            prepared, hosts, fleet, trust, folder, workspace, clocks.now, say, anew=how.anew, drop_signers=drop_signers
+            prepared, hosts, fleet, trust, reached, workspace, clocks.now, say, drop_signers=drop_signers
         )
 
     with workspace.locked():
-        with folder.locked():
-            prepared = prepare(plan, fleet, trust, folder, workspace, say, how)
-            first = publish(prepared, canaries)
+        with writing(targets) as reached:
+            prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
+            first = publish(prepared, canaries, still_there(reached))
         proved = any(one.changed is not None for one in first.published.values())
         seen = {} if first.failed else _wait(fleet, trust, first.published, wait, clocks, say)
         if first.failed or any(one.verdict != "good" for one in seen.values()):
             left = tuple(name for name in others if name not in prepared.failed)
             return Waved(replace(first, failed={**prepared.failed, **first.failed}), seen, left, proved)
-        with folder.locked():
-            rest = publish(prepared, others)
+        with writing(targets) as reached:
+            rest = publish(prepared, others, reached)
         forget_old_trees(fleet, chosen, workspace, prepared)
     done = Deployed(
         {**first.published, **rest.published},
         {**first.failed, **rest.failed},
         prepared.built,
         tuple(dict.fromkeys((*first.warnings, *rest.warnings))),
+        {**first.missed, **rest.missed},
     )
     return Waved(done, seen, (), proved)
 

@@ -16,6 +16,7 @@ import platformdirs
 from bento.adapters import nix
 from bento.adapters.files import busy_lock, store
 from bento.adapters.tree import unpack, write_tar
+from bento.admin.memory import Memory
 from bento.admin.pack import Tree
 from bento.errors import EnvironmentFailed
 from bento.models.signed import canonical
@@ -104,6 +105,11 @@ class Workspace:
         """A second GC root: what hosts may fetch from here stays, whatever is built next. No root without a build."""
         if Path(system).exists():
             nix.keep(self.root / "roots" / f"{host}.published", system)
+
+    @property
+    def memory(self) -> Memory:
+        """What was published from here."""
+        return Memory(self.root / "published")
 
     def _record(self, host: HostName) -> Path:
         return self.root / "roots" / f".{host}.json"

@@ -86,6 +86,7 @@ class State:
                 new=_point(table.table("new")) if table.has("new") else None,
                 old_profile=table.optional_text("old_profile"),
                 systems={system: Serial.parse(serial) for system, serial in table.table("systems").rest().items()},
+                going_back=table.has("way") and table.choice("way", ("back",)) == "back",
             )
             table.done()
         except InputError as error:
@@ -100,6 +101,8 @@ class State:
             "old_profile": journal.old_profile,
             "systems": dict(journal.systems),
         }
+        if journal.going_back:
+            fields["way"] = "back"
         for name, point in (("old", journal.old), ("new", journal.new)):
             if point is not None:
                 fields[name] = _plain(point)

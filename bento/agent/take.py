@@ -2,9 +2,11 @@
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bento.adapters import bootloader, nix
+from bento.adapters.declared import declaration_of
 from bento.adapters.tree import unpack
 from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, switch
 from bento.agent.confirm import check_health, failed_units
@@ -16,9 +18,10 @@ from bento.agent.reporting import make_report
 from bento.agent.turn import refuse_busy
 from bento.core import journal as journal_rules
 from bento.core import trust_rules
+from bento.core.declared import check_satisfied
 from bento.core.journal import Journal, Point
 from bento.core.trust_rules import Floor
-from bento.errors import BentoError, Refused
+from bento.errors import BentoError, InputError, Refused
 from bento.models.manifest import Manifest
 from bento.names import Digest, Serial
 
@@ -45,6 +48,7 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
         open_generation(host, manifest)
         check_links(host, manifest.serial)
         new_system, built = _system(host, manifest, log)
+        _check_declaration(new_system, manifest)
     except Refused as error:
         taken = Taken("refused", error.message)
     except (BentoError, OSError) as error:
@@ -98,6 +102,16 @@ def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
             raise Refused(said)
         log.add(said + "\n")
     return system, True
+
+
+def _check_declaration(system: str, manifest: Manifest) -> None:
+    """Refused where the system wants other secrets than the release brings: its services would start without them."""
+    try:
+        declaration = declaration_of(Path(system))
+    except InputError as error:
+        raise Refused(error.message) from None
+    if declaration is not None:
+        check_satisfied(declaration, manifest.secrets, manifest.templates)
 
 
 def _in_place(host: Host, system: str) -> bool:

@@ -111,6 +111,8 @@ def _build(
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in names]
     trees = builder.collect_trees(hosts, fleet)
+    for sentence in builder.tree_warnings(trees):
+        warn(sentence)
     require_nix()
     with workspace.locked(), progress(plain=verbose) as say:
         packed = builder.pack_hosts(hosts, trees, workspace)

@@ -28,6 +28,7 @@ CLOCKS = Clocks(lambda: int(time.time()), time.monotonic, time.sleep)
 @click.option(
     "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
 )
+@click.option("--break-lock", is_flag=True, help="Take the lock of a deploy that is dead, on servers.")
 @click.option("--canary", "canaries", multiple=True, metavar="HOSTS", help="Publish to these first, and wait for them.")
 @click.option("--wait", metavar="TIME", help="How long for --canary: 90s, 10m, 1h. Default: 10m.")
 @json_option
@@ -39,14 +40,16 @@ def deploy(
     verbose: bool,
     rebuild: bool,
     drop_signers: bool,
+    break_lock: bool,
     canaries: tuple[str, ...],
     wait: str | None,
     as_json: bool,
 ) -> int:
     """Build hosts, sign and publish what has changed. Hosts fetch it at their next poll.
 
-    A host whose build fails keeps what is published and is named; the others go on (exit 3). A host that `bento
-    rollback` holds gets what it is held at. With a new signing key, what is unchanged gets its signature added. With
+    A host whose build fails keeps what is published and is named; the others go on (exit 3). A mirror that can't be
+    reached is named too; the next deploy gives it what it missed. A host that `bento rollback` holds gets what it is
+    held at. With a new signing key, what is unchanged gets its signature added. With
     --rebuild channel hosts build once more, though their files are the same: when their nixpkgs has moved on.
 
     With --canary the rest follows once every canary has reported that it installed its release, and nothing less
@@ -67,14 +70,15 @@ def deploy(
     seconds = parse_wait(wait or "10m")
     with progress(plain=verbose) as say:
         how = How(jobs, anew=rebuild, show=say.output if verbose else None)
+        force = {"break_lock": break_lock, "drop_signers": drop_signers}
         if waves:
-            waved = deploy_in_waves(fleet, trust, names, first, seconds, CLOCKS, say, how, drop_signers=drop_signers)
+            waved = deploy_in_waves(fleet, trust, names, first, seconds, CLOCKS, say, how, **force)
         else:
-            done = publish_all(fleet, trust, names, CLOCKS.now, say, how, drop_signers=drop_signers)
+            done = publish_all(fleet, trust, names, CLOCKS.now, say, how, **force)
     if waves:
         return _show_waves(waved, len(names), as_json)
     _show(done, {}, as_json)
-    return failures(done.failed, len(names))
+    return _code(done, len(names))
 
 
 def _show(done: Deployed, more: Mapping[str, Any], as_json: bool) -> None:
@@ -86,6 +90,12 @@ def _show(done: Deployed, more: Mapping[str, Any], as_json: bool) -> None:
         changed = sum(one.changed is not None for one in done.published.values())
         unchanged = len(done.published) - changed
         click.echo(f"built {done.built}, published {changed}, unchanged {unchanged}, failed {len(done.failed)}")
+    for target, error in done.missed.items():
+        complain(f"{target} lacks what was published: {error.message}", error.hints)
+
+
+def _code(done: Deployed, of: int) -> int:
+    return failures(done.failed, of) or (SOME_FAILED if done.missed else 0)
 
 
 def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
@@ -94,7 +104,7 @@ def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
     if not waved.proved and waved.canaries:
         warn("no canary got anything new, so they prove nothing about what the others got")
     if not waved.left:
-        return failures(waved.done.failed, of)
+        return _code(waved.done, of)
     failures(waved.done.failed, of)
     complain(f"stopped after the canaries; nothing was published for {', '.join(waved.left)}", _next(waved))
     for name, one in waved.canaries.items():
@@ -123,5 +133,6 @@ def _facts(done: Deployed) -> dict[str, Any]:
             for name, one in done.published.items()
         },
         "failed": {name: error.message for name, error in done.failed.items()},
+        "missed": {name: error.message for name, error in done.missed.items()},
         "warnings": list(done.warnings),
     }

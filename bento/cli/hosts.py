@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bento.admin.edit import add_host
+from bento.admin.edit import add_host, as_written
 from bento.admin.inventory import Host
 from bento.admin.removal import Removal, plan_removal
 from bento.admin.removal import remove as take_out
@@ -27,6 +27,10 @@ def host() -> None:
 @click.argument("name")
 @key_options
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag, for --on @TAG and secrets for @TAG.")
+@click.option(
+    "--source", metavar="DIR", type=click.Path(), help="Its configuration's folder. Default: hosts/NAME in the fleet."
+)
+@click.option("--attribute", metavar="NAME", help="Its name in the flake. Default: the host's own.")
 @click.pass_context
 def add(
     context: click.Context,
@@ -36,6 +40,8 @@ def add(
     scan: str | None,
     fingerprint: str | None,
     tags: tuple[str, ...],
+    source: str | None,
+    attribute: str | None,
 ) -> None:
     """Add a host to bento.toml. Secrets are sealed to its first key; all may log in.
 
@@ -44,6 +50,7 @@ def add(
       bento host add web --key-file web.pub --tag dc1
       bento host add web --scan web.example.org
       bento host add web --key "ssh-ed25519 AAAA… root@web"
+      bento host add laptop --key-file laptop.pub --source ../my-flake --attribute MyLaptop
     """
     parsed_name = HostName.parse(name)
     parsed_tags = tuple(TagName.parse(tag.removeprefix("@")) for tag in tags)
@@ -51,11 +58,13 @@ def add(
     if scan is not None and parsed_name in current_fleet(context).hosts:
         raise InputError(f"the host {parsed_name} is in bento.toml already", f"see it: bento host show {parsed_name}")
     parsed = parse_keys("add", parsed_name, keys, files, scan, fingerprint)
-    add_host(root, parsed_name, parsed, parsed_tags)
+    written = None if source is None else as_written(source, root)
+    add_host(root, parsed_name, parsed, parsed_tags, written, attribute)
     click.echo(f"added {parsed_name} to bento.toml")
-    added = current_fleet(context).hosts[parsed_name]
+    fleet = current_fleet(context)
+    added = fleet.hosts[parsed_name]
     if not added.source.is_dir():
-        click.echo(f"next: put its configuration into {added.source.relative_to(root)}/")
+        click.echo(f"next: put its configuration into {fleet.shown(added.source)}/")
 
 
 @host.command("list")
@@ -122,11 +131,10 @@ def _show_removal(name: HostName, plan: Removal, *, would: bool) -> None:
             click.echo(f"{removed} its copy of {copy}")
     for path in plan.folders:
         click.echo(f"stays: {path}/; to remove it: rm -r {shlex.quote(str(path))}")
-    if plan.published is not None:
-        folder = shlex.quote(str(plan.published))
-        account = f" && userdel {name}" if plan.has_account else ""
-        click.echo(f"stays: {plan.published}, which its key can still fetch; to remove it: rm -r {folder}{account}")
-    elif plan.has_account:
+    for place in plan.published:
+        command = "with sftp or there" if "://" in place else f"rm -r {shlex.quote(place)}"
+        click.echo(f"stays: {place}, which its key can still fetch; to remove it: {command}")
+    if plan.has_account:
         click.echo(f"stays: its account on this machine; to remove it: userdel {name}")
     for one in plan.forgotten.exposed:
         again = f"bento secret add {one.target} FILE --name {one.name} --replace"
@@ -156,7 +164,7 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
         click.echo(f"key: {key.line}  {key.fingerprint}")
     click.echo(f"recipient: {found.recipient.text}")
     click.echo(f"tags: {' '.join(found.tags) or '-'}")
-    click.echo(f"source: {found.source.relative_to(fleet.root)}")
+    click.echo(f"source: {fleet.shown(found.source)}")
 
 
 def _facts(one: Host) -> dict[str, Any]:

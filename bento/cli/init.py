@@ -13,7 +13,13 @@ from bento_secrets.ssh_keys import SshPublicKey
 @click.command()
 @click.argument("directory", required=False, default=".", metavar="[DIR]", type=click.Path())
 @click.option("--fleet", metavar="NAME", help="The fleet's name. Default: the folder's.")
-@click.option("--publish-to", default="/home/chroot", show_default=True, metavar="FOLDER", help="Where chroots lie.")
+@click.option(
+    "--publish-to",
+    default="/home/chroot",
+    show_default=True,
+    metavar="FOLDER|URL",
+    help="Where chroots lie: a folder here, or sftp://user@server/folder.",
+)
 @click.option("--address", metavar="HOST", help="By which hosts reach the SFTP server. Default: this machine's name.")
 @click.option("--port", default=22, show_default=True, type=click.IntRange(1, 65535), help="The server's port.")
 @click.option("--server-key", metavar="KEY", help="The server's SSH host key, as text. Default: this machine's.")
@@ -38,6 +44,7 @@ def init(
     Examples:
       bento init acme
       bento init acme --address bento.example.org --signing-key ~/.ssh/id_ed25519
+      bento init acme --publish-to sftp://bento@bento.example.org/home/chroot --server-key "ssh-ed25519 AAAA…"
     """
     key = SshPublicKey.parse(server_key) if server_key is not None else None
     made = make(Path(directory), Answers(fleet, publish_to, address, port, key, signing_key))

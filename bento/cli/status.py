@@ -87,9 +87,9 @@ def status(context: click.Context, on: tuple[str, ...], watch: bool, interval: f
         with suppress(KeyboardInterrupt):
             _watch(look_again(fleet, trust, names, interval), as_json=as_json)
     elif as_json:
-        show_json([_facts(one) for one in look(fleet, trust, names)])
+        show_json([_facts(one) for one in look(fleet, trust, names, warn)])
     else:
-        _show(look(fleet, trust, names))
+        _show(look(fleet, trust, names, warn))
 
 
 def _watch(states: Iterator[tuple[HostStatus, ...]], *, as_json: bool) -> None:

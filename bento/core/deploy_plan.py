@@ -41,13 +41,19 @@ def compose(
     secrets: tuple[SecretRef, ...],
     templates: tuple[TemplateRef, ...],
     settings: Settings,
+    signed: Serial | None = None,
 ) -> Manifest:
-    """The next release of `host`. `now` in UTC seconds; `previous` is what is published, verified."""
+    """The next release of `host`. `now` in UTC seconds; `previous` is what is published, verified.
+
+    `signed` is the highest serial that is remembered: hosts may stand there even if the server doesn't.
+    """
     document, before = previous if previous is not None else (None, None)
+    serials = (before.serial if before is not None else None, signed)
+    highest = max((serial for serial in serials if serial is not None), default=None)
     return Manifest(
         fleet=fleet,
         host=host,
-        serial=next_serial(before.serial if before is not None else None, now),
+        serial=next_serial(highest, now),
         created=now,
         previous=sha256(document.raw) if document is not None else None,
         config=config,

@@ -10,8 +10,10 @@ from bento.errors import InputError
 from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, SerialField
 from bento.models.manifest import Action, OnDifference
 from bento.models.strict import Source, parse_toml
-from bento.names import did_you_mean, printable
+from bento.models.targets import SftpPlace, parse_target
+from bento.names import BadName, did_you_mean, printable
 from bento_secrets.names import TagName
+from bento_secrets.ssh_keys import SshPublicKey
 
 
 def _tag(value: object) -> TagName:
@@ -23,10 +25,37 @@ def _tag(value: object) -> TagName:
 TagField = Annotated[TagName, PlainValidator(_tag)]
 
 
-class PublishTable(Frozen):
-    """Where releases go: a folder on this machine."""
+def _targets(value: object) -> tuple[str | SftpPlace, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise BadName("it must be a text, or a list of texts", 'for example: to = "/home/chroot"')
+    try:
+        targets = tuple(parse_target(text) for text in texts)
+    except InputError as error:
+        raise BadName(error.message, *error.hints) from None
+    if len(set(targets)) < len(targets):
+        raise BadName("a target is named twice", "name each once")
+    return targets
 
-    to: Annotated[str, Field(min_length=1)] = "/home/chroot"
+
+def _key(value: object) -> SshPublicKey:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 — pydantic turns only ValueErrors into its own
+    try:
+        return SshPublicKey.parse(value)
+    except InputError as error:
+        raise BadName(error.message, *error.hints) from None
+
+
+class PublishTable(Frozen):
+    """Where releases go: a folder on this machine, sftp://user@server/folder, or several, which are mirrors.
+
+    `host_keys` are the servers' pinned keys beside those in utils/trust.toml; `identity` is the key that logs in.
+    """
+
+    to: Annotated[tuple[str | SftpPlace, ...], PlainValidator(_targets)] = ("/home/chroot",)
+    host_keys: tuple[Annotated[SshPublicKey, PlainValidator(_key)], ...] = ()
+    identity: Annotated[str, Field(min_length=1)] | None = None
 
 
 class SigningTable(Frozen):
@@ -56,8 +85,12 @@ class BuildTable(Frozen):
 
 
 class DefaultsTable(Frozen):
-    """Host settings that hold where a host has none of its own."""
+    """Host settings that hold where a host has none of its own.
 
+    `source` is the configuration's folder: absolute, `~/…`, or from the fleet folder.
+    """
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     tags: tuple[TagField, ...] = ()
     action: Action = "switch"
     on_difference: OnDifference = "report"
@@ -71,7 +104,6 @@ class HostTable(DefaultsTable):
 
     keys: Annotated[tuple[str, ...], Field(min_length=1)]
     attribute: AttributeField | None = None
-    source: Annotated[str, Field(min_length=1)] | None = None
     hold: SerialField | None = None
 
 

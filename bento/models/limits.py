@@ -22,6 +22,7 @@ class Limits:
     args: int = 64  # Nix arguments in the settings
     config: int = 256 * MIB  # a configuration is text; this leaves room for a firmware file
     ciphertext: int = 17 * MIB  # the secrets module's largest plaintext plus age's overhead
+    declaration: int = 16 * MIB  # 1,000 secrets, and 100 templates of 64 KiB in JSON's spelling
     generation: int = 64 * MIB  # all secrets of one host together: they live in RAM
     tree_entries: int = 50_000  # files and folders in a configuration
     tree_bytes: int = 256 * MIB  # unpacked

@@ -42,7 +42,8 @@ def parse_fleet_name(text: str) -> str:
 _EXAMPLE = "for example: bento.example.org"
 
 
-def _address(text: str) -> str:
+def parse_address(text: str) -> str:
+    """A host name or IP address, or InputError."""
     if not text or len(text) > 255 or not text.isascii() or not text.isprintable() or set(text) & set(" /@\"'"):  # noqa: PLR2004 — DNS's limit
         raise InputError(f"'{printable(text)}' is no host name or IP address", _EXAMPLE)
     try:
@@ -59,7 +60,7 @@ def _keys(table: Table, key: str, texts: tuple[str, ...]) -> tuple[SshPublicKey,
 
 
 def _server(table: Table) -> Server:
-    address = table.parse("address", table.text("address"), _address)
+    address = table.parse("address", table.text("address"), parse_address)
     keys = _keys(table, "host_keys", table.texts("host_keys"))
     if not keys:
         raise table.wrong(

@@ -18,7 +18,9 @@ import pytest
 
 from bento.adapters.folder import PublishFolder
 from bento.adapters.sftp import NotThere, Session
-from bento.admin.publish import KEEP_RELEASES, KEEP_SECONDS, Content, publish, read_published
+from bento.admin.memory import Memory
+from bento.admin.publish import KEEP_RELEASES, KEEP_SECONDS, Content, publish
+from bento.admin.shares import Shares
 from bento.agent import run as agent_run
 from bento.agent.host import Host, open_host
 from bento.agent.link import connected
@@ -83,8 +85,8 @@ class Publisher:
         )
         with self.folder.locked():
             began = time.monotonic()
-            previous = read_published(self.folder, self.host, self.trust)
-            done = publish(self.folder, content, previous, self.trust, (self.key,), next(self.clock), {})
+            memory = Memory(self.work / "memory")
+            done = publish([self.folder], content, self.trust, (self.key,), next(self.clock), memory, Shares())
             self.spans.append((began, time.monotonic()))
         tar.unlink()
         return done.manifest

@@ -46,6 +46,11 @@ ForceCommand internal-sftp
 DisableForwarding yes
 PermitTTY no
 """
+# Who publishes sees the hosts' folders from outside their chroots, and needs no root.
+_PUBLISHER = """Match User {user}
+ChrootDirectory none
+"""
+INSIDE = "/run/publish"  # the publish folder as a publisher sees it
 
 
 class Sshd:
@@ -62,6 +67,7 @@ class Sshd:
             path.chmod(0o755)
         self._key = make_ssh_key(folder / "host_key", comment="server")
         self._process: subprocess.Popen[bytes] | None = None
+        self._publisher: str | None = None
         self.start()
 
     def __enter__(self) -> Self:
@@ -94,6 +100,30 @@ class Sshd:
                 path.chmod(mode)
         return chroot
 
+    def add_publisher(self, name: str, public_key_lines: Iterable[str]) -> str:
+        """Let the system user `name` publish by SFTP, after a restart; the URL to publish to."""
+        keys = self.folder / "authorized" / name
+        keys.write_text("".join(f"{line}\n" for line in public_key_lines))
+        keys.chmod(0o644)
+        own = self.publish / ".publisher"
+        own.mkdir(exist_ok=True)
+        own.chmod(0o700)
+        shutil.chown(own, name, name)
+        self._publisher = name
+        self.restart()
+        return f"sftp://{name}@{self.address}:{self.port}{INSIDE}"
+
+    def give_host(self, name: str, publisher: str, group: str | None = None) -> None:
+        """What root does once on the server for a host: its folders, `release` the publisher's, `reports` both's."""
+        for path, owner, owners, mode in (
+            (self.publish / name, "root", "root", 0o755),
+            (self.publish / name / "release", publisher, publisher, 0o755),
+            (self.publish / name / "reports", publisher, group or name, 0o2770),
+        ):
+            path.mkdir(exist_ok=True)
+            shutil.chown(path, owner, owners)
+            path.chmod(mode)
+
     def remove_host(self, name: str) -> None:
         """Let the host in no more; its chroot stays."""
         (self.folder / "authorized" / name).unlink()
@@ -123,7 +153,8 @@ class Sshd:
         self.start()
 
     def _try(self, port: int) -> bool:
-        (self.folder / "sshd_config").write_text(_CONFIG.format(port=port))
+        publisher = "" if self._publisher is None else _PUBLISHER.format(user=self._publisher)
+        (self.folder / "sshd_config").write_text(_CONFIG.format(port=port) + publisher)
         program = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ["PATH"])
         if program is None:
             raise RuntimeError("there is no sshd: install openssh-server")

@@ -55,16 +55,16 @@ def test_folders_that_can_t_be_made_are_named(tmp_path: Path) -> None:
 
 
 def test_what_was_put_is_there_whole_and_readable_by_the_host(target: PublishFolder) -> None:
-    assert not target.has_object(WEB, DIGEST)
+    assert target.present(WEB, {DIGEST: len(DATA)}) == set()
     assert target.read_object(WEB, DIGEST, 100) is None
     assert target.read_manifest(WEB) is None
     umask = os.umask(0o077)
     try:
-        target.put_object(WEB, DIGEST, DATA)
+        target.put_objects(WEB, [(DIGEST, DATA)])
         target.put_manifest(WEB, b"line\n")
     finally:
         os.umask(umask)
-    assert target.has_object(WEB, DIGEST)
+    assert target.present(WEB, {DIGEST: len(DATA)}) == {DIGEST}
     assert target.read_object(WEB, DIGEST, 100) == DATA
     assert target.read_manifest(WEB) == b"line\n"
     for path in ("manifest", f"objects/{DIGEST}"):
@@ -82,21 +82,59 @@ def test_a_manifest_is_replaced_not_rewritten(target: PublishFolder) -> None:
 
 def test_hosts_of_one_flake_share_one_file(target: PublishFolder) -> None:
     target.ensure_host(DB)
-    target.put_object(WEB, DIGEST, DATA)
+    target.put_objects(WEB, [(DIGEST, DATA)])
     assert target.share_object(DB, DIGEST, WEB)
     assert target.share_object(DB, DIGEST, WEB)
     web, db = (target.root / host / "release/objects" / DIGEST for host in ("web", "db"))
     assert web.stat().st_ino == db.stat().st_ino
     assert not target.share_object(DB, digest("missing"), WEB)
+    assert [path.name for path in db.parent.iterdir()] == [DIGEST]
+
+
+@pytest.mark.parametrize("damage", [b"", DATA + b"x", DATA[::-1]], ids=["empty", "longer", "same size"])
+def test_a_damaged_object_doesn_t_count_and_is_replaced(target: PublishFolder, damage: bytes) -> None:
+    target.ensure_host(DB)
+    target.put_objects(DB, [(DIGEST, DATA)])
+    for replace_it in (
+        lambda: target.put_objects(WEB, [(DIGEST, DATA)]),
+        lambda: target.share_object(WEB, DIGEST, DB),
+    ):
+        (target.root / "web/release/objects" / DIGEST).unlink(missing_ok=True)
+        (target.root / "web/release/objects" / DIGEST).write_bytes(damage)
+        assert target.present(WEB, {DIGEST: len(DATA)}) == set()
+        replace_it()
+        assert target.present(WEB, {DIGEST: len(DATA)}) == {DIGEST}
+
+
+def test_a_host_can_t_fill_its_reports_folder_for_good_and_nothing_else_is_touched(
+    target: PublishFolder, reports: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    for counter in range(30):
+        (reports / name(counter)).write_bytes(b"x")
+    (reports / name(3)).unlink()
+    (reports / name(3)).mkdir()  # can't be unlinked
+    (reports / name(2)).unlink()
+    (reports / name(2)).symlink_to(mine)
+    for other in ("heartbeat", ".heartbeat.tmp", "notes"):
+        (reports / other).write_bytes(b"x")
+    target.drop_reports_but(WEB, 20)
+    left = {path.name for path in reports.iterdir()}
+    assert left == {name(3), "heartbeat", ".heartbeat.tmp", "notes"} | {name(counter) for counter in range(10, 30)}
+    assert mine.read_text() == "mine"
+    target.drop_reports_but(HostName("nobody"), 20)
 
 
 def test_garbage_goes_and_what_is_kept_stays(target: PublishFolder) -> None:
-    target.put_object(WEB, DIGEST, DATA)
-    target.put_object(WEB, digest("old"), DATA)
+    target.put_objects(WEB, [(DIGEST, DATA), (digest("old"), DATA)])
     left_over = target.root / "web/release/objects/.0123.tmp"
     left_over.write_bytes(b"half")
+    beside = target.root / "web/release/.0123.tmp"
+    beside.write_bytes(b"half")
     target.drop_objects_except(WEB, frozenset({DIGEST}))
     assert [path.name for path in left_over.parent.iterdir()] == [DIGEST]
+    assert not beside.exists()
 
 
 def test_two_publishers_don_t_write_at_once(target: PublishFolder) -> None:

@@ -49,7 +49,7 @@ def test_a_publish_that_does_not_fit_leaves_what_was_published(tmp_path: Path) -
     folder.ensure_host(WEB)
     folder.put_manifest(WEB, b"old")
     with refused():
-        folder.put_object(WEB, Digest("0" * 64), b"x" * 1000)
+        folder.put_objects(WEB, [(Digest("0" * 64), b"x" * 1000)])
     with refused():
         folder.put_manifest(WEB, b"x" * 1000)
     assert folder.read_manifest(WEB) == b"old"

@@ -13,7 +13,7 @@ import pytest
 from paramiko.sftp import CMD_READ, CMD_WRITE, SFTP_FAILURE, SFTP_OK
 from unit.samples import WEB, key_file, public
 
-from bento.adapters import sftp, wire
+from bento.adapters import sftp, sftp_files, wire
 from bento.adapters.sftp import ServerAway, connect
 from bento.demo import server as fake
 from bento.errors import BentoError, Refused, WorkFailed
@@ -141,8 +141,8 @@ def test_a_server_that_withholds_the_first_piece_can_t_make_the_host_hold_the_re
     (chroot / "release/object").write_bytes(bytes(size))
     with pytest.raises(ServerAway, match="doesn't answer"), connect(server, WEB, tmp_path / "host") as made:
         made.read("release/object", size)
-    assert 1 < Withholding.reads <= wire.READS
-    assert wire.READS * wire.PIECE <= 2 * 1024 * 1024
+    assert 1 < Withholding.reads <= sftp_files.READS
+    assert sftp_files.READS * sftp_files.PIECE <= 2 * 1024 * 1024
 
 
 def test_a_file_that_comes_a_byte_at_a_time_is_cut_off(
@@ -225,16 +225,16 @@ def test_a_report_is_seen_whole_or_not_at_all_and_a_full_disk_is_said(
 
     def watched(self: fake._File, offset: int, data: bytes) -> int:
         seen.append(target.read_bytes())
-        return SFTP_FAILURE if len(data) < wire.PIECE else real(self, offset, data)  # type: ignore[return-value]
+        return SFTP_FAILURE if len(data) < sftp_files.PIECE else real(self, offset, data)  # type: ignore[return-value]
 
     with connect(server, WEB, tmp_path / "host") as made:
         made.put("reports/heartbeat", b"old")
         monkeypatch.setattr(fake._File, "write", watched)
         with pytest.raises(WorkFailed, match="writing reports/heartbeat"):
-            made.put("reports/heartbeat", bytes(wire.PIECE + 1))
+            made.put("reports/heartbeat", bytes(sftp_files.PIECE + 1))
         assert target.read_bytes() == b"old"
-        made.put("reports/heartbeat", bytes(wire.PIECE))
-    assert target.read_bytes() == bytes(wire.PIECE)
+        made.put("reports/heartbeat", bytes(sftp_files.PIECE))
+    assert target.read_bytes() == bytes(sftp_files.PIECE)
     assert set(seen) == {b"old"}
 
 

@@ -48,7 +48,7 @@ def test_a_new_fleet_has_everything_and_reads_back(tmp_path: Path) -> None:
     }
     fleet, trust = load_fleet(made.root), load_trust(made.root)
     assert fleet.signing_keys == (tmp_path / "sign",)
-    assert str(fleet.publish_root) == "/srv/chroot"
+    assert fleet.publish_to == (Path("/srv/chroot"),)
     assert fleet.store.read().declarations == ()
     assert trust.fleet == "acme"
     assert [key.blob for key in trust.signers] == [public(1).blob]
@@ -132,7 +132,7 @@ def test_quotes_in_what_a_person_names_do_not_break_the_files(tmp_path: Path, mo
     made = tmp_path / "acme"
     init(made, Answers(address="x", server_key=public(3), signing_key=key, publish='/a "b"'))
     load_trust(made)
-    assert load_fleet(made).file.publish.to == '/a "b"'
+    assert load_fleet(made).file.publish.to == ('/a "b"',)
 
 
 def test_an_address_that_no_host_could_use_writes_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Publishing: what is unchanged is not written, what is old is collected, what is broken is made whole."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from unit.samples import FLEET, SYSTEM, WEB, digest, key_file, public, secret
 
 from bento.adapters.folder import PublishFolder
 from bento.adapters.signatures import sign
-from bento.admin.deploy import _previous
+from bento.adapters.transport import PublishTarget
+from bento.admin.memory import Memory
 from bento.admin.publish import KEEP_SECONDS, Content, Published, check_signers, publish, read_published
+from bento.admin.shares import Shares
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.manifest import ConfigRef, Manifest, Settings, parse_manifest
 from bento.models.signed import sha256, split
@@ -41,9 +44,15 @@ class Place:
         config = ConfigRef(digest=digest(text), size=len(text), kind="flake", attribute="web")
         return Content(host, config, SYSTEM, refs, Settings.model_validate({"action": action}), tar, sealed)
 
-    def publish(self, content: Content, now: int = START, shared: dict[Digest, HostName] | None = None) -> Published:
-        previous = _previous(self.folder, content.host, self.trust, [])
-        return publish(self.folder, content, previous, self.trust, (self.key,), now, shared or {})
+    @property
+    def memory(self) -> Memory:
+        return Memory(self.path / "memory")
+
+    def publish(
+        self, content: Content, now: int = START, shares: Shares | None = None, to: Sequence[PublishTarget] = ()
+    ) -> Published:
+        targets = to or (self.folder,)
+        return publish(targets, content, self.trust, (self.key,), now, self.memory, shares or Shares())
 
     def objects(self) -> set[str]:
         return {path.name for path in (self.folder.root / "web/release/objects").iterdir()}
@@ -194,11 +203,9 @@ def test_a_manifest_that_was_tampered_with_is_never_believed_and_replaced_loudly
     place.folder.put_manifest(WEB, tampered(place, how))
     with pytest.raises(InputError, match="web"):
         read_published(place.folder, WEB, place.trust)
-    warnings: list[str] = []
-    assert _previous(place.folder, WEB, place.trust, warnings) is None
-    assert len(warnings) == 1
-    assert "it was replaced" in warnings[0]
     done = place.publish(content, START + 100)
+    assert len(done.warnings) == 1
+    assert "it was replaced" in done.warnings[0]
     assert done.changed == ("first release",)
     found = read_published(place.folder, WEB, place.trust)
     assert found is not None
@@ -208,16 +215,17 @@ def test_a_manifest_that_was_tampered_with_is_never_believed_and_replaced_loudly
 def test_another_fleet_s_release_is_left_alone(place: Place) -> None:
     place.publish(place.content("one"))
     before = place.stamps()
-    other = replace(place.trust, fleet="other")
+    place.trust = replace(place.trust, fleet="other")
     with pytest.raises(InputError, match="'acme'") as error:
-        _previous(place.folder, WEB, other, [])
+        place.publish(place.content("two"))
     assert error.value.hints
     assert place.stamps() == before
 
 
 def test_hosts_of_one_flake_share_one_object(place: Place) -> None:
-    place.publish(place.content("one"))
-    place.publish(place.content("one", host=HostName("db")), shared={digest("one"): WEB})
+    shares = Shares()
+    place.publish(place.content("one"), shares=shares)
+    place.publish(place.content("one", host=HostName("db")), shares=shares)
     web, db = (place.folder.root / host / "release/objects" / digest("one") for host in ("web", "db"))
     assert web.samefile(db)
 

@@ -14,6 +14,8 @@ from bento.admin.hold import ObjectsGone, held_content
 from bento.admin.inventory import Fleet, load_fleet, load_trust
 from bento.admin.publish import KEEP_SECONDS, Content, publish, read_published
 from bento.admin.rollback import earlier_releases, let_go, plan_rollback, roll_back
+from bento.admin.shares import Shares
+from bento.admin.targets import targets_of, writing
 from bento.admin.workspace import Workspace
 from bento.errors import InputError
 from bento.models.manifest import ConfigRef, Manifest, Settings
@@ -44,7 +46,7 @@ class Desk:
 
     @property
     def folder(self) -> PublishFolder:
-        return PublishFolder(self.fleet.publish_root)
+        return PublishFolder(self.root.parent / "publish")
 
     def publish(self, text: str, later: int = 60, recipient: str = OWN, **secrets: str) -> Serial:
         """A release of the host web."""
@@ -58,8 +60,8 @@ class Desk:
         tar.write_text(text)
         config = ConfigRef(digest=digest(text), size=len(text), kind="flake", attribute="web")
         content = Content(WEB, config, SYSTEM, refs, Settings(), tar, {sha256(one): one for one in sealed.values()})
-        previous = read_published(self.folder, WEB, trust)
-        done = publish(self.folder, content, previous, trust, self.fleet.signing_keys, self.now, {})
+        memory = Workspace(self.root).memory
+        done = publish([self.folder], content, trust, self.fleet.signing_keys, self.now, memory, Shares())
         return done.manifest.serial
 
     def manifest(self) -> Manifest:
@@ -80,9 +82,9 @@ class Desk:
         fleet, trust = self.fleet, load_trust(self.root)
         workspace = Workspace(fleet.root)
         plan = Plan((), (fleet.hosts[WEB],), {}, {}, {}, ())
-        with self.folder.locked(), workspace.locked():
-            prepared = prepare(plan, fleet, trust, self.folder, workspace, quiet)
-            return publish_prepared(prepared, (WEB,), fleet, trust, self.folder, workspace, lambda: self.now, quiet)
+        with workspace.locked(), writing(targets_of(fleet, trust)) as reached:
+            prepared = prepare(plan, fleet, trust, reached.targets, workspace, quiet)
+            return publish_prepared(prepared, (WEB,), fleet, trust, reached, workspace, lambda: self.now, quiet)
 
     def objects(self) -> set[str]:
         return {path.name for path in (self.folder.root / WEB / "release/objects").iterdir()}
@@ -225,7 +227,7 @@ def test_an_object_that_was_changed_on_the_server_is_not_published_again(desk: D
     desk.publish("two", token="b")
     (desk.folder.root / WEB / "release/objects" / sha256(b"sealed a")).write_bytes(b"sealed x")
     settings = (desk.root / "bento.toml").read_bytes()
-    with pytest.raises(ObjectsGone, match="isn't what was signed"):
+    with pytest.raises(ObjectsGone, match="somebody changed it on the server"):
         desk.back()
     assert (desk.root / "bento.toml").read_bytes() == settings
 
@@ -286,4 +288,4 @@ def test_a_host_that_was_never_published_has_nothing_to_go_back_to(desk: Desk) -
     set_hold(desk.root, WEB, Serial(5))
     fleet = desk.fleet
     with pytest.raises(InputError, match="nothing is published for web"):
-        held_content(desk.folder, fleet.hosts[WEB], load_trust(desk.root), Workspace(desk.root))
+        held_content([desk.folder], fleet.hosts[WEB], load_trust(desk.root), Workspace(desk.root))

@@ -9,7 +9,9 @@ from unit.samples import FLEET, SYSTEM, WEB, digest, key_file, public
 from bento.adapters.folder import PublishFolder
 from bento.adapters.signatures import sign, signed_by, verified
 from bento.admin.inventory import Host, load_fleet
-from bento.admin.publish import Content, Published, publish, read_published
+from bento.admin.memory import Memory
+from bento.admin.publish import Content, Published, publish
+from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted, known_signers
 from bento.errors import InputError
 from bento.models.manifest import ConfigRef, Settings
@@ -39,12 +41,13 @@ class Place:
         tar.write_text(text)
         config = ConfigRef(digest=digest(text), size=len(text), kind="flake", attribute="web")
         content = Content(WEB, config, SYSTEM, (), Settings(), tar, {})
-        previous = read_published(self.folder, WEB, self.trust)
 
-        def guard(document: SignedDocument) -> None:
-            check_accepted(self.folder, self.host, self.trust, keys, document)
+        def guard(document: SignedDocument | None) -> None:
+            if guarded:
+                check_accepted([self.folder], self.host, self.trust, keys, document)
 
-        return publish(self.folder, content, previous, self.trust, keys, now, {}, guard if guarded else None)
+        memory = Memory(self.root / "memory")
+        return publish([self.folder], content, self.trust, keys, now, memory, Shares(), guard)
 
     def document(self) -> SignedDocument:
         raw = self.folder.read_manifest(WEB)
@@ -134,9 +137,9 @@ def test_a_key_swapped_in_the_trust_file_at_one_stroke_is_seen_too(place: Place)
     place.trust = replace(place.trust, signers=(NEW,))
     for published in (None, place.document()):
         with pytest.raises(InputError, match="refuse the release"):
-            check_accepted(place.folder, place.host, place.trust, [place.new], published)
+            check_accepted([place.folder], place.host, place.trust, [place.new], published)
     place.says_it_trusts(NEW.fingerprint)
-    check_accepted(place.folder, place.host, place.trust, [place.new], None)
+    check_accepted([place.folder], place.host, place.trust, [place.new], None)
 
 
 @pytest.mark.parametrize(
@@ -144,18 +147,18 @@ def test_a_key_swapped_in_the_trust_file_at_one_stroke_is_seen_too(place: Place)
 )
 def test_a_word_that_is_not_this_host_s_own_counts_for_nothing(place: Place, how: dict[str, object]) -> None:
     place.says_it_trusts(NEW.fingerprint)
-    assert known_signers(place.folder, place.host, place.trust) == {NEW.fingerprint}
+    assert known_signers([place.folder], place.host, place.trust) == {NEW.fingerprint}
     place.says_it_trusts(NEW.fingerprint, **how)  # type: ignore[arg-type]
-    assert known_signers(place.folder, place.host, place.trust) is None
+    assert known_signers([place.folder], place.host, place.trust) is None
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff" * 500, b"{}\n", b"x\n-----BEGIN SSH SIGNATURE-----\n"])
 def test_a_damaged_heartbeat_is_no_word(place: Place, raw: bytes) -> None:
     place.says_it_trusts(NEW.fingerprint)
     (place.folder.root / "web/reports/heartbeat").write_bytes(raw)
-    assert known_signers(place.folder, place.host, place.trust) is None
+    assert known_signers([place.folder], place.host, place.trust) is None
 
 
 def test_a_host_of_before_this_field_has_not_said_anything(place: Place) -> None:
     place.says_it_trusts()
-    assert known_signers(place.folder, place.host, place.trust) is None
+    assert known_signers([place.folder], place.host, place.trust) is None

@@ -1,0 +1,114 @@
+"""The publisher's lock over SFTP: a file that only one can make, saying whose it is and since when."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bento.adapters import sftp_files
+from bento.adapters import wire as sftp
+from bento.adapters.files import Busy
+from bento.adapters.wire import NotThere, SaidNo, Wire
+from bento.core.deploy_plan import MAX_AHEAD
+from bento.errors import EnvironmentFailed, WorkFailed
+from bento.models.signed import canonical
+from bento.names import printable
+
+_LIMIT = 4096  # bytes of a lock file
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who publishes. `name` is for people; `token` is one workspace's own, in which only one deploy runs at a time."""
+
+    name: str
+    token: str
+
+
+@dataclass(frozen=True)
+class _Holder:
+    name: str
+    token: str
+    since: int | None
+
+
+def take(
+    wire: Wire, root: str, owner: Owner, clock: Callable[[], int], target: str, user: str, *, break_lock: bool
+) -> None:
+    """Make the lock in `root`. A left-over of this workspace's own is taken over, another's only with `break_lock`.
+
+    Raises Busy, EnvironmentFailed where there is no place for it, WorkFailed where the clocks differ, ServerAway.
+    """
+    path = lock_path(root)
+    with suppress(SaidNo):
+        wire.do(sftp.MKDIR, sftp.text(path.rpartition("/")[0]), sftp.mode_only(0o700))
+    for last in (False, True):
+        flags = sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_EXCLUSIVE
+        try:
+            handle = wire.handle(sftp.OPEN, sftp.text(path), sftp.u32(flags), sftp.mode_only(0o600))
+            break
+        except SaidNo as error:
+            holder = _holder(wire, path)
+            if holder is None:
+                raise EnvironmentFailed(
+                    f"{target}: can't write to {root}/.publisher: {error.message}",
+                    f"on the server, as root: install -d -m 700 -o {user} {root.rstrip('/')}/.publisher",
+                ) from None
+            if last or not (break_lock or holder.token == owner.token):
+                raise _busy(holder, clock(), target) from None
+            wire.do(sftp.REMOVE, sftp.text(path))
+    now = clock()
+    line = canonical({"owner": owner.name, "time": now, "token": owner.token})
+    wire.do(sftp.WRITE, handle, sftp.u64(0), sftp.text(line))
+    theirs = sftp.expect(wire.ask(sftp.FSTAT, handle), sftp.ATTRS).attributes().mtime
+    wire.do(sftp.CLOSE, handle)
+    if theirs is not None and abs(theirs - now) > MAX_AHEAD:
+        wire.do(sftp.REMOVE, sftp.text(path))
+        raise WorkFailed(
+            f"{target}: the server's clock is {abs(theirs - now)} seconds {'ahead of' if theirs > now else 'behind'} "
+            "this machine's",
+            "look at both: date -u",
+        )
+
+
+def is_held(wire: Wire, root: str, owner: Owner) -> bool:
+    """Whether the lock is still this workspace's. Raises ServerAway, SaidNo."""
+    holder = _holder(wire, lock_path(root))
+    return holder is not None and holder.token == owner.token
+
+
+def release(wire: Wire, root: str, owner: Owner) -> None:
+    """Remove the lock, unless somebody broke it and made his own. Raises ServerAway, SaidNo."""
+    if is_held(wire, root, owner):
+        wire.do(sftp.REMOVE, sftp.text(lock_path(root)))
+
+
+def lock_path(root: str) -> str:
+    """Where the lock lies."""
+    return f"{root.rstrip('/')}/.publisher/lock"
+
+
+def _busy(holder: _Holder, now: int, target: str) -> Busy:
+    since = "" if holder.since is None else f" since {max(0, now - holder.since)} seconds"
+    return Busy(
+        f"another deploy to {target} is under way: {printable(holder.name)}{since}",
+        "wait for it to end",
+        "if it is dead, for certain: bento deploy --break-lock",
+    )
+
+
+def _holder(wire: Wire, path: str) -> _Holder | None:
+    """Whose the lock is; None where there is none that can be seen."""
+    try:
+        handle = wire.handle(sftp.OPEN, sftp.text(path), sftp.u32(sftp.FLAG_READ), sftp.mode_only(0))
+        raw = b"".join(sftp_files.read_pieces(wire, handle, _LIMIT))
+        wire.ask(sftp.CLOSE, handle)
+    except NotThere:
+        return None
+    except SaidNo as error:
+        return None if error.code == sftp.PERMISSION_DENIED else _Holder("somebody", "", None)
+    try:
+        said = json.loads(raw)
+        return _Holder(str(said["owner"]), str(said["token"]), int(said["time"]))
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return _Holder("somebody", "", None)

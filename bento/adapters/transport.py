@@ -1,0 +1,77 @@
+"""What a publish target is: a place with the hosts' chroots, here (folder.py) or reached by SFTP (sftp_target.py)."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from bento.names import Digest, HostName
+
+REPORT_NAME = re.compile(r"[0-9]{20}\.report")
+
+
+def is_left_over(name: str) -> bool:
+    """Whether a file is a temporary one; with the lock held, one of a publisher that died."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def newest_first(names: Iterable[str]) -> list[str]:
+    """The reports among the names in a host's folder, newest first. Their names are all that is believed of them."""
+    return sorted((name for name in names if REPORT_NAME.fullmatch(name)), reverse=True)
+
+
+class PublishTarget(Protocol):
+    """One place to publish to. All raise EnvironmentFailed or WorkFailed where the place doesn't do its part."""
+
+    @property
+    def name(self) -> str:
+        """As bento.toml names it."""
+
+    @property
+    def at_once(self) -> int:
+        """How many hosts are best worked on at once: over a network, many."""
+
+    def opened(self) -> AbstractContextManager[None]:
+        """Be ready for reading. Raises EnvironmentFailed where it can't be reached."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Be ready for writing, and keep every other publisher out. Raises Busy besides."""
+
+    def refresh(self) -> None:
+        """After a long pause inside `locked`: see that all is as it was. Raises Busy where the lock was broken."""
+
+    def ensure_host(self, host: HostName) -> None:
+        """Make the host's folders with the design's owners and modes, as far as may be."""
+
+    def complaints(self, hosts: Iterable[HostName]) -> tuple[str, ...]:
+        """Sentences on what keeps published hosts from using it."""
+
+    def read_manifest(self, host: HostName) -> bytes | None:
+        """The published manifest's bytes; None before the first release. Raises InputError for what can't be one."""
+
+    def read_object(self, host: HostName, digest: Digest, limit: int) -> bytes | None:
+        """An object's bytes, unchecked; None where it is missing."""
+
+    def present(self, host: HostName, wanted: Mapping[Digest, int]) -> frozenset[Digest]:
+        """Which objects, given with their sizes in bytes, are there whole, as far as is told without a transfer."""
+
+    def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
+        """Make objects from their bytes, durably, each whole or not at all; a damaged one is replaced."""
+
+    def share_object(self, host: HostName, digest: Digest, other: HostName) -> bool:
+        """Make an object by a hard link to another host's; False where that can't be."""
+
+    def put_manifest(self, host: HostName, raw: bytes) -> None:
+        """Publish: from here on readers see the new release."""
+
+    def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
+        """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""
+
+    def drop_reports_but(self, host: HostName, newest: int) -> None:
+        """Delete the host's reports except so many; only what is named as a report."""
+
+    def read_reports(self, host: HostName) -> Iterator[bytes | None]:
+        """The host's reports, newest first; None for one that can't be read. Everything there is the host's doing."""
+
+    def read_heartbeat(self, host: HostName) -> bytes | None:
+        """The host's sign of life; None where there is none or it can't be read."""

@@ -1,0 +1,62 @@
+"""What was published from this machine, by host, so that a server that has lost it or has an older one is noticed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento.adapters.files import store
+from bento.errors import EnvironmentFailed
+from bento.models.signed import canonical
+from bento.names import BadName, Digest, HostName, Serial
+
+
+@dataclass(frozen=True)
+class Known:
+    """`signed` is the highest serial signed here; `serial` and `line` (sha256 of the JSON) are what was published."""
+
+    signed: Serial
+    serial: Serial | None = None
+    line: Digest | None = None
+
+
+class Memory:
+    """A file a host in the workspace. Losing it costs the notice, not safety: hosts keep their own floors."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def last(self, host: HostName) -> Known | None:
+        """What is remembered; None where nothing is, or it can't be read."""
+        try:
+            said = json.loads((self._folder / f"{host}.json").read_text("utf-8"))
+            serial, line = said["serial"], said["line"]
+            return Known(
+                Serial.parse(said["signed"]),
+                None if serial is None else Serial.parse(serial),
+                None if line is None else Digest.parse(line),
+            )
+        except (OSError, ValueError, KeyError, TypeError, BadName):
+            return None
+
+    def will_publish(self, host: HostName, serial: Serial) -> None:
+        """A release of this serial is signed: before anybody can see it, so no other gets its number."""
+        before = self.last(host)
+        if before is None:
+            self._write(host, Known(serial))
+        elif serial > before.signed:
+            self._write(host, Known(serial, before.serial, before.line))
+
+    def has_published(self, host: HostName, serial: Serial, line: Digest) -> None:
+        """It is there for hosts to see. Written only where that is news."""
+        before = self.last(host)
+        now = Known(max(serial, before.signed if before is not None else serial), serial, line)
+        if now != before:
+            self._write(host, now)
+
+    def _write(self, host: HostName, known: Known) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFailed(f"can't make {self._folder}: {error.strerror}") from None
+        said = {"signed": known.signed, "serial": known.serial, "line": known.line}
+        store(self._folder / f"{host}.json", canonical(said), 0o600)

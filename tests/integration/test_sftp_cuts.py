@@ -1,0 +1,139 @@
+"""A publisher whose link or process ends at any point, over real sshd; and what many hosts cost over a slow link."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from unit.admin.test_publish import START, Place
+
+from bento.adapters.folder import PublishFolder
+from bento.adapters.sftp import logged_in
+from bento.adapters.sftp_keys import publisher
+from bento.adapters.sftp_lock import Owner
+from bento.adapters.sftp_target import Locking, SftpTarget
+from bento.admin.deploy import _publish_all
+from bento.admin.publish import Content, read_published
+from bento.admin.workspace import Workspace
+from bento.errors import BentoError
+from bento.models.targets import SftpPlace
+from bento.models.trust import Server
+from bento.names import HostName
+from bento_secrets.ssh_keys import SshPublicKey
+from rig import HostUser, Sshd, make_ssh_key
+from rig.relay import Relay
+from rig.sshd import INSIDE
+
+pytestmark = pytest.mark.timeout(300)
+
+CUTS = 15
+END = 6000  # about the bytes that follow the objects
+HOSTS = 60
+DELAY = 0.01  # seconds each way: a round trip takes 20 ms
+
+
+@dataclass
+class Link:
+    """A publisher of `user`, whose server is reached through whatever port is named."""
+
+    sshd: Sshd
+    user: str
+    key: Path
+    place: Place
+    names: list[HostName]
+
+    def target(self, port: int) -> SftpTarget:
+        server = Server("127.0.0.1", port, (SshPublicKey.parse(self.sshd.host_key_line),), 20)
+        log_in = publisher(self.user, "it", self.key)
+        locking = Locking(lambda: Owner("me", "mine"), lambda: int(time.time()))
+        return SftpTarget(
+            SftpPlace(self.user, "127.0.0.1", port, INSIDE), lambda: logged_in(server, log_in, 20), locking
+        )
+
+    def publish(self, port: int, content: Content, now: int) -> None:
+        target = self.target(port)
+        with target.locked():
+            self.place.publish(content, now, to=[target])
+
+    @property
+    def seen(self) -> PublishFolder:
+        """The same chroots, as the server's disk has them."""
+        return PublishFolder(self.sshd.publish)
+
+
+@pytest.fixture
+def link(sshd: Sshd, host_user: HostUser, tmp_path: Path) -> Link:
+    work = tmp_path / "work"
+    work.mkdir()
+    user = host_user("pub")
+    key = make_ssh_key(tmp_path / "publisher")
+    sshd.add_publisher(user, [key.line])
+    names = [HostName(f"h{number}") for number in range(HOSTS)]
+    for name in ("web", *names):
+        (sshd.publish / name).mkdir()
+        sshd.give_host(name, user, group="root")
+    return Link(sshd, user, key.path, Place(work), names)
+
+
+def test_a_publish_that_is_cut_anywhere_shows_the_old_release_or_the_new_and_the_next_run_heals_it(link: Link) -> None:
+    number = 0
+
+    def content() -> Content:
+        return link.place.content(f"text {number:06} " * 15_000, f"one {number:06}", f"two {number:06}" * 5000)
+
+    link.publish(link.sshd.port, content(), START)
+    number = 1
+    with Relay(link.sshd.port) as relay:
+        link.publish(relay.port, content(), START + 10)
+        whole = relay.sent
+    outcomes = set()
+    # Evenly over the whole, and closely over its end, where the manifest goes; the last come too late to cut.
+    cuts = [whole * cut // CUTS for cut in range(CUTS)] + [whole - END + 2 * END * cut // CUTS for cut in range(CUTS)]
+    for cut in cuts:
+        number += 1
+        before = link.seen.read_manifest(HostName("web"))
+        with Relay(link.sshd.port, cut_after=cut) as relay:
+            try:
+                link.publish(relay.port, content(), START + number * 10)
+                outcomes.add("done")
+            except BentoError:
+                outcomes.add("new" if link.seen.read_manifest(HostName("web")) != before else "old")
+        found = read_published(link.seen, HostName("web"), link.place.trust)
+        assert found is not None
+        wanted = {found[1].config.digest: found[1].config.size, **{one.digest: one.size for one in found[1].secrets}}
+        assert link.seen.present(HostName("web"), wanted) == wanted.keys()
+        link.publish(link.sshd.port, content(), START + number * 10 + 5)
+        after = read_published(link.seen, HostName("web"), link.place.trust)
+        assert after is not None
+        assert after[1].config.digest == content().config.digest
+        assert list((link.sshd.publish / "web").rglob("*.tmp")) == []
+    assert {"old", "done"} <= outcomes, outcomes
+    assert not (link.sshd.publish / ".publisher/lock").exists()
+
+
+def test_many_hosts_cost_less_than_a_round_trip_each(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file put and confirmed the usual way takes four, and a host has at least three files."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(link.place.path / "state"))
+
+    def deploy(port: int, what: str) -> float:
+        contents = [link.place.content(f"{what} {name}", f"{what} sealed {name}", host=name) for name in link.names]
+        began = time.monotonic()
+        target = link.target(port)
+        with target.locked():
+            done, failed = _publish_all(
+                [target],
+                contents,
+                link.place.trust,
+                (link.place.key,),
+                Workspace(link.place.path),
+                lambda: int(time.time()),
+                lambda *_: None,
+            )
+        assert (len(done), failed) == (HOSTS, {})
+        return time.monotonic() - began
+
+    near = deploy(link.sshd.port, "near")
+    with Relay(link.sshd.port, delay=DELAY) as relay:
+        far = deploy(relay.port, "far")
+    trips = (far - near) / (2 * DELAY)
+    assert trips < HOSTS, f"{trips:.0f} round trips more for {HOSTS} hosts"

@@ -1,0 +1,314 @@
+"""Publishing by SFTP, without root, over real sshd: the whole cycle, mirrors, locks, what can go wrong."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bento.core.deploy_plan import MAX_AHEAD
+from rig import HostUser, Sshd, make_ssh_key
+from rig.world import Machine, World, said
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass
+class Publishing:
+    """A fleet that is published by SFTP as the user `user`, who isn't root on the server."""
+
+    world: World
+    user: str
+    url: str
+
+    @property
+    def settings(self) -> Path:
+        return self.world.fleet / "bento.toml"
+
+    @property
+    def lock(self) -> Path:
+        return self.world.sshd.publish / ".publisher/lock"
+
+    def to(self, *urls: str, host_keys: tuple[str, ...] = ()) -> None:
+        """Write where releases go."""
+        text = self.settings.read_text()
+        start, end = text.index("[publish]"), text.index("[secrets]")
+        lines = f"[publish]\nto = {json.dumps(urls)}\nhost_keys = {json.dumps(host_keys)}\n\n"
+        self.settings.write_text(text[:start] + lines + text[end:])
+
+    def add(self, word: str) -> Machine:
+        """A host, with the folders that root makes for it on the server."""
+        machine = self.world.add(word)
+        self.world.sshd.give_host(machine.name, self.user)
+        return machine
+
+    def deploy(self, *args: str, code: int = 0, env: dict[str, str] | None = None) -> str:
+        """`bento deploy`; all it said."""
+        done = self.world.try_bento("deploy", *args, env=env)
+        assert done.returncode == code, f"exit {done.returncode}: {said(done)}"
+        return said(done)
+
+    def raw(self, machine: Machine) -> bytes:
+        return self.world.manifest(machine).read_bytes()
+
+
+@pytest.fixture
+def publishing(world: World, host_user: HostUser) -> Publishing:
+    user = host_user("pub")
+    key = make_ssh_key(world.folder / "publisher", comment="publisher")
+    made = Publishing(world, user, world.sshd.add_publisher(user, [key.line]))
+    made.to(made.url)
+    local = world.fleet / "bento.local.toml"
+    local.write_text(local.read_text() + f'\n[publish]\nidentity = "{key.path}"\n')
+    return made
+
+
+@pytest.fixture
+def second(world: World, host_user: HostUser, publishing: Publishing, tmp_path: Path) -> Iterator[Sshd]:
+    """Another server with the same publisher: a mirror."""
+    with Sshd(tmp_path / "sshd-2", tmp_path / "publish-2") as server:
+        line = (world.folder / "publisher.pub").read_text().strip()
+        url = server.add_publisher(publishing.user, [line])
+        publishing.to(publishing.url, url, host_keys=(server.host_key_line,))
+        yield server
+
+
+def on_both(publishing: Publishing, second: Sshd, word: str) -> Machine:
+    """A host that both servers serve, and that knows both."""
+    machine = publishing.add(word)
+    second.add_host(machine.name, [(machine.folder / "key.pub").read_text().strip()])
+    second.give_host(machine.name, publishing.user)
+    trust = machine.folder / "trust.toml"
+    trust.write_text(
+        trust.read_text()
+        + f'\n[[servers]]\naddress = "{second.address}"\nport = {second.port}\nhost_keys = ["{second.host_key_line}"]\n'
+    )
+    return machine
+
+
+def test_a_publisher_who_is_nobody_s_root_deploys_and_hosts_follow(publishing: Publishing) -> None:
+    world = publishing.world
+    web = publishing.add("web")
+    world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"hunter2")
+    text = publishing.deploy()
+    assert "published 1, unchanged 0" in text
+    assert "warning" not in text
+    release = world.sshd.publish / web.name / "release"
+    assert {path.owner() for path in release.rglob("*")} == {publishing.user}
+    assert {path.stat().st_mode & 0o777 for path in release.rglob("*") if path.is_file()} == {0o644}
+    assert not [path for path in release.rglob("*") if path.name.endswith(".tmp")]
+    web.run()
+    assert web.secret("token") == b"hunter2"
+    assert world.status(web)["state"] == "up to date"
+    before = publishing.raw(web)
+    assert "unchanged 1" in publishing.deploy()
+    assert publishing.raw(web) == before
+    assert not publishing.lock.exists()
+
+
+def test_hosts_of_one_flake_share_one_file_and_what_is_lost_or_cut_short_comes_again(publishing: Publishing) -> None:
+    world = publishing.world
+    web, db = publishing.add("web"), publishing.add("db")
+    text, source = publishing.settings.read_text(), f'source = "hosts/{web.name}"'
+    publishing.settings.write_text(text.replace(f"[hosts.{db.name}]", f"[hosts.{db.name}]\n{source}"))
+    flake = web.source / "flake.nix"
+    flake.write_text(flake.read_text().replace(web.name, "both"))
+    for name in (web.name, db.name):
+        world_text = publishing.settings.read_text()
+        publishing.settings.write_text(world_text.replace(f"[hosts.{name}]", f'[hosts.{name}]\nattribute = "both"'))
+    publishing.deploy()
+    objects = [list((world.sshd.publish / one.name / "release/objects").iterdir()) for one in (web, db)]
+    assert objects[0][0].samefile(objects[1][0])
+    with objects[0][0].open("r+b") as file:
+        file.truncate(100)
+    assert "published 2" in publishing.deploy()
+    web.run()
+    db.run()
+
+
+def test_a_host_whose_folders_are_missing_harms_only_itself_and_the_hint_mends_it(publishing: Publishing) -> None:
+    world = publishing.world
+    web, db = publishing.add("web"), world.add("db")
+    text = publishing.deploy(code=3)
+    assert f"{web.name}: published" in text
+    assert f"can't make the folders of {db.name}" in text
+    hint = next(line for line in text.splitlines() if "install -d" in line)
+    command = hint.partition("as root: ")[2].replace("/run/publish", str(world.sshd.publish))
+    subprocess.run(command, shell=True, check=True)  # noqa: S602 — as a person types it
+    assert "published 1, unchanged 1" in publishing.deploy()
+    db.run()
+    assert world.status(db)["state"] == "up to date"
+
+
+def test_another_s_lock_is_respected_until_it_is_broken_and_one_s_own_left_over_is_not_in_the_way(
+    publishing: Publishing,
+) -> None:
+    web = publishing.add("web")
+    publishing.deploy()
+    before = publishing.raw(web)
+    publishing.world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"x")
+    publishing.lock.write_text('{"owner":"eve\\u001b[31m@desk","time":1000,"token":"hers"}\n')
+    os.chown(publishing.lock, publishing.lock.parent.stat().st_uid, -1)
+    text = publishing.deploy(code=1)
+    assert "is under way: eve" in text
+    assert "\x1b" not in text
+    assert "bento deploy --break-lock" in text
+    assert publishing.raw(web) == before
+    assert "hers" in publishing.lock.read_text()
+    publishing.deploy("--break-lock")
+    assert publishing.raw(web) != before
+    assert not publishing.lock.exists()
+    token = next(publishing.world.admin.folder.parent.rglob("bento/fleet-*/publisher"), None)
+    mine = token.read_text().strip() if token is not None else ""
+    assert mine
+    publishing.lock.write_text(json.dumps({"owner": "me", "time": 1000, "token": mine}))
+    os.chown(publishing.lock, publishing.lock.parent.stat().st_uid, -1)
+    assert "unchanged 1" in publishing.deploy()
+    assert not publishing.lock.exists()
+
+
+def test_a_server_with_another_key_or_none_pinned_is_not_published_to(publishing: Publishing) -> None:
+    web = publishing.add("web")
+    publishing.world.sshd.restart(new_host_key=True)
+    text = publishing.deploy(code=6)
+    assert "shows another host key" in text
+    assert "[publish] host_keys" in text
+    assert not publishing.world.manifest(web).exists()
+    publishing.to(publishing.url, host_keys=(publishing.world.sshd.host_key_line,))
+    publishing.deploy()
+    publishing.to(publishing.url.replace("127.0.0.1", "localhost"))
+    text = publishing.deploy(code=2)
+    assert "the host key of sftp://" in text
+    publishing.to(publishing.url.replace("127.0.0.1", "localhost"), host_keys=(publishing.world.sshd.host_key_line,))
+    publishing.deploy()
+
+
+def test_a_stranger_s_key_is_refused_and_an_ssh_agent_s_is_taken(publishing: Publishing) -> None:
+    world = publishing.world
+    publishing.add("web")
+    local = world.fleet / "bento.local.toml"
+    good = local.read_text()
+    local.write_text(good.replace("/publisher", "/signing"))
+    assert "doesn't let" in publishing.deploy(code=1)
+    local.write_text(good.replace('/publisher"', '/nowhere"'))
+    assert "isn't there" in publishing.deploy(code=2)
+    key = world.folder / "publisher"
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "locked", "-f", key], check=True)
+    local.write_text(good)
+    assert "ssh-add" in publishing.deploy(code=2)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "locked", "-N", "", "-f", key], check=True)
+    socket = world.folder / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        try:
+            env = {"SSH_AUTH_SOCK": str(socket)}
+            while not socket.exists():
+                time.sleep(0.01)
+            subprocess.run(["ssh-add", "-q", key], env={**os.environ, **env}, check=True, timeout=20)
+            key.unlink()
+            for identity in (f'identity = "{key}.pub"', ""):
+                local.write_text(good.replace(f'identity = "{key}"', identity))
+                publishing.deploy(env=env)
+        finally:
+            agent.terminate()
+
+
+def test_clocks_that_differ_stop_a_deploy_before_anything_is_written(publishing: Publishing) -> None:
+    from bento.adapters.sftp import logged_in
+    from bento.adapters.sftp_keys import publisher
+    from bento.adapters.sftp_lock import Owner
+    from bento.adapters.sftp_target import Locking, SftpTarget
+    from bento.errors import WorkFailed
+    from bento.models.targets import SftpPlace, parse_target
+    from bento.models.trust import Server
+    from bento_secrets.ssh_keys import SshPublicKey
+
+    place = parse_target(publishing.url)
+    assert isinstance(place, SftpPlace)
+    server = Server(place.address, place.port, (SshPublicKey.parse(publishing.world.sshd.host_key_line),), 20)
+    log_in = publisher(place.user, "it", publishing.world.folder / "publisher")
+    now = int(publishing.settings.stat().st_mtime)
+    for off, why in ((-2 * MAX_AHEAD, "ahead of"), (2 * MAX_AHEAD, "behind"), (0, None)):
+        locking = Locking(lambda: Owner("me", "mine"), lambda off=off: now + off)  # type: ignore[misc]
+        target = SftpTarget(place, lambda: logged_in(server, log_in, 60), locking)
+        if why is None:
+            with target.locked():
+                assert publishing.lock.exists()
+        else:
+            with pytest.raises(WorkFailed, match=why), target.locked():
+                pass
+        assert not publishing.lock.exists()
+
+
+def test_a_host_s_tricks_in_its_reports_folder_are_states_not_crashes(publishing: Publishing) -> None:
+    world = publishing.world
+    web = publishing.add("web")
+    publishing.deploy()
+    web.run()
+    reports = world.sshd.publish / web.name / "reports"
+    good = len(list(reports.glob("*.report")))
+    tricks = [f"{9 * 10**18 + number:020}.report" for number in range(5)]
+    (reports / tricks[0]).symlink_to("../release/manifest")
+    (reports / tricks[1]).mkdir()
+    (reports / tricks[2]).write_bytes(b"\xff" * 1000)
+    (reports / tricks[3]).write_bytes(bytes(1024 * 1024))
+    (reports / tricks[4]).write_text("x")
+    (reports / tricks[4]).chmod(0)
+    os.mkfifo(reports / f"{8 * 10**18:020}.report")
+    for name in ("a\nb", "$(id)", "\udcff"):
+        (reports / name).write_text("x")
+    row = world.status(web)
+    assert row["state"] == "up to date"
+    assert "6 of its reports can't be verified" in row["notes"]
+    (reports / "heartbeat").unlink()
+    (reports / "heartbeat").symlink_to("/etc/passwd")
+    assert world.status(web)["state"] == "up to date"
+    assert good
+
+
+def test_a_mirror_that_is_away_is_named_harms_no_other_and_is_healed(publishing: Publishing, second: Sshd) -> None:
+    world = publishing.world
+    web = on_both(publishing, second, "web")
+    publishing.deploy()
+    theirs = second.publish / web.name / "release/manifest"
+    assert theirs.read_bytes() == publishing.raw(web)
+    web.run()
+    second.stop()
+    world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"new")
+    text = publishing.deploy(code=3)
+    assert f":{second.port}/run/publish lacks what was published" in text
+    assert theirs.read_bytes() != publishing.raw(web)
+    web.run()
+    assert web.secret("token") == b"new"
+    second.start()
+    status = world.try_bento("status", "--json")
+    assert "doesn't have its newest release" in status.stdout.decode()
+    assert "brought up to date: sftp://" in publishing.deploy()
+    assert theirs.read_bytes() == publishing.raw(web)
+    world.sshd.stop()
+    assert "nothing new" in web.run()  # the other mirror, which says the same
+    done = world.try_bento("status", "--json")
+    assert done.returncode == 0
+    assert "shown is what the other mirrors know" in done.stderr.decode()
+
+
+def test_reports_that_lie_on_different_mirrors_are_read_as_one(publishing: Publishing, second: Sshd) -> None:
+    world = publishing.world
+    web = on_both(publishing, second, "web")
+    publishing.deploy()
+    second.stop()
+    web.run()
+    second.start()
+    assert world.status(web)["state"] == "up to date"
+    world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"new")
+    publishing.deploy()
+    world.sshd.stop()
+    web.run()
+    world.sshd.start()
+    for server in (world.sshd, second):
+        assert len(list((server.publish / web.name / "reports").glob("*.report"))) == 1
+    assert world.status(web)["state"] == "up to date"
+    assert world.status(web)["secrets"] == {"installed": 1, "expected": 1}

@@ -1,0 +1,82 @@
+"""A TCP relay on loopback that a link's troubles can be put into: delay, and a cut after so many bytes."""
+
+import queue
+import socket
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+
+class Relay:
+    """Passes connections on to 127.0.0.1:`to`. `delay` in seconds, each way; `cut_after`: bytes sent, then all ends."""
+
+    def __init__(self, to: int, *, delay: float = 0, cut_after: int | None = None) -> None:
+        self._to, self._delay, self._cut_after = to, delay, cut_after
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.sent = 0  # bytes that clients have sent
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """End every connection."""
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._to))
+                self._open += [client, server]
+                for one in (client, server):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._pass(client, server, counted=True)
+                self._pass(server, client, counted=False)
+
+    def _pass(self, source: socket.socket, target: socket.socket, *, counted: bool) -> None:
+        pieces: queue.Queue[tuple[float, bytes]] = queue.Queue()
+
+        def read() -> None:
+            data = b"x"
+            while data:
+                data = b""
+                with suppress(OSError):
+                    data = source.recv(65536)
+                pieces.put((time.monotonic() + self._delay, data))
+
+        def write() -> None:
+            while True:
+                due, data = pieces.get()
+                time.sleep(max(0.0, due - time.monotonic()))
+                if counted and self._cut_after is not None:
+                    left = self._cut_after - self.sent
+                    if left < len(data):
+                        with suppress(OSError):
+                            target.sendall(data[: max(0, left)])
+                        self.cut()
+                        return
+                if counted:
+                    self.sent += len(data)
+                try:
+                    if not data:
+                        target.shutdown(socket.SHUT_WR)
+                        return
+                    target.sendall(data)
+                except OSError:
+                    return
+
+        for work in (read, write):
+            threading.Thread(target=work, daemon=True).start()
