@@ -132,7 +132,9 @@ def init(root: Path, answers: Answers) -> Made:
     try:
         _write(root, fleet, answers, server_key, key, signer)
     except OSError as error:
-        raise EnvironmentFailed(f"can't make the fleet in {root}: {error.strerror}") from None
+        raise EnvironmentFailed(
+            f"can't make the fleet in {root}: {error.strerror}", f"make it in a folder of yours: bento init ~/{fleet}"
+        ) from None
     todo = []
     if answers.address is None:
         todo.append(f"{TRUST}: check `address`, by which hosts reach the server")

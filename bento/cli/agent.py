@@ -1,22 +1,20 @@
 """`bento-agent`: what runs on a host."""
 
 import json
-import shlex
 import shutil
 import signal
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bento import __version__
 from bento.agent.host import Host, open_host
 from bento.cli.agent_validate import validate
-from bento.cli.top import complain, main_of
-from bento.errors import BentoError
+from bento.cli.top import complain, main_of, remember_typed
 from bento.models.agent_settings import read_agent_settings
 from bento.names import Serial
 
@@ -28,28 +26,14 @@ _LONGEST_RUN = 600.0  # seconds that `confirm --wait` waits for the run to end
 SETTINGS = "/etc/bento/agent.toml"
 
 
-class _Agent(click.Group):
-    """Its hints name the settings that this command was given, so that they can be typed as they stand."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BentoError as error:
-            error.hints = tuple(_named(ctx, hint) for hint in error.hints)
-            raise
-
-
-def _named(context: click.Context, hint: str) -> str:
-    config = context.find_root().params["config"]
-    return hint if config == SETTINGS else hint.replace("bento-agent ", f"bento-agent --config {shlex.quote(config)} ")
-
-
-@click.group(cls=_Agent, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", default=SETTINGS, show_default=True, metavar="FILE", help="Its settings.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="bento-agent")
 def agent(config: str, debug: bool) -> None:
     """Keep this host at the release that its admin signed for it."""
+    del debug  # cli/top.py looks for it by itself
+    remember_typed("bento-agent", "--config", None if config == SETTINGS else config)
 
 
 def _host(context: click.Context) -> Host:
@@ -90,7 +74,7 @@ def _told(context: click.Context, done: "Ran") -> int:
     else:
         failed_before = done.outcome is None and done.code == 1
         hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
-        complain(done.message, [_named(context, hint)])
+        complain(done.message, [hint])
     return done.code
 
 
