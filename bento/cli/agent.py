@@ -65,10 +65,10 @@ def run_once(context: click.Context) -> int:
     """
     from bento.agent.run import run
 
-    return _told(context, run(_host(context)))
+    return _told(run(_host(context)))
 
 
-def _told(context: click.Context, done: "Ran") -> int:
+def _told(done: "Ran") -> int:
     if done.code == 0:
         click.echo(done.message)
     else:
@@ -99,7 +99,7 @@ def receive(context: click.Context) -> int:
             click.echo(f"confirm {serial}")
             sys.stdout.flush()
 
-    return _told(context, receive(_host(context), 0, announce))
+    return _told(receive(_host(context), 0, announce))
 
 
 @agent.command("confirm")

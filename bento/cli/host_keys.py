@@ -165,7 +165,7 @@ def parse_keys(
         if keys or files:
             raise InputError("--scan finds the key itself", "leave out --key and --key-file")
         return (_scanned(command, name, scan, fingerprint),)
-    lines = [*keys, *(line for file in files for line in _key_lines(file))]
+    lines = [*keys, *(line for file in files for line in key_lines(file))]
     if not lines:
         raise InputError(
             f"{name} needs a key: that of its /etc/ssh/ssh_host_ed25519_key.pub",
@@ -220,7 +220,7 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 5 and 0 < int(text) <= 65535  # noqa: PLR2004 — TCP's
 
 
-def _key_lines(file: Path) -> list[str]:
+def key_lines(file: Path) -> list[str]:
     try:
         with file.open("rb") as handle:
             text = handle.read(_KEY_FILE).decode("utf-8")
