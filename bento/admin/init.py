@@ -44,6 +44,9 @@ remote_args = []           # only on the hosts
 [defaults]                 # holds for every host; a host's own setting wins
 {source}action = "switch"          # or "boot": take effect at the next boot
 on_difference = "report"   # or "refuse", when a host builds another system than this machine did
+reboot = "never"           # or "when-needed": for a new kernel, or when nothing else leads back to the old system
+# reboot_window = "02:00-05:00"   # only then, by the host's own clock
+# reboot_notice = 5               # minutes that people who are logged in get
 
 # A host, as `bento host add` writes it:
 # [hosts.example]
@@ -145,7 +148,10 @@ def init(root: Path, answers: Answers) -> Made:
             for path in (key, key.with_name(key.name + ".pub")):
                 path.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise EnvironmentFailed(f"can't make the fleet in {root}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't make the fleet in {root}: {error.strerror}",
+                f"make it in a folder of yours: bento init ~/{fleet}",
+            ) from None
         raise
     todo = []
     if answers.address is None:

@@ -9,7 +9,7 @@ from bento.admin.discover import host_name_for
 from bento.admin.edit import add_host
 from bento.admin.init import Answers, Made
 from bento.admin.init import init as make
-from bento.cli.hosts import key_lines
+from bento.cli.host_keys import key_lines
 from bento.cli.top import warn
 from bento.errors import InputError
 from bento_secrets.ssh_keys import SshPublicKey

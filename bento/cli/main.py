@@ -7,15 +7,18 @@ from bento.cli.build import build
 from bento.cli.check import check
 from bento.cli.completion import completion
 from bento.cli.deploy import deploy
+from bento.cli.diff import diff
+from bento.cli.flake_update import flake_update
 from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.logs import logs
 from bento.cli.man import man
 from bento.cli.migrate import migrate
+from bento.cli.push import push, trigger_run
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
 from bento.cli.status import status
-from bento.cli.top import main_of
+from bento.cli.top import main_of, remember_typed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -39,6 +42,8 @@ def bento(directory: str | None, debug: bool) -> None:
       bento deploy
       bento status
     """
+    del debug  # cli/top.py looks for it by itself
+    remember_typed("bento", "--dir", directory)
 
 
 @click.command()
@@ -57,7 +62,10 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, migrate, host, secret, build, check, deploy, rollback, status, logs, completion, man, demo):
+for command in (
+    *(init, migrate, host, secret, build, check, deploy, push, trigger_run, rollback, status, diff, logs),
+    *(flake_update, completion, man, demo),
+):
     bento.add_command(command)
 
 main = main_of(bento, "bento")
