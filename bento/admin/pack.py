@@ -12,11 +12,18 @@ from bento.adapters.flakes import FEATURES, inputs_of
 from bento.adapters.git import Tracked, tracked, work_tree
 from bento.adapters.tree import Entry, check_name
 from bento.errors import InputError
+from bento.models.fleet import HostTable
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigKind
 
 _SKIPPED = frozenset({".git", ".direnv"})
 _NIX_STORE = "/nix/store/"
+_MARKERS = {
+    "REBOOT": 'set reboot = "when-needed" for its hosts in bento.toml, and remove it',
+    "SELF_UPDATE": "remove it, and name the inputs that its hosts may update in bento.toml: self_update = […]"
+    if "self_update" in HostTable.model_fields
+    else "remove it: hosts can't update inputs by themselves yet",
+}
 _NAMED = 5  # files named in one warning
 # An identity in a configuration ends up world-readable in the Nix store. The patterns want key material after the
 # words, so that a comment which only mentions them passes.
@@ -129,11 +136,16 @@ class _Walk:
         )
 
     def warnings(self) -> tuple[str, ...]:
-        """What git keeps from hosts that they may need."""
-        if self._tracked is None:
-            return ()
+        """What git keeps from hosts that they may need, and files that were settings once."""
         where = self.shown(self._source)
-        found = []
+        there = {entry.name for entry in self.entries}
+        found = [
+            f"{where}/{marker} does nothing here, as it did in the bash Bento; {instead}"
+            for marker, instead in _MARKERS.items()
+            if marker in there
+        ]
+        if self._tracked is None:
+            return tuple(found)
         if names := self._tracked.untracked_nix:
             found.append(
                 f"{where}: git doesn't track {_listed(names)}, so that no host gets it; "

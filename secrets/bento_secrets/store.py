@@ -17,7 +17,7 @@ from bento_secrets.limits import LIMITS
 from bento_secrets.lock import Copies, parse_lock, render_lock
 from bento_secrets.members import Member, adopted, effective, with_targets
 from bento_secrets.names import HostName, SecretName, Target, did_you_mean
-from bento_secrets.opened import LOCK, TOML, opened, reason, text
+from bento_secrets.opened import LOCK, TOML, from_git, opened, reason, text
 from bento_secrets.recipients import Recipient
 from bento_secrets.rekey import Rekeyed, Step
 from bento_secrets.sealing import Opener, Plaintext
@@ -235,11 +235,11 @@ class SecretStore:
         if copy is None:
             raise InputError(f"host {host} has no copy of secret {name} in {self.folder / LOCK}", again)
         if content is None:
-            raise InputError(f"{self.folder / path} is missing", f"git checkout HEAD -- {self.folder / path}", again)
+            raise InputError(f"{self.folder / path} is missing", from_git(self.folder, path), again)
         if hashlib.sha256(content).hexdigest() != copy.sha256:
             raise InputError(
                 f"{self.folder / path} isn't the file that {LOCK} names: changed, or merged without the lock",
-                f"take both from one commit: git checkout COMMIT -- {self.folder / path} {self.folder / LOCK}",
+                f"take both from one commit: {from_git(self.folder, path, LOCK, commit='COMMIT')}",
                 again,
             )
         return content

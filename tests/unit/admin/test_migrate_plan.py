@@ -7,6 +7,7 @@ import pytest
 from unit.samples import key_file, public
 
 from bento.admin import migrate as module
+from bento.admin import old_bento
 from bento.admin.inventory import load_fleet, load_trust
 from bento.admin.migrate import Choices, Plan, identities_of, migrate, plan_migration
 from bento.admin.old_bento import OldHost
@@ -130,3 +131,16 @@ def test_an_identity_is_named_by_the_kind_of_its_key(tmp_path: Path) -> None:
     rsa = SshPublicKey.parse((tmp_path / "rsa.pub").read_text())
     host = OldHost(HostName("web"), "web", None, (public(1), public(2), rsa), {})
     assert identities_of(host) == ("/root/.ssh/id_ed25519", "/root/.ssh/id_rsa")
+
+
+def test_a_setting_that_this_bento_has_is_set_and_another_is_a_comment_and_said(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both: dict[str, str | list[str]] = {"reboot": "when-needed", "no_such": ["a b", "c"]}
+    monkeypatch.setattr(old_bento, "_settings", lambda _folder: both)
+    plan = planned(old)
+    assert any("no_such as a comment" in note for note in plan.notes)
+    assert not any("reboot as a comment" in note for note in plan.notes)
+    made = migrate(plan)
+    assert load_fleet(made.root).hosts[HostName("router")].settings.reboot == "when-needed"
+    assert '# no_such = ["a b", "c"]' in (made.root / "bento.toml").read_text()

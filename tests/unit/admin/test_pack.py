@@ -253,6 +253,15 @@ def test_the_lock_check_reads_and_fetches_nothing_else(web: Path, tmp_path: Path
     assert complaint(web).message == "hosts/web/flake.nix has inputs but no flake.lock"
 
 
+def test_a_marker_of_the_bash_bento_is_named_and_does_nothing(web: Path) -> None:
+    assert collected(web).warnings == ()
+    for marker in ("REBOOT", "SELF_UPDATE"):
+        (web / marker).write_text("")
+    reboot, update = collected(web).warnings
+    assert reboot.startswith("hosts/web/REBOOT does nothing here")
+    assert "hosts/web/SELF_UPDATE does nothing here" in update
+
+
 def test_a_folder_that_is_missing_or_holds_no_configuration_is_named(web: Path, fleet_root: Path) -> None:
     (web / "configuration.nix").unlink()
     assert complaint(web).message == "hosts/web has neither a flake.nix nor a configuration.nix"

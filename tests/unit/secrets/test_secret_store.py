@@ -179,3 +179,27 @@ def test_a_second_writer_waits_and_then_gives_up(
         with pytest.raises(StoreFailed, match="another command"):
             add(store, fleet)
     assert add(store, fleet)
+
+
+@pytest.mark.parametrize("lost", ["secrets", "secrets/secrets.toml", "secrets/secrets.lock", "secrets/db"])
+def test_the_hint_for_what_is_missing_brings_it_back_from_any_folder(tmp_path: Path, member: Make, lost: str) -> None:
+    fleet = tmp_path / "my fleet"
+    fleet.mkdir()
+    store = SecretStore(fleet / "secrets")
+    store.create()
+    add(store, [member("db")], target="db")
+
+    def read() -> None:
+        store.read()
+        store.ciphertext(HostName("db"), NAME)
+
+    def sh(command: str) -> None:
+        subprocess.run(["sh", "-euc", command], cwd=tmp_path, check=True, capture_output=True)
+
+    sh("cd 'my fleet' && git init -q && git add . && git -c user.name=a -c user.email=a commit -qm a")
+    read()
+    sh(f"rm -r 'my fleet/{lost}'")
+    with pytest.raises(InputError) as error:
+        read()
+    sh(error.value.hints[0].removeprefix("take it from git: "))
+    read()
