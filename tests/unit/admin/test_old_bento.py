@@ -148,7 +148,8 @@ def test_accounts_written_without_imports_count_too(old: Path) -> None:
 
 
 def test_what_cannot_be_taken_over_is_named_and_the_others_are(old: Path) -> None:
-    ecdsa = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", old.parent / "weak"], check=True)
+    ecdsa = (old.parent / "weak.pub").read_text().strip()
     for name in ("Upper", "unkeyed", "twin", "weak", "same"):
         (old / "hosts" / name).mkdir()
         (old / "hosts" / name / "configuration.nix").write_text("{ }")
@@ -174,6 +175,7 @@ def test_what_cannot_be_taken_over_is_named_and_the_others_are(old: Path) -> Non
     assert "no key" in said["unkeyed"]
     assert "hosts/all too" in said["one"]
     assert "same key as router" in said["same"]
+    assert "can't seal to ecdsa" in said["weak"]
     assert "no flake.lock" in said["hosts/unlocked"]
     assert "no configuration" in said["gone"]
     assert all(one.hints for one in fleet.left if one.what != "gone")
