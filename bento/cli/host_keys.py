@@ -221,6 +221,7 @@ def _is_port(text: str) -> bool:
 
 
 def key_lines(file: Path) -> list[str]:
+    """The public keys in a file, without addresses. Raises InputError."""
     try:
         with file.open("rb") as handle:
             text = handle.read(_KEY_FILE).decode("utf-8")
