@@ -22,13 +22,15 @@ from bento.names import HostName
 class Planned:
     """One host. `changes` is None where nothing would be published; `build`: whether it would be built first.
 
-    `next` is what would be published; its system is None where only a build or an evaluation can tell.
+    `next` is what would be published; its system is None where only a build or an evaluation can tell. `healed` names
+    the mirrors that lack what is published and would get it.
     """
 
     published: Manifest | None
     next: Manifest
     changes: tuple[Change, ...] | None
     build: bool
+    healed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def plan_deploy(
             if seen.current:
                 more = signing and lacking(seen.whole[0].release[::-1], trust, fleet.signing_keys)
                 manifest = seen.whole[0].release[0]
-                planned[host.name] = Planned(manifest, manifest, ("signatures",) if more else None, build)
+                healed = tuple(one.target.name for one in seen.standings if one not in seen.whole)
+                planned[host.name] = Planned(manifest, manifest, ("signatures",) if more else None, build, healed)
                 return
             if signing and not drop_signers:
                 seen.check(partial(check_accepted, reached.targets, host, trust, fleet.signing_keys))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bento.adapters import bootloader, nix
+from bento.adapters import bootloader, desktop, nix
 from bento.adapters.declared import declaration_of
 from bento.adapters.tree import unpack
 from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, switch
@@ -14,6 +14,7 @@ from bento.agent.fetch import objects_of
 from bento.agent.host import Host
 from bento.agent.install import check_links, open_generation, prune_generations, stored_manifest
 from bento.agent.link import reachable_within
+from bento.agent.reboot import reason_to_reboot, rescue
 from bento.agent.reporting import make_report
 from bento.agent.turn import refuse_busy
 from bento.core import journal as journal_rules
@@ -58,11 +59,22 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
     # The report first: a kill in between costs a second report, not the only one.
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=(before, new_system), log=log.text)
     _settle_floor(host, floor, taken)
+    _notify(host, before, taken)
     try:
         prune(host)
     except (BentoError, OSError) as error:  # what isn't tidied up now is by the next release
         host.say(f"can't remove what isn't needed any more: {error}")
     return taken
+
+
+def _notify(host: Host, before: str | None, taken: Taken) -> None:
+    """Tell who is at the machine what he would else only wonder about: another system, or a reboot that is wanted."""
+    if not host.settings.desktop:
+        return
+    if taken.outcome == "reboot-needed" or (taken.outcome == "succeeded" and reason_to_reboot(host) is not None):
+        desktop.notify("This computer has an update", "It takes effect when the computer is started anew.")
+    elif taken.outcome in ("succeeded", "degraded") and host.running() != before:
+        desktop.notify("This computer was updated", f"It now has release {host.state.journal().committed.serial}.")
 
 
 def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
@@ -139,11 +151,15 @@ def _activate(host: Host, manifest: Manifest, system: str, built: bool, log: Log
         return _undo(host, journal, log, str(error))
     if built and (full := bootloader.tight(host.settings.paths.boot, system)) is not None:
         notes.append(full)
+    wish = reason_to_reboot(host)
+    if wish is not None:
+        host.say(wish)
     if notes:
         return Taken("degraded", "; ".join(notes))
     if built and manifest.system is not None and system != manifest.system:
         return Taken("succeeded", "installed; this host builds another system than the admin did")
-    return Taken("succeeded", "installed" if built else "installed without a rebuild")
+    installed = "installed" if built else "installed without a rebuild"
+    return Taken("succeeded", installed if wish is None else f"{installed}; {wish}")
 
 
 def _at_next_boot(host: Host, journal: Journal, log: Log, reason: str) -> Taken:
@@ -158,7 +174,8 @@ def _undo(host: Host, journal: Journal, log: Log, why: str) -> Taken:
     try:
         roll_back(host, journal, log)
     except BentoError as error:
-        return Taken("failed", f"{why}; then {error.message}")
+        also = "; rebooting into the old system" if rescue(host) else ""
+        return Taken("failed", f"{why}; then {error.message}{also}")
     return Taken("rolled-back", why)
 
 

@@ -1,22 +1,20 @@
 """`bento-agent`: what runs on a host."""
 
 import json
-import shlex
 import shutil
 import signal
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bento import __version__
 from bento.agent.host import Host, open_host
 from bento.cli.agent_validate import validate
-from bento.cli.top import complain, main_of
-from bento.errors import BentoError
+from bento.cli.top import complain, main_of, remember_typed
 from bento.models.agent_settings import read_agent_settings
 from bento.names import Serial
 
@@ -28,28 +26,14 @@ _LONGEST_RUN = 600.0  # seconds that `confirm --wait` waits for the run to end
 SETTINGS = "/etc/bento/agent.toml"
 
 
-class _Agent(click.Group):
-    """Its hints name the settings that this command was given, so that they can be typed as they stand."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BentoError as error:
-            error.hints = tuple(_named(ctx, hint) for hint in error.hints)
-            raise
-
-
-def _named(context: click.Context, hint: str) -> str:
-    config = context.find_root().params["config"]
-    return hint if config == SETTINGS else hint.replace("bento-agent ", f"bento-agent --config {shlex.quote(config)} ")
-
-
-@click.group(cls=_Agent, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", default=SETTINGS, show_default=True, metavar="FILE", help="Its settings.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="bento-agent")
 def agent(config: str, debug: bool) -> None:
     """Keep this host at the release that its admin signed for it."""
+    del debug  # cli/top.py looks for it by itself
+    remember_typed("bento-agent", "--config", None if config == SETTINGS else config)
 
 
 def _host(context: click.Context) -> Host:
@@ -81,16 +65,16 @@ def run_once(context: click.Context) -> int:
     """
     from bento.agent.run import run
 
-    return _told(context, run(_host(context)))
+    return _told(run(_host(context)))
 
 
-def _told(context: click.Context, done: "Ran") -> int:
+def _told(done: "Ran") -> int:
     if done.code == 0:
         click.echo(done.message)
     else:
         failed_before = done.outcome is None and done.code == 1
         hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
-        complain(done.message, [_named(context, hint)])
+        complain(done.message, [hint])
     return done.code
 
 
@@ -115,7 +99,7 @@ def receive(context: click.Context) -> int:
             click.echo(f"confirm {serial}")
             sys.stdout.flush()
 
-    return _told(context, receive(_host(context), 0, announce))
+    return _told(receive(_host(context), 0, announce))
 
 
 @agent.command("confirm")
@@ -219,37 +203,62 @@ def install_secrets(context: click.Context, system: str | None, for_users: bool)
     return 0
 
 
-@agent.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@agent.command("suspend")
+@click.option("--for", "span", default="12h", show_default=True, metavar="SPAN", help="30m, 12h or 7d; 30d at most.")
 @click.pass_context
-def status(context: click.Context, as_json: bool) -> None:
-    """Show which release this host has, and whether anything is under way.
+def suspend(context: click.Context, span: str) -> None:
+    """Take no updates and make no reboot for a while. What is under way goes on; the server sees that the host lives.
 
     \b
     Example:
-      bento-agent status --json
+      bento-agent suspend --for 7d
     """
-    host = _host(context)
-    journal, floor = host.state.journal(), host.state.floor()
-    live = host.runtime.live()
-    facts = {
-        "host": host.name,
-        "fleet": host.trust.fleet,
-        "phase": journal.phase,
-        "committed": journal.committed.serial,
-        "system": journal.committed.system,
-        "running": host.running(),
-        "secrets": live,
-        "accepted": None if floor is None else floor.serial,
-        "tries": 0 if floor is None else floor.tries,
-        "reports_waiting": len(host.state.spooled()),
-    }
+    from bento.agent.suspend import parse_span, suspend
+
+    seconds = parse_span(span)
+    click.echo(suspend(_host(context), seconds))
+
+
+@agent.command("resume")
+@click.pass_context
+def resume(context: click.Context) -> None:
+    """Take updates again.
+
+    \b
+    Example:
+      bento-agent resume
+    """
+    from bento.agent.suspend import resume
+
+    click.echo(resume(_host(context)))
+
+
+@agent.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--oneline", is_flag=True, help="Print one short line, for a status bar.")
+@click.pass_context
+def status(context: click.Context, as_json: bool, oneline: bool) -> None:
+    """Show which release this host has, and whether anything is under way.
+
+    \b
+    State: new, up to date, reboot wanted, updating, failing, failed (it is left: see bento-agent retry), suspended,
+    switching, committing.
+
+    \b
+    Example:
+      bento-agent status --oneline
+    """
+    from bento.agent.facts import facts_of
+
+    facts = facts_of(_host(context))
     if as_json:
-        json.dump(facts, sys.stdout, indent=2)
+        json.dump(facts.as_dict(), sys.stdout, indent=2)
         click.echo()
-        return
-    for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
+    elif oneline:
+        click.echo(facts.oneline())
+    else:
+        for name, value in facts.as_dict().items():
+            click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
 
 
 agent.add_command(validate)

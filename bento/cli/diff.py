@@ -95,6 +95,7 @@ def show_plan(planning: Planning, of: int, *, as_json: bool) -> int:
         return failures(planning.failed, of)
     for name, one in planning.hosts.items():
         steps = ["build"] * one.build + ([f"publish ({', '.join(one.changes)})"] if one.changes else [])
+        steps += [f"bring up to date: {', '.join(one.healed)}"] * bool(one.healed)
         click.echo(f"{name}: {', '.join(steps) or 'unchanged'}")
         for line in _said(differences(one.published, one.next)):
             click.echo(clean(line))
@@ -110,6 +111,7 @@ def _plan_facts(one: Planned) -> dict[str, Any]:
     return {
         "build": one.build,
         "changes": None if one.changes is None else list(one.changes),
+        "healed": list(one.healed),
         "system": one.next.system,
         "differences": [asdict(each) for each in differences(one.published, one.next)],
     }

@@ -17,7 +17,7 @@ from bento.cli.push import push, trigger_run
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
 from bento.cli.status import status
-from bento.cli.top import main_of
+from bento.cli.top import main_of, remember_typed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,6 +41,8 @@ def bento(directory: str | None, debug: bool) -> None:
       bento deploy
       bento status
     """
+    del debug  # cli/top.py looks for it by itself
+    remember_typed("bento", "--dir", directory)
 
 
 @click.command()
