@@ -40,6 +40,7 @@ remote_args = []           # only on the hosts
 [defaults]                 # holds for every host; a host's own setting wins
 action = "switch"          # or "boot": take effect at the next boot
 on_difference = "report"   # or "refuse", when a host builds another system than this machine did
+evaluate = "host"          # or "server": a host too small to evaluate fetches the system that was built here
 
 # A host, as `bento host add` writes it:
 # [hosts.example]

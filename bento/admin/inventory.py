@@ -167,6 +167,7 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
         settings=Settings(
             action=table.action,
             on_difference=table.on_difference,
+            evaluate=table.evaluate,
             args=(*file.build.args, *file.build.remote_args),
         ),
         hold=table.hold,

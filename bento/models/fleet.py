@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, ValidationError
 
 from bento.errors import InputError
 from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, SerialField
-from bento.models.manifest import Action, OnDifference
+from bento.models.manifest import Action, Evaluate, OnDifference
 from bento.models.strict import Source, parse_toml
 from bento.models.targets import SftpPlace, parse_target
 from bento.names import BadName, did_you_mean, printable
@@ -94,6 +94,7 @@ class DefaultsTable(Frozen):
     tags: tuple[TagField, ...] = ()
     action: Action = "switch"
     on_difference: OnDifference = "report"
+    evaluate: Evaluate = "host"
 
 
 class HostTable(DefaultsTable):

@@ -29,6 +29,7 @@ from bento_secrets.templates import parse_template
 ConfigKind = Literal["flake", "channel"]
 Action = Literal["switch", "boot"]
 OnDifference = Literal["report", "refuse"]
+Evaluate = Literal["host", "server"]
 
 
 class ConfigRef(Frozen):
@@ -76,13 +77,14 @@ class Settings(Frozen):
     """What the admin asks of the host. `args` are Nix's, for the host's build.
 
     `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
-    new setting, so the host builds.
+    new setting, so the host builds. With `evaluate` by the server the host only fetches the signed system path.
     """
 
     action: Action = "switch"
     on_difference: OnDifference = "report"
     args: ArgsField = ()
     rebuild: Seconds | None = None
+    evaluate: Evaluate = "host"
 
 
 class Manifest(SignedLine):
