@@ -18,6 +18,7 @@ _IN_UNIT = (
     *("--no-ask-password", "--quiet", "--service-type=simple", "--wait", f"--unit={SWITCH_UNIT}"),
 )
 _DEAD_MAN = "bento-dead-man"
+_SCHEDULED = Path("/run/systemd/shutdown/scheduled")  # shutdown(8) writes it
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,16 @@ class Units:
 
 
 class Systemd:
-    """`command` and `start` are the systemctl and systemd-run to call, as words.
+    """`command`, `start` and `shutdown` are the systemctl, systemd-run and shutdown to call, as words.
 
     Without `start`, it is systemd-run where systemd runs, and nothing where it doesn't.
     """
 
-    def __init__(self, command: Sequence[str], start: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], start: Sequence[str] | None = None, shutdown: Sequence[str] = ("shutdown",)
+    ) -> None:
         self._command = tuple(command)
+        self._shutdown = tuple(shutdown)
         found = ("systemd-run",) if _BOOTED.is_dir() else ()
         self._start = found if start is None else tuple(start)
 
@@ -78,6 +82,18 @@ class Systemd:
         """Stop the timer, but not what it has started already: that may be the caller."""
         if self.present:
             run([*self._command, "stop", f"{_DEAD_MAN}.timer"], timeout=60)
+
+    def reboot_scheduled(self) -> bool:
+        """Whether a reboot, or another end, is on its way already."""
+        return self.present and _SCHEDULED.exists()
+
+    def reboot(self, minutes: int, message: str) -> None:
+        """Reboot in so many minutes, and tell everybody who is logged in. Raises EnvironmentFailed."""
+        if not self.present:
+            raise EnvironmentFailed("there is no systemd to reboot with")
+        done = run([*self._shutdown, "--reboot", f"+{minutes}", message], timeout=60)
+        if done.code != 0:
+            raise EnvironmentFailed(f"shutdown doesn't work: {done.words(200)}")
 
     def stop_switch(self) -> None:
         """End a switch that hangs. Raises EnvironmentFailed."""

@@ -66,8 +66,19 @@ def tree_warnings(trees: Mapping[Path, Tree]) -> tuple[str, ...]:
 
 def pack_hosts(hosts: Iterable[Host], trees: Mapping[Path, Tree], workspace: Workspace) -> tuple[Packed, ...]:
     """Pack the hosts' trees, each once."""
+    return _refs(hosts, trees, workspace.pack)
+
+
+def measure_hosts(hosts: Iterable[Host], trees: Mapping[Path, Tree]) -> tuple[Packed, ...]:
+    """As `pack_hosts` would, but nothing is written."""
+    return _refs(hosts, trees, Workspace.measure)
+
+
+def _refs(
+    hosts: Iterable[Host], trees: Mapping[Path, Tree], pack: Callable[[Tree], tuple[Digest, int]]
+) -> tuple[Packed, ...]:
     hosts = tuple(hosts)
-    tars = {source: workspace.pack(trees[source]) for source in dict.fromkeys(host.source for host in hosts)}
+    tars = {source: pack(trees[source]) for source in dict.fromkeys(host.source for host in hosts)}
     return tuple(Packed(host, _ref(host, trees[host.source], *tars[host.source])) for host in hosts)
 
 

@@ -12,7 +12,17 @@ from pathlib import Path
 from bento.adapters import nix
 from bento.adapters.declared import declaration_of
 from bento.adapters.transport import PublishTarget
-from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish, tree_warnings
+from bento.admin.build import (
+    AS_USUAL,
+    Built,
+    How,
+    Packed,
+    Say,
+    collect_trees,
+    pack_hosts,
+    systems_to_publish,
+    tree_warnings,
+)
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
@@ -149,34 +159,35 @@ def prepare(
     for one in built:
         name = one.packed.host.name
         try:
-            contents[name] = _content(one, _as_declared(name, plan.sealed[name], one.system), workspace, anew=how.anew)
+            contents[name] = content_of_today(one.packed, plan.sealed[name], one.system, workspace, anew=how.anew)
         except InputError as error:
             failed[name] = error
             say(name, "its secrets don't fit")
     return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
 
 
-def _as_declared(host: HostName, sealed: Sealed, system: SystemPath) -> Sealed:
-    """With owner, mode, link and units as the built system declares them. Raises InputError where that can't be."""
-    declaration = declaration_of(Path(system))
+def content_of_today(
+    packed: Packed, sealed: Sealed, system: SystemPath | None, workspace: Workspace, *, anew: bool
+) -> Content:
+    """What the host gets now, its secrets with owner, mode, link and units as its system declares them.
+
+    `system` is None where only a build can tell. Raises InputError where the two don't fit.
+    """
+    host = packed.host
+    declaration = declaration_of(Path(system)) if system is not None else None
+    refs, templates = sealed.refs, sealed.templates
     if declaration is not None:
-        secrets, templates = fill(host, declaration, sealed.refs, sealed.templates)
-        sealed = replace(sealed, refs=secrets, templates=templates)
-    check_contents(sealed.refs, sealed.templates)
-    return sealed
-
-
-def _content(one: Built, sealed: Sealed, workspace: Workspace, *, anew: bool) -> Content:
-    host = one.packed.host
+        refs, templates = fill(host.name, declaration, refs, templates)
+    check_contents(refs, templates)
     return Content(
         host=host.name,
-        config=one.packed.config,
-        system=one.system,
-        secrets=sealed.refs,
+        config=packed.config,
+        system=system,
+        secrets=refs,
         settings=host.settings,
-        tar=workspace.tar(one.packed.config.digest),
+        tar=workspace.tar(packed.config.digest),
         ciphertexts=sealed.ciphertexts,
-        templates=sealed.templates,
+        templates=templates,
         anew=anew,
     )
 

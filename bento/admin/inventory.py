@@ -169,6 +169,9 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
             on_difference=table.on_difference,
             evaluate=table.evaluate,
             args=(*file.build.args, *file.build.remote_args),
+            reboot=table.reboot,
+            reboot_window=table.reboot_window,
+            reboot_notice=table.reboot_notice,
         ),
         hold=table.hold,
     )

@@ -12,6 +12,7 @@ from bento.agent.install import (
     settle_owners,
     stored_manifest,
 )
+from bento.agent.reboot import rescue
 from bento.agent.reporting import make_report
 from bento.agent.take import Taken
 from bento.core import journal as rules
@@ -41,7 +42,8 @@ def recover(host: Host, journal: Journal, *, gave_up: bool = False) -> Taken:
             taken = Taken("rolled-back", f"the run was {cut} while {journal.phase}")
     except (BentoError, OSError) as error:
         after = host.state.journal()
-        taken = Taken("failed", f"recovering from a run that was {cut}: {error}")
+        also = "; rebooting into the old system" if rescue(host) else ""
+        taken = Taken("failed", f"recovering from a run that was {cut}: {error}{also}")
     host.say(f"{taken.outcome}: {taken.reason}")
     manifest = known_manifest(host, journal.new.serial if journal.new is not None else None)
     systems = (journal.old.system if journal.old else None, journal.new.system if journal.new else None)

@@ -71,6 +71,18 @@ class State:
             fields["until"] = floor.until
         self._write("floor.json", fields)
 
+    def rebooted_for(self) -> str | None:
+        """What this host has rebooted for by itself last. Raises Damaged."""
+        table = self._read("rebooted.json")
+        try:
+            return None if table is None else table.text("purpose")
+        except InputError as error:
+            raise self._damaged("rebooted.json", error) from None
+
+    def write_rebooted_for(self, purpose: str) -> None:
+        """Remember it: once is enough."""
+        self._write("rebooted.json", {"purpose": purpose})
+
     # What the run is doing.
 
     def journal(self) -> Journal:

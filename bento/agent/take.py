@@ -14,6 +14,7 @@ from bento.agent.fetch import objects_of
 from bento.agent.host import Host
 from bento.agent.install import check_links, open_generation, prune_generations, stored_manifest
 from bento.agent.link import reachable_within
+from bento.agent.reboot import reason_to_reboot, rescue
 from bento.agent.reporting import make_report
 from bento.agent.turn import refuse_busy
 from bento.core import journal as journal_rules
@@ -153,11 +154,15 @@ def _activate(host: Host, manifest: Manifest, system: str, built: bool, log: Log
         return _undo(host, journal, log, str(error))
     if built and (full := bootloader.tight(host.settings.paths.boot, system)) is not None:
         notes.append(full)
+    wish = reason_to_reboot(host)
+    if wish is not None:
+        host.say(wish)
     if notes:
         return Taken("degraded", "; ".join(notes))
     if built and manifest.system is not None and system != manifest.system:
         return Taken("succeeded", "installed; this host builds another system than the admin did")
-    return Taken("succeeded", "installed" if built else "installed without a rebuild")
+    installed = "installed" if built else "installed without a rebuild"
+    return Taken("succeeded", installed if wish is None else f"{installed}; {wish}")
 
 
 def _at_next_boot(host: Host, journal: Journal, log: Log, reason: str) -> Taken:
@@ -172,7 +177,8 @@ def _undo(host: Host, journal: Journal, log: Log, why: str) -> Taken:
     try:
         roll_back(host, journal, log)
     except BentoError as error:
-        return Taken("failed", f"{why}; then {error.message}")
+        also = "; rebooting into the old system" if rescue(host) else ""
+        return Taken("failed", f"{why}; then {error.message}{also}")
     return Taken("rolled-back", why)
 
 

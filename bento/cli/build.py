@@ -130,8 +130,8 @@ def some(names: tuple[HostName, ...]) -> tuple[HostName, ...]:
     return names
 
 
-def failures(failed: Mapping[HostName, BentoError], of: int) -> int:
-    """Say each host's failure; the exit code, `of` being how many hosts were chosen."""
+def failures(failed: Mapping[HostName, BentoError] | Mapping[str, BentoError], of: int) -> int:
+    """Say each host's failure (or each flake's); the exit code, `of` being how many were chosen."""
     for name, error in failed.items():
         complain(f"{name}: {error.message}", error.hints)
     if not failed:

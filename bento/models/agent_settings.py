@@ -18,6 +18,7 @@ class AgentPaths:
     profile: Path = Path("/nix/var/nix/profiles/system")
     current_system: Path = Path("/run/current-system")
     boot: Path = Path("/boot")
+    booted_system: Path = Path("/run/booted-system")
 
 
 FailedUnits = Literal["fail", "degrade", "ignore"]
@@ -51,6 +52,7 @@ class AgentSettings:
     health: tuple[HealthCommand, ...]
     systemctl: tuple[str, ...]
     systemd_run: tuple[str, ...] | None
+    shutdown: tuple[str, ...]
 
 
 def _path(text: str) -> Path:
@@ -65,7 +67,7 @@ def _paths(table: Table) -> AgentPaths:
     found = AgentPaths(
         *(
             table.parse(key, table.text(key, str(getattr(default, key))), _path)
-            for key in ("state", "runtime", "profile", "current_system", "boot")
+            for key in ("state", "runtime", "profile", "current_system", "boot", "booted_system")
         )
     )
     table.done()
@@ -94,12 +96,25 @@ def parse_agent_settings(text: str, name: str = "agent.toml") -> AgentSettings:
     systemd = table.table("systemd", optional=True)
     systemctl = systemd.texts("command", ("systemctl",))
     systemd_run = systemd.texts("run") if systemd.has("run") else None
+    shutdown = systemd.texts("shutdown", ("shutdown",))
     systemd.done()
     table.done()
     if not systemctl:
         raise systemd.wrong("command", "is empty")
     return AgentSettings(
-        *(host, identities, trust, paths, confirm_timeout, deadline, failed_units, health, systemctl, systemd_run)
+        *(
+            host,
+            identities,
+            trust,
+            paths,
+            confirm_timeout,
+            deadline,
+            failed_units,
+            health,
+            systemctl,
+            systemd_run,
+            shutdown,
+        )
     )
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, ValidationError
 
 from bento.errors import InputError
-from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, SerialField
-from bento.models.manifest import Action, Evaluate, OnDifference
+from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, NoticeField, SerialField, WindowField
+from bento.models.manifest import Action, Evaluate, OnDifference, RebootPolicy
 from bento.models.strict import Source, parse_toml
 from bento.models.targets import SftpPlace, parse_target
 from bento.names import BadName, did_you_mean, printable
@@ -95,6 +95,9 @@ class DefaultsTable(Frozen):
     action: Action = "switch"
     on_difference: OnDifference = "report"
     evaluate: Evaluate = "host"
+    reboot: RebootPolicy = "never"
+    reboot_window: WindowField | None = None
+    reboot_notice: NoticeField = 5
 
 
 class HostTable(DefaultsTable):

@@ -30,6 +30,7 @@ class Limits:
     segment: int = 255  # bytes of one name: what ext4 takes
     report: int = 512 * KIB  # a signed report that names 1,000 secrets, armour included
     log_tail: int = 16 * KIB  # what a report quotes of build and switch output
+    comparison: int = MIB  # of what nvd says of two systems
     reason: int = 500  # characters
     reports: int = 2000  # files looked at in one host's reports folder
     reports_kept: int = 200  # of one host, on the server; status looks at 20, a person perhaps at more

@@ -15,11 +15,13 @@ from bento.models.fields import (
     HostField,
     LinkField,
     ModeField,
+    NoticeField,
     Seconds,
     SecretField,
     SerialField,
     SystemField,
     UnitsField,
+    WindowField,
 )
 from bento.models.limits import LIMITS
 from bento.models.line import SignedLine, parse_line
@@ -30,6 +32,7 @@ ConfigKind = Literal["flake", "channel"]
 Action = Literal["switch", "boot"]
 OnDifference = Literal["report", "refuse"]
 Evaluate = Literal["host", "server"]
+RebootPolicy = Literal["never", "when-needed"]
 
 
 class ConfigRef(Frozen):
@@ -78,6 +81,7 @@ class Settings(Frozen):
 
     `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
     new setting, so the host builds. With `evaluate` by the server the host only fetches the signed system path.
+    `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes.
     """
 
     action: Action = "switch"
@@ -85,6 +89,9 @@ class Settings(Frozen):
     args: ArgsField = ()
     rebuild: Seconds | None = None
     evaluate: Evaluate = "host"
+    reboot: RebootPolicy = "never"
+    reboot_window: WindowField | None = None
+    reboot_notice: NoticeField = 5
 
 
 class Manifest(SignedLine):

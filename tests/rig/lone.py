@@ -20,7 +20,7 @@ from bento.agent.install import flip, link, open_generation
 from bento.core.journal import Journal, Point
 from bento.core.trust_rules import Floor
 from bento.models.agent_settings import read_agent_settings
-from bento.models.manifest import Manifest
+from bento.models.manifest import Manifest, Settings
 from bento.models.signed import sha256
 from bento.names import HostName, Serial
 from bento_secrets.identities import load_ssh_identity
@@ -81,9 +81,11 @@ class LoneHost:
             (folder / "systems" / system / "bin").mkdir(parents=True)
             self._script(f"systems/{system}/bin/switch-to-configuration", _SWITCH.format(folder=folder, name=system))
         self._script("bin/systemctl", _SYSTEMCTL.format(folder=folder))
+        self._script("bin/shutdown", f'#!/bin/sh\necho "shutdown $*" >>{folder}/asked\n')
         self._script("bin/systemd-run", _SYSTEMD_RUN.format(folder=folder))
         self.runtime = Runtime(folder / "run")
         self.timeout, self.deadline = 1, 600
+        self.settings: dict[str, Any] = {}  # what the admin asks, in both releases
         self.confirm = ""  # further lines of that table
         self.systemd = f'[systemd]\ncommand = ["{folder}/bin/systemctl"]\nrun = ["{folder}/bin/systemd-run"]'
         self.said: list[str] = []
@@ -125,6 +127,7 @@ runtime = "{self.folder}/run"
 profile = "{self.folder}/profile"
 current_system = "{self.folder}/current-system"
 boot = "{self.folder}/boot"
+booted_system = "{self.folder}/booted-system"
 [confirm]
 timeout = {self.timeout}
 deadline = {self.deadline}
@@ -147,7 +150,18 @@ deadline = {self.deadline}
 
     def fresh(self, releases: Mapping[int, Mapping[str, Any]] | None = None) -> Host:
         """As after a first release, with the second accepted and fetched. `releases`: changes to their secret."""
-        for path in ("state", "default", "actions", "asked", "failed", "busy", "boot", "current-system", "profile"):
+        for path in (
+            "state",
+            "default",
+            "actions",
+            "asked",
+            "failed",
+            "busy",
+            "boot",
+            "booted-system",
+            "current-system",
+            "profile",
+        ):
             place = self.folder / path
             if place.is_symlink() or place.is_file():
                 place.unlink()
@@ -176,7 +190,9 @@ deadline = {self.deadline}
         (host.state.objects / digest).write_bytes(sealed)
         ref = secret("token", digest=digest, size=len(sealed), **changes)
         config = manifest().config.model_copy(update={"kind": "channel", "attribute": None})
-        made = manifest(serial, host=self.name, system=None, secrets=(ref,), config=config)
+        made = manifest(
+            serial, host=self.name, system=None, secrets=(ref,), config=config, settings=Settings(**self.settings)
+        )
         host.state.keep_manifest(made.serial, made.line + _ARMOUR)
         return made
 

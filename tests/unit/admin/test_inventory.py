@@ -46,6 +46,23 @@ def test_remote_arguments_reach_hosts_and_local_ones_don_t(fleet_root: Path) -> 
     assert load_fleet(fleet_root).hosts[WEB].settings.args == ("--both", "--there")
 
 
+def test_how_a_host_reboots_is_signed_with_its_release_and_a_wrong_word_for_it_is_named(fleet_root: Path) -> None:
+    append(fleet_root, '[defaults]\nreboot = "when-needed"\nreboot_window = "02:00-05:00"\n')
+    before = (fleet_root / "bento.toml").read_text()
+    (fleet_root / "bento.local.toml").write_text('[hosts.db]\nreboot = "never"\nreboot_notice = 30\n')
+    settings = {name: host.settings for name, host in load_fleet(fleet_root).hosts.items()}
+    assert (settings[WEB].reboot, settings[WEB].reboot_window, settings[WEB].reboot_notice) == (
+        "when-needed",
+        "02:00-05:00",
+        5,
+    )
+    assert (settings[DB].reboot, settings[DB].reboot_notice) == ("never", 30)
+    for old, new, key in (("when-needed", "always", "reboot"), ("02:00-05:00", "2-5", "reboot_window")):
+        (fleet_root / "bento.toml").write_text(before.replace(old, new))
+        with pytest.raises(InputError, match=key):
+            load_fleet(fleet_root)
+
+
 @pytest.mark.parametrize("number", [11, 12, 13])
 def test_the_same_key_on_two_hosts_is_refused(fleet_root: Path, number: int) -> None:
     other = "web" if number == 11 else "db"

@@ -20,6 +20,7 @@ runtime = "/x/run"
 profile = "/x/profile"
 current_system = "/x/system"
 boot = "/x/boot"
+booted_system = "/x/booted"
 [confirm]
 timeout = 7
 deadline = 90
@@ -28,6 +29,7 @@ commands = [{ run = ["curl", "localhost"] }, { run = ["true"], timeout = 5 }]
 [systemd]
 command = ["/x/recorder", "--log"]
 run = ["/x/apart"]
+shutdown = ["/x/shutdown"]
 """
 
 
@@ -36,13 +38,16 @@ def test_a_full_file_is_read_whole() -> None:
     assert settings.host == "router"
     assert settings.identities == (Path("/etc/key"), Path("/etc/old-key"))
     assert settings.trust == Path("/x/trust.toml")
-    assert settings.paths == AgentPaths(*map(Path, ("/x/state", "/x/run", "/x/profile", "/x/system", "/x/boot")))
+    assert settings.paths == AgentPaths(
+        *map(Path, ("/x/state", "/x/run", "/x/profile", "/x/system", "/x/boot", "/x/booted"))
+    )
     assert settings.confirm_timeout == 7
     assert settings.deadline == 90
     assert settings.failed_units == "fail"
     assert settings.health == (HealthCommand(("curl", "localhost"), 30), HealthCommand(("true",), 5))
     assert settings.systemctl == ("/x/recorder", "--log")
     assert settings.systemd_run == ("/x/apart",)
+    assert settings.shutdown == ("/x/shutdown",)
 
 
 def test_the_host_name_alone_is_enough() -> None:
@@ -71,13 +76,13 @@ def test_the_host_name_alone_is_enough() -> None:
         ('"/x/trust.toml"', '"trust.toml"', 3, "'trust'"),
         ('"/x/state"', '"state"', 5, "'paths.state'"),
         ('"/x/run"', "true", 6, "'paths.runtime'"),
-        ('"fail"', '"explode"', 13, "'confirm.failed_units'"),
-        ("deadline = 90", "deadline = 7", 12, "'confirm.deadline'"),
-        ("timeout = 7", "timeout = 0", 11, "'confirm.timeout'"),
-        ("timeout = 7", "timeout = 3601", 11, "'confirm.timeout'"),
-        ("timeout = 7", "timeout = true", 11, "'confirm.timeout'"),
-        ('["/x/recorder", "--log"]', "[]", 16, "'systemd.command'"),
-        ('["/x/recorder", "--log"]', '"systemctl"', 16, "'systemd.command'"),
+        ('"fail"', '"explode"', 14, "'confirm.failed_units'"),
+        ("deadline = 90", "deadline = 7", 13, "'confirm.deadline'"),
+        ("timeout = 7", "timeout = 0", 12, "'confirm.timeout'"),
+        ("timeout = 7", "timeout = 3601", 12, "'confirm.timeout'"),
+        ("timeout = 7", "timeout = true", 12, "'confirm.timeout'"),
+        ('["/x/recorder", "--log"]', "[]", 17, "'systemd.command'"),
+        ('["/x/recorder", "--log"]', '"systemctl"', 17, "'systemd.command'"),
     ],
 )
 def test_a_wrong_value_is_named_by_line_and_key(old: str, new: str, line: int, key: str) -> None:
@@ -93,8 +98,8 @@ def test_a_wrong_value_is_named_by_line_and_key(old: str, new: str, line: int, k
     [
         ("identities", "identites", 2),
         ("runtime", "runtme", 6),
-        ("failed_units", "faild_units", 13),
-        ("command =", "comand =", 16),
+        ("failed_units", "faild_units", 14),
+        ("command =", "comand =", 17),
     ],
 )
 def test_a_mistyped_key_is_answered_with_the_right_one(right: str, wrong: str, line: int) -> None:
