@@ -93,7 +93,7 @@ def content_of(found: Past, host: Host, earlier: Manifest, workspace: Workspace)
 
 def same(one: Manifest, other: Manifest) -> bool:
     """Whether two releases have the same content."""
-    return same_content(one, other.config, other.secrets, other.templates, other.settings)
+    return same_content(one, other.config, other.secrets, other.templates, other.settings, other.system)
 
 
 def check_openable(host: Host, earlier: Manifest) -> None:

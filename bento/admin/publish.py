@@ -374,7 +374,7 @@ def _serial(one: Standing) -> int:
 def _is_current(newest: Standing, standings: list[Standing], known: Known | None, content: Content) -> bool:
     """The newest release says what `content` says, is no older than what was published from here, and has no rival."""
     manifest, document = newest.release
-    if not same_content(manifest, content.config, content.secrets, content.templates, content.settings):
+    if not same_content(manifest, content.config, content.secrets, content.templates, content.settings, content.system):
         return False
     lines = {one.release[1].line_digest for one in standings if one.manifest and _serial(one) == manifest.serial}
     if len(lines) > 1:  # two admins, each with a mirror that the other didn't reach
