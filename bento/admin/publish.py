@@ -14,7 +14,7 @@ from typing import Literal
 from bento.adapters import signatures
 from bento.adapters.process import require
 from bento.adapters.transport import PublishTarget
-from bento.admin.history import Release, history
+from bento.admin.history import Release, in_use, objects_of
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
 from bento.core import signer_rules
@@ -28,9 +28,6 @@ from bento.names import Digest, HostName, Serial, SystemPath
 from bento_secrets.ssh_keys import SshPublicKey
 
 Change = Literal["first release", "configuration", "secrets", "settings", "objects", "signatures"]
-
-KEEP_RELEASES = 3
-KEEP_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -380,30 +377,13 @@ def _tidy(one: Standing, newest: Release, now: int, hold: Serial | None, warning
     """Drop what no recent release needs. The release is published: a failure here is no more than said."""
     host = newest[1].host
     try:
-        keep = set(_in_use(one.target, newest, now, hold))
+        keep = set(in_use(one.target, newest, now, hold))
         if one.manifest is not None:  # a host may be fetching it at this moment
             keep.update(objects_of(one.manifest))
         one.target.drop_objects_except(host, frozenset(keep))
         one.target.drop_reports_but(host, LIMITS.reports_kept)
     except BentoError as error:
         warnings.append(f"what is old of {host} couldn't be removed: {error.message}")
-
-
-def objects_of(manifest: Manifest) -> dict[Digest, int]:
-    """The objects of a release, with their sizes in bytes."""
-    return {manifest.config.digest: manifest.config.size, **{one.digest: one.size for one in manifest.secrets}}
-
-
-def _in_use(target: PublishTarget, newest: Release, now: int, hold: Serial | None) -> Iterator[Digest]:
-    """The objects of the last releases, and all manifests down to them and to the one that the host is held at."""
-    for number, (_, manifest) in enumerate(history(target, newest)):
-        recent = number < KEEP_RELEASES or manifest.created >= now - KEEP_SECONDS
-        if not recent and (hold is None or manifest.serial < hold):
-            return
-        if recent:  # what the host is held at has the objects of the newest
-            yield from objects_of(manifest)
-        if manifest.previous is not None:
-            yield manifest.previous
 
 
 def _changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:

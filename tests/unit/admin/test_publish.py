@@ -10,8 +10,9 @@ from unit.samples import FLEET, SYSTEM, WEB, digest, key_file, public, secret
 from bento.adapters.folder import PublishFolder
 from bento.adapters.signatures import sign
 from bento.adapters.transport import PublishTarget
+from bento.admin.history import KEEP_SECONDS
 from bento.admin.memory import Memory
-from bento.admin.publish import KEEP_SECONDS, Content, Published, check_signers, publish, read_published
+from bento.admin.publish import Content, Published, check_signers, publish, read_published
 from bento.admin.shares import Shares
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.manifest import ConfigRef, Manifest, Settings, parse_manifest
