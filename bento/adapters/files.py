@@ -5,13 +5,13 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento_secrets.durable import fsync_dir, write_atomic
 
-__all__ = ["WaitingLock", "busy_lock", "fsync_dir", "read_capped", "read_capped_at", "store", "write_atomic"]
+__all__ = ["WaitingLock", "busy_lock", "fsync_dir", "holder", "read_capped", "read_capped_at", "store", "write_atomic"]
 
 _AGAIN = 0.05  # seconds
 
@@ -40,9 +40,19 @@ def busy_lock(path: Path, what: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"{what} is under way already", "wait for it to end") from None
+        with suppress(OSError):  # for people, and for `holder`; on a full disk it is left out
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def holder(path: Path) -> int | None:
+    """The process that wrote itself into the lock at `path` last; None where none did."""
+    text = read_capped(path, 100, f"the lock {path}")
+    word = b"" if text is None else text.strip()
+    return int(word) if word.isdigit() and int(word) > 1 else None
 
 
 class WaitingLock:

@@ -1,6 +1,8 @@
 """Nix's command line, as 2.8 to 2.34 have it in common."""
 
 import os
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ if TYPE_CHECKING:  # pydantic stays out of the agent's poll path (docs/decisions
     from bento.models.manifest import ConfigKind
 
 _FEATURES = ("--extra-experimental-features", "nix-command flakes")
+_NAMES_INPUTS = (2, 19)  # from here on `nix flake update` takes names of inputs, and --flake
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,21 @@ def evaluate(source: BuildInput) -> SystemPath:
     return _system(done.out.decode("utf-8", "replace").strip().strip('"'), done)
 
 
+def compare(before: SystemPath, after: SystemPath) -> str:
+    """How two systems of this machine's Nix store differ, package by package, by nvd where there is one.
+
+    Raises WorkFailed. Empty where no package's version and no large size differs.
+    """
+    if shutil.which("nvd") is not None:
+        argv = ["nvd", "--color", "never", "diff", before, after]
+    else:
+        argv = ["nix", *_FEATURES, "store", "diff-closures", before, after]
+    done = run(argv)
+    if done.code != 0:
+        raise WorkFailed(f"can't compare {before} with {after}: {done.words()}", f"try it: {argv[0]} --help")
+    return done.out[-LIMITS.comparison :].decode("utf-8", "replace")
+
+
 def _failure(what: str, done: Done) -> BuildFailed:
     log = done.err[-LIMITS.log_tail :].decode("utf-8", "replace")
     errors = [line.strip() for line in log.splitlines() if "error:" in line]
@@ -103,6 +121,30 @@ def version() -> str:
     if opened.code != 0:
         raise EnvironmentFailed(f"Nix doesn't work here: {opened.words()}", "try it: nix-instantiate --eval --expr 1")
     return run(["nix", "--version"], timeout=60).out.decode("utf-8", "replace").strip()
+
+
+def update_flake(folder: Path, inputs: Sequence[str]) -> None:
+    """Move these inputs (none named: all) of the flake in `folder` on, in its flake.lock. Raises WorkFailed.
+
+    A name that the flake doesn't have is only warned of by Nix.
+    """
+    flake = f"path:{folder}"
+    if _release() >= _NAMES_INPUTS:
+        argv = ["flake", "update", "--flake", flake, *inputs]
+    elif inputs:
+        argv = ["flake", "lock", flake, *(word for name in inputs for word in ("--update-input", name))]
+    else:
+        argv = ["flake", "update", flake]
+    done = run(["nix", *_FEATURES, *argv])
+    if done.code != 0:
+        raise _failure("the update failed", done)
+
+
+def _release() -> tuple[int, int]:
+    """Nix's version; (0, 0) for one that says it in another way."""
+    said = run(["nix", "--version"], timeout=60).out.decode("utf-8", "replace").split()
+    found = re.match(r"([0-9]+)\.([0-9]+)", said[-1]) if said else None
+    return (int(found[1]), int(found[2])) if found is not None else (0, 0)
 
 
 def channel_path() -> str | None:

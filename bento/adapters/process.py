@@ -13,6 +13,7 @@ from bento.errors import EnvironmentFailed
 
 # Where each program comes from, for the hint when it is missing.
 _PACKAGES = {
+    "git": "git (Debian: apt install git)",
     "nix": "nix (Debian: apt install nix-bin)",
     "nix-build": "nix (Debian: apt install nix-bin)",
     "nix-env": "nix (Debian: apt install nix-bin)",

@@ -12,10 +12,13 @@ SWITCH_UNIT = "nixos-rebuild-switch-to-configuration"
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 
 # As nixos-rebuild does it. An agent has no --pipe: if it is killed and the pipe breaks, the switch would die with it.
+# Then the type must be simple: with exec, a switch that ends at once comes out as 1, whatever its exit (systemd 252).
 _IN_UNIT = (
-    *("systemd-run", "--setenv=LOCALE_ARCHIVE", "--setenv=NIXOS_INSTALL_BOOTLOADER=0", "--setenv=NIXOS_NO_CHECK"),
-    *("--collect", "--no-ask-password", "--quiet", "--service-type=exec", "--wait", f"--unit={SWITCH_UNIT}"),
+    *("--setenv=LOCALE_ARCHIVE", "--setenv=NIXOS_INSTALL_BOOTLOADER=0", "--setenv=NIXOS_NO_CHECK", "--collect"),
+    *("--no-ask-password", "--quiet", "--service-type=simple", "--wait", f"--unit={SWITCH_UNIT}"),
 )
+_DEAD_MAN = "bento-dead-man"
+_SCHEDULED = Path("/run/systemd/shutdown/scheduled")  # shutdown(8) writes it
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,23 @@ class Units:
 
 
 class Systemd:
-    """`command` is the systemctl to call, as words; `apart` what a switch is put behind, None for systemd's own way."""
+    """`command`, `start` and `shutdown` are the systemctl, systemd-run and shutdown to call, as words.
 
-    def __init__(self, command: Sequence[str], apart: Sequence[str] | None = None) -> None:
+    Without `start`, it is systemd-run where systemd runs, and nothing where it doesn't.
+    """
+
+    def __init__(
+        self, command: Sequence[str], start: Sequence[str] | None = None, shutdown: Sequence[str] = ("shutdown",)
+    ) -> None:
         self._command = tuple(command)
-        self._apart = None if apart is None else tuple(apart)
+        self._shutdown = tuple(shutdown)
+        found = ("systemd-run",) if _BOOTED.is_dir() else ()
+        self._start = found if start is None else tuple(start)
 
     @property
     def present(self) -> bool:
         """Whether there is a systemd to ask; a stand-in for systemd-run speaks for one."""
-        return bool(self._apart) or (self._apart is None and _BOOTED.is_dir())
+        return bool(self._start)
 
     def refresh(self, units: Units) -> tuple[str, ...]:
         """try-restart and try-reload-or-restart exactly these units; sentences on what couldn't be done."""
@@ -51,9 +61,44 @@ class Systemd:
 
         With `piped` it says here what `argv` says, and a person's Ctrl-C ends it.
         """
-        if self._apart is not None:
-            return [*self._apart, *argv]
-        return [*_IN_UNIT, *(("--pipe",) if piped else ()), "--", *argv] if self.present else list(argv)
+        if not self.present:
+            return list(argv)
+        return [*self._start, *_IN_UNIT, *(("--pipe",) if piped else ()), "--", *argv]
+
+    def arm(self, seconds: int, argv: Sequence[str]) -> None:
+        """Have systemd run `argv` in so many seconds, whatever becomes of this process, unless `disarm` comes first.
+
+        A reboot disarms too. Without a systemd there is no such timer. Raises EnvironmentFailed.
+        """
+        if not self.present:
+            return
+        self.disarm()
+        options = (f"--unit={_DEAD_MAN}", f"--on-active={seconds}", "--timer-property=AccuracySec=1s", "--collect")
+        done = run([*self._start, *options, "--no-ask-password", "--quiet", "--", *argv], timeout=60)
+        if done.code != 0:
+            raise EnvironmentFailed(f"can't arm the timer that would undo a switch that hangs: {done.words(200)}")
+
+    def disarm(self) -> None:
+        """Stop the timer, but not what it has started already: that may be the caller."""
+        if self.present:
+            run([*self._command, "stop", f"{_DEAD_MAN}.timer"], timeout=60)
+
+    def reboot_scheduled(self) -> bool:
+        """Whether a reboot, or another end, is on its way already."""
+        return self.present and _SCHEDULED.exists()
+
+    def reboot(self, minutes: int, message: str) -> None:
+        """Reboot in so many minutes, and tell everybody who is logged in. Raises EnvironmentFailed."""
+        if not self.present:
+            raise EnvironmentFailed("there is no systemd to reboot with")
+        done = run([*self._shutdown, "--reboot", f"+{minutes}", message], timeout=60)
+        if done.code != 0:
+            raise EnvironmentFailed(f"shutdown doesn't work: {done.words(200)}")
+
+    def stop_switch(self) -> None:
+        """End a switch that hangs. Raises EnvironmentFailed."""
+        if self.switching():
+            self._ask("stop", f"{SWITCH_UNIT}.service")
 
     def switching(self) -> bool:
         """Whether somebody's switch of the system is under way: this agent's of a run that died, or a person's."""

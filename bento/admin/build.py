@@ -53,13 +53,32 @@ class Built:
 
 def collect_trees(hosts: Iterable[Host], fleet: Fleet) -> Mapping[Path, Tree]:
     """Every host's tree, by its source. Hosts of one flake share it. Raises InputError; writes nothing."""
-    return {source: collect(source, fleet.root) for source in dict.fromkeys(host.source for host in hosts)}
+    users: dict[Path, HostName] = {}
+    for host in hosts:
+        users.setdefault(host.source, host.name)
+    return {source: collect(source, fleet.root, name) for source, name in users.items()}
+
+
+def tree_warnings(trees: Mapping[Path, Tree]) -> tuple[str, ...]:
+    """Sentences on what hosts don't get."""
+    return tuple(sentence for tree in trees.values() for sentence in tree.warnings)
 
 
 def pack_hosts(hosts: Iterable[Host], trees: Mapping[Path, Tree], workspace: Workspace) -> tuple[Packed, ...]:
     """Pack the hosts' trees, each once."""
+    return _refs(hosts, trees, workspace.pack)
+
+
+def measure_hosts(hosts: Iterable[Host], trees: Mapping[Path, Tree]) -> tuple[Packed, ...]:
+    """As `pack_hosts` would, but nothing is written."""
+    return _refs(hosts, trees, Workspace.measure)
+
+
+def _refs(
+    hosts: Iterable[Host], trees: Mapping[Path, Tree], pack: Callable[[Tree], tuple[Digest, int]]
+) -> tuple[Packed, ...]:
     hosts = tuple(hosts)
-    tars = {source: workspace.pack(trees[source]) for source in dict.fromkeys(host.source for host in hosts)}
+    tars = {source: pack(trees[source]) for source in dict.fromkeys(host.source for host in hosts)}
     return tuple(Packed(host, _ref(host, trees[host.source], *tars[host.source])) for host in hosts)
 
 

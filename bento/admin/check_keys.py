@@ -6,7 +6,6 @@ from pathlib import Path
 
 from bento.adapters import signatures
 from bento.adapters.process import require, run
-from bento.adapters.server_keys import shown_keys
 from bento.admin.check_found import Finding, Found, Unchecked, error_of
 from bento.admin.inventory import TRUST, Fleet
 from bento.admin.publish import check_signers
@@ -89,6 +88,8 @@ def check_identities(fleet: Fleet) -> Iterator[Found]:
 
 def check_pins(server: Server) -> Iterator[Found]:
     """Whether a server shows a key that hosts accept, and whether it has each that is pinned."""
+    from bento.adapters.server_keys import shown_keys  # paramiko: every other command does without
+
     where = f"{server.address}:{server.port}"
     try:
         kinds = tuple(dict.fromkeys(key.kind for key in server.host_keys))

@@ -10,8 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bento.adapters import nix
+from bento.adapters.declared import declaration_of
 from bento.adapters.transport import PublishTarget
-from bento.admin.build import AS_USUAL, Built, How, Say, collect_trees, pack_hosts, systems_to_publish
+from bento.admin.build import (
+    AS_USUAL,
+    Built,
+    How,
+    Packed,
+    Say,
+    collect_trees,
+    pack_hosts,
+    systems_to_publish,
+    tree_warnings,
+)
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
@@ -21,12 +32,13 @@ from bento.admin.signing import check_accepted
 from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
+from bento.core.declared import fill
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
 from bento.models.manifest import SecretRef, TemplateRef, check_contents
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
-from bento.names import Digest, HostName, SecretName
+from bento.names import Digest, HostName, SecretName, SystemPath
 from bento_secrets.check import Finding, check
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
@@ -114,7 +126,8 @@ def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
     if hosts:
         nix.require_nix()
     sealed, failed, findings = collect_secrets(fleet, hosts, now)
-    return Plan(tuple(hosts), held, sealed, collect_trees(hosts, fleet), failed, findings)
+    trees = collect_trees(hosts, fleet)
+    return Plan(tuple(hosts), held, sealed, trees, failed, (*tree_warnings(trees), *findings))
 
 
 def prepare(
@@ -144,21 +157,37 @@ def prepare(
         built, broken = systems_to_publish(packed, fleet, workspace, say, how)
         failed.update(broken)
     for one in built:
-        contents[one.packed.host.name] = _content(one, plan.sealed[one.packed.host.name], workspace, anew=how.anew)
+        name = one.packed.host.name
+        try:
+            contents[name] = content_of_today(one.packed, plan.sealed[name], one.system, workspace, anew=how.anew)
+        except InputError as error:
+            failed[name] = error
+            say(name, "its secrets don't fit")
     return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
 
 
-def _content(one: Built, sealed: Sealed, workspace: Workspace, *, anew: bool) -> Content:
-    host = one.packed.host
+def content_of_today(
+    packed: Packed, sealed: Sealed, system: SystemPath | None, workspace: Workspace, *, anew: bool
+) -> Content:
+    """What the host gets now, its secrets with owner, mode, link and units as its system declares them.
+
+    `system` is None where only a build can tell. Raises InputError where the two don't fit.
+    """
+    host = packed.host
+    declaration = declaration_of(Path(system)) if system is not None else None
+    refs, templates = sealed.refs, sealed.templates
+    if declaration is not None:
+        refs, templates = fill(host.name, declaration, refs, templates)
+    check_contents(refs, templates)
     return Content(
         host=host.name,
-        config=one.packed.config,
-        system=one.system,
-        secrets=sealed.refs,
+        config=packed.config,
+        system=system,
+        secrets=refs,
         settings=host.settings,
-        tar=workspace.tar(one.packed.config.digest),
+        tar=workspace.tar(packed.config.digest),
         ciphertexts=sealed.ciphertexts,
-        templates=sealed.templates,
+        templates=templates,
         anew=anew,
     )
 

@@ -1,5 +1,6 @@
 """Changes to bento.toml that keep its comments and order."""
 
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import InlineTable, Table
 
-from bento.admin.inventory import LOCAL, MAIN, Fleet, Host, load_fleet
+from bento.admin.inventory import LOCAL, MAIN, Fleet, Host, load_fleet, read_fleet
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.fleet import parse_fleet
 from bento.models.strict import Source
@@ -18,8 +19,18 @@ from bento_secrets.recipients import Recipient
 from bento_secrets.ssh_keys import SshPublicKey
 
 
-def add_host(root: Path, name: HostName, keys: tuple[SshPublicKey, ...], tags: tuple[TagName, ...]) -> None:
-    """Add `[hosts.NAME]`. Raises InputError, with nothing written, where the result would not be a valid fleet."""
+def add_host(
+    root: Path,
+    name: HostName,
+    keys: tuple[SshPublicKey, ...],
+    tags: tuple[TagName, ...],
+    source: str | None = None,
+    attribute: str | None = None,
+) -> None:
+    """Add `[hosts.NAME]`. Raises InputError, with nothing written, where the result would not be a valid fleet.
+
+    `source` and `attribute` are as bento.toml has them; None leaves them to the defaults.
+    """
     fleet = load_fleet(root)
     if name in fleet.hosts:
         raise InputError(f"the host {name} is in {MAIN} already", f"see it: bento host show {name}")
@@ -36,10 +47,19 @@ def add_host(root: Path, name: HostName, keys: tuple[SshPublicKey, ...], tags: t
     table["keys"] = _array(f"{key.line} {key.comment}".strip() for key in keys)
     if tags:
         table["tags"] = _array(dict.fromkeys(tags))
+    if source is not None:
+        table["source"] = source
+    if attribute is not None:
+        table["attribute"] = attribute
     hosts[name] = table
     changed = tomlkit.dumps(document)
-    parse_fleet(Source(MAIN, changed))  # never write what couldn't be read again
+    read_fleet(root, Source(MAIN, changed))  # never write what couldn't be read again
     _write(path, changed)
+
+
+def as_written(folder: str, root: Path) -> str:
+    """How bento.toml names a folder that was typed in the working folder."""
+    return folder if Path(folder).is_absolute() else os.path.relpath(Path.cwd() / folder, root.resolve())
 
 
 def replace_keys(root: Path, name: HostName, keys: tuple[SshPublicKey, ...]) -> Fleet:

@@ -137,8 +137,8 @@ def _object(target: PublishTarget, earlier: Manifest, digest: Digest, size: int)
 
 def _gone(earlier: Manifest, what: str) -> ObjectsGone:
     return ObjectsGone(
-        f"{what} of the release {earlier.serial} of {earlier.host} isn't there whole any more: garbage collection took it, or "
-        "somebody changed it on the server",
+        f"{what} of the release {earlier.serial} of {earlier.host} isn't there whole any more: "
+        "garbage collection took it, or somebody changed it on the server",
         f"see what there is: bento rollback {earlier.host} --list",
     )
 

@@ -1,6 +1,7 @@
 """The fleet folder as it stands: bento.toml, its hosts and their keys, the trust file."""
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,10 @@ class Fleet:
         named = self.file.publish.identity
         return None if named is None else self.root / _expanded(named, "publish.identity")
 
+    def shown(self, path: Path) -> str:
+        """A path as a person knows it: from the fleet folder, where it lies in there."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
 
 def _expanded(text: str, key: str) -> Path:
     try:
@@ -112,7 +117,11 @@ def find_fleet(start: Path, named: Path | None) -> Path:
 
 def load_fleet(root: Path) -> Fleet:
     """Read bento.toml and bento.local.toml. Raises InputError naming file, line and key."""
-    main = Source(MAIN, _text(root / MAIN))
+    return read_fleet(root, Source(MAIN, _text(root / MAIN)))
+
+
+def read_fleet(root: Path, main: Source) -> Fleet:
+    """The fleet as it would be with this bento.toml. Raises InputError."""
     local = Source(LOCAL, _text(root / LOCAL)) if (root / LOCAL).exists() else None
     file = parse_fleet(main, local)
     hosts = {name: _host(root, file, main, name) for name in file.hosts}
@@ -132,7 +141,8 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {path}") from None
     except OSError as error:
-        hint = f"take it from git: git checkout HEAD -- {path}"
+        # Whatever folder the command is given in, git must look at the fleet's.
+        hint = f"take it from git: git -C {shlex.quote(str(path.parent))} checkout HEAD -- {path.name}"
         if path.name == LOCAL:
             hint = 'it is this admin\'s own, and names the signing key: [signing] keys = ["…"]'
         raise InputError(f"can't read {path}: {error.strerror}", hint) from None
@@ -158,17 +168,21 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
             action=table.action,
             on_difference=table.on_difference,
             args=(*file.build.args, *file.build.remote_args),
+            reboot=table.reboot,
+            reboot_window=table.reboot_window,
+            reboot_notice=table.reboot_notice,
         ),
         hold=table.hold,
     )
 
 
 def _source(root: Path, main: Source, name: HostName, given: str | None) -> Path:
-    source = Path(os.path.normpath(root / (given or f"hosts/{name}")))
-    if not source.is_relative_to(root) or source == root:
+    """The configuration's folder. One that holds the fleet would take secrets/ into a Nix store with it."""
+    source = Path(os.path.normpath(root / _expanded(given or f"hosts/{name}", f"hosts.{name}.source")))
+    if root.is_relative_to(source):
         raise InputError(
-            f"{main.place('hosts', name, 'source')}: the source of {name} is not a folder inside the fleet",
-            "put it under hosts/",
+            f"{main.place('hosts', name, 'source')}: the source of {name} is a folder that holds the fleet itself",
+            "keep the fleet, with its secrets/, in a folder beside the configuration",
         )
     return source
 

@@ -23,12 +23,12 @@ class Memory:
     """A file a host in the workspace. Losing it costs the notice, not safety: hosts keep their own floors."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def last(self, host: HostName) -> Known | None:
         """What is remembered; None where nothing is, or it can't be read."""
         try:
-            said = json.loads((self._folder / f"{host}.json").read_text("utf-8"))
+            said = json.loads((self.folder / f"{host}.json").read_text("utf-8"))
             serial, line = said["serial"], said["line"]
             return Known(
                 Serial.parse(said["signed"]),
@@ -55,8 +55,8 @@ class Memory:
 
     def _write(self, host: HostName, known: Known) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise EnvironmentFailed(f"can't make {self._folder}: {error.strerror}") from None
+            raise EnvironmentFailed(f"can't make {self.folder}: {error.strerror}") from None
         said = {"signed": known.signed, "serial": known.serial, "line": known.line}
-        store(self._folder / f"{host}.json", canonical(said), 0o600)
+        store(self.folder / f"{host}.json", canonical(said), 0o600)

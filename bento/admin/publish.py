@@ -151,6 +151,86 @@ def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
 _signing = threading.Lock()  # an agent or a token is asked for one signature at a time
 
 
+@dataclass(frozen=True)
+class Look:
+    """How the targets stand to a content. `whole` are those that have a newest release which says just that.
+
+    `warnings` are sentences; `missed` names the targets that couldn't be read.
+    """
+
+    content: Content
+    standings: tuple[Standing, ...]
+    newest: Standing | None
+    known: Known | None
+    whole: tuple[Standing, ...]
+    warnings: tuple[str, ...]
+    missed: Mapping[str, BentoError]
+
+    @property
+    def current(self) -> bool:
+        """Whether nothing has to be signed."""
+        return bool(self.whole)
+
+    @property
+    def before(self) -> Manifest | None:
+        """The release that a new one would follow."""
+        return self.newest.manifest if self.newest is not None else None
+
+    def check(self, before_signing: BeforeSigning) -> None:
+        """Ask whether what stands there may be replaced. A warning means that what stood there was nobody's."""
+        if self.newest is not None or self.warnings:
+            before_signing(self.newest.document if self.newest is not None else None)
+
+
+def look_at(targets: Sequence[PublishTarget], content: Content, trust: Trust, now: int, memory: Memory) -> Look:
+    """What publishing `content` would meet. Writes nothing; raises what the first target raised if none can be read."""
+    host = content.host
+    warnings: list[str] = []
+    missed: dict[str, BentoError] = {}
+    standings = _standings(targets, host, trust, warnings, missed)
+    if not standings:
+        raise next(iter(missed.values()))
+    known = memory.last(host)
+    newest = max((one for one in standings if one.manifest is not None), key=_serial, default=None)
+    content = _settled(content, newest, now)
+    whole: list[Standing] = []
+    if newest is not None and _is_current(newest, standings, known, content):
+        whole = [one for one in standings if _is_whole(one, newest, missed)]
+    return Look(content, tuple(standings), newest, known, tuple(whole), tuple(warnings), missed)
+
+
+def _is_whole(one: Standing, newest: Standing, missed: dict[str, BentoError]) -> bool:
+    manifest, document = newest.release
+    if one.manifest is None or one.release[1].line_digest != document.line_digest:
+        return False
+    wanted = objects_of(manifest)
+    try:
+        return one.target.present(manifest.host, wanted) == wanted.keys()
+    except BentoError as error:
+        missed.setdefault(one.target.name, error)
+        return False
+
+
+def draft(seen: Look, trust: Trust, now: int) -> Manifest:
+    """The release that would be signed. Raises InputError for one that is too large, WorkFailed for a wrong clock."""
+    content, newest = seen.content, seen.newest
+    manifest = compose(
+        fleet=trust.fleet,
+        host=content.host,
+        now=now,
+        previous=(newest.release[1], newest.release[0]) if newest is not None else None,
+        config=content.config,
+        system=content.system,
+        secrets=content.secrets,
+        templates=content.templates,
+        settings=content.settings,
+        signed=seen.known.signed if seen.known is not None else None,
+    )
+    if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
+        raise InputError(f"the manifest of {content.host} is too large: too many secrets, units or templates")
+    return manifest
+
+
 def publish(
     targets: Sequence[PublishTarget],
     content: Content,
@@ -169,31 +249,19 @@ def publish(
     Raises InputError and WorkFailed before anything is written, and what the first target raised if in the end none has
     the release.
     """
-    host = content.host
-    warnings: list[str] = []
-    missed: dict[str, BentoError] = {}
-    standings = _standings(targets, host, trust, warnings, missed)
-    if not standings:
-        raise next(iter(missed.values()))
-    known = memory.last(host)
-    newest = max((one for one in standings if one.manifest is not None), key=_serial, default=None)
-    content = _settled(content, newest, now)
-    if newest is not None and _is_current(newest, standings, known, content):
-        signed = _countersigned(newest, trust, keys)
-        manifest, document = signed.release
-        healed = _heal(signed, standings, content, now, shares, warnings, missed)
-        if healed is not None:
-            memory.has_published(host, manifest.serial, document.line_digest)
-            changed: tuple[Change, ...] | None = ("signatures",) if signed is not newest else None
-            return Published(manifest, changed, healed, missed, tuple(warnings))
-    if newest is not None or warnings:  # a warning: what stood there was nobody's
-        before_signing(newest.document if newest is not None else None)
-    warnings += _put_back(newest, known, host, warnings)
-    manifest, document = _sign(content, newest, known, trust, keys, now)
+    seen = look_at(targets, content, trust, now, memory)
+    if seen.current:
+        return _keep(seen, trust, keys, now, memory, shares)
+    seen.check(before_signing)
+    host, warnings, missed = content.host, list(seen.warnings), dict(seen.missed)
+    warnings += _put_back(seen.newest, seen.known, host, warnings)
+    manifest = draft(seen, trust, now)
+    with _signing:
+        document = signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
     ready: list[Standing] = []
-    for one in standings:
+    for one in seen.standings:
         with _or_missed(one.target, missed):
-            _put_objects(one.target, content, newest, shares)
+            _put_objects(one.target, seen.content, seen.newest, shares)
             ready.append(one)
     if ready:
         memory.will_publish(host, manifest.serial)
@@ -207,8 +275,35 @@ def publish(
     memory.has_published(host, manifest.serial, document.line_digest)
     for one in has:
         _tidy(one, (document, manifest), now, content.hold, warnings)
-    before = newest.manifest if newest is not None else None
-    return Published(manifest, _changes(before, manifest), (), missed, tuple(warnings))
+    return Published(manifest, changes(seen.before, manifest), (), missed, tuple(warnings))
+
+
+def _keep(seen: Look, trust: Trust, keys: tuple[Path, ...], now: int, memory: Memory, shares: Shares) -> Published:
+    """Nothing new: add signatures that are missing, and give the release to the targets that lag behind."""
+    newest = seen.whole[0]
+    warnings, missed = list(seen.warnings), dict(seen.missed)
+    signed = _countersigned(newest, trust, keys)
+    manifest, document = signed.release
+    host = manifest.host
+    for one in seen.whole:
+        with _or_missed(one.target, missed):
+            one.target.ensure_host(host)  # an account made since then gets its reports folder
+            one.target.drop_reports_but(host, LIMITS.reports_kept)
+            shares.has(one.target, manifest.config.digest, host)
+            if one.release[1].armours != document.armours:
+                one.target.put_manifest(host, document.raw)
+    healed: list[str] = []
+    for one in seen.standings:
+        if one in seen.whole:
+            continue
+        with _or_missed(one.target, missed):
+            _put_objects(one.target, seen.content, None, shares)
+            one.target.put_manifest(host, document.raw)
+            healed.append(one.target.name)
+            _tidy(one, (document, manifest), now, seen.content.hold, warnings)
+    memory.has_published(host, manifest.serial, document.line_digest)
+    changed: tuple[Change, ...] | None = ("signatures",) if signed is not newest else None
+    return Published(manifest, changed, tuple(healed), missed, tuple(warnings))
 
 
 @contextmanager
@@ -247,16 +342,25 @@ def _settled(content: Content, newest: Standing | None, now: int) -> Content:
     )
 
 
-def _countersigned(newest: Standing, trust: Trust, keys: tuple[Path, ...]) -> Standing:
-    """The same release with the signatures of those keys that haven't signed it; itself where none is missing."""
-    _, document = newest.release
+def lacking(published: Release, trust: Trust, keys: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Those of our keys that haven't signed what is published, as far as it has room for them."""
+    document = published[0]
     ours = {signatures.public_half(key).fingerprint: key for key in keys}
     signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
     missing = signer_rules.missing({one.fingerprint for one in signed}, ours.keys())
-    if not missing or len(document.armours) + len(missing) > LIMITS.armours:
+    if len(document.armours) + len(missing) > LIMITS.armours:
+        return ()
+    return tuple(ours[one] for one in sorted(missing))
+
+
+def _countersigned(newest: Standing, trust: Trust, keys: tuple[Path, ...]) -> Standing:
+    """The same release with the signatures of those keys that haven't signed it; itself where none is missing."""
+    manifest, document = newest.release
+    missing = lacking((document, manifest), trust, keys)
+    if not missing:
         return newest
     with _signing:
-        more = signatures.sign(document.line, [ours[one] for one in sorted(missing)], NAMESPACE_RELEASE)
+        more = signatures.sign(document.line, missing, NAMESPACE_RELEASE)
     return replace(newest, document=SignedDocument(document.line, (*document.armours, *more.armours)))
 
 
@@ -288,65 +392,6 @@ def _put_back(newest: Standing | None, known: Known | None, host: HostName, said
     was, now = known.serial, _serial(newest)
     why = "somebody put it back, or the server was restored"
     return [f"what is published for {host} ({now}) is older than what was published from here ({was}): {why}"]
-
-
-def _sign(
-    content: Content, newest: Standing | None, known: Known | None, trust: Trust, keys: tuple[Path, ...], now: int
-) -> tuple[Manifest, SignedDocument]:
-    manifest = compose(
-        fleet=trust.fleet,
-        host=content.host,
-        now=now,
-        previous=(newest.release[1], newest.release[0]) if newest is not None else None,
-        config=content.config,
-        system=content.system,
-        secrets=content.secrets,
-        templates=content.templates,
-        settings=content.settings,
-        signed=known.signed if known is not None else None,
-    )
-    if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
-        raise InputError(f"the manifest of {content.host} is too large: too many secrets, units or templates")
-    with _signing:
-        return manifest, signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
-
-
-def _heal(
-    newest: Standing,
-    standings: list[Standing],
-    content: Content,
-    now: int,
-    shares: Shares,
-    warnings: list[str],
-    missed: dict[str, BentoError],
-) -> tuple[str, ...] | None:
-    """Give the newest release, as it was signed, to those that lack it; their names. None if nobody has it whole."""
-    manifest, document = newest.release
-    wanted = objects_of(manifest)
-    whole: list[Standing] = []
-    lagging: list[Standing] = []
-    for one in standings:
-        with _or_missed(one.target, missed):
-            has_it = one.manifest is not None and one.release[1].line_digest == document.line_digest
-            is_whole = has_it and one.target.present(manifest.host, wanted) == wanted.keys()
-            (whole if is_whole else lagging).append(one)
-    if not whole:
-        return None
-    for one in whole:
-        with _or_missed(one.target, missed):
-            one.target.ensure_host(manifest.host)  # an account made since then gets its reports folder
-            one.target.drop_reports_but(manifest.host, LIMITS.reports_kept)
-            shares.has(one.target, manifest.config.digest, manifest.host)
-            if one.release[1].armours != document.armours:
-                one.target.put_manifest(manifest.host, document.raw)
-    healed: list[str] = []
-    for one in lagging:
-        with _or_missed(one.target, missed):
-            _put_objects(one.target, content, None, shares)
-            one.target.put_manifest(manifest.host, document.raw)
-            healed.append(one.target.name)
-            _tidy(one, (document, manifest), now, content.hold, warnings)
-    return tuple(healed)
 
 
 def _put_objects(target: PublishTarget, content: Content, previous: Standing | None, shares: Shares) -> None:
@@ -386,14 +431,15 @@ def _tidy(one: Standing, newest: Release, now: int, hold: Serial | None, warning
         warnings.append(f"what is old of {host} couldn't be removed: {error.message}")
 
 
-def _changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:
+def changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:
+    """What a release changes; "objects" where it says the same, and its objects had gone."""
     if before is None:
         return ("first release",)
-    changes: list[Change] = []
+    found: list[Change] = []
     if before.config != after.config:
-        changes.append("configuration")
+        found.append("configuration")
     if (before.secrets, before.templates) != (after.secrets, after.templates):
-        changes.append("secrets")
+        found.append("secrets")
     if before.settings != after.settings:
-        changes.append("settings")
-    return tuple(changes) or ("objects",)  # the same release, whose objects had gone
+        found.append("settings")
+    return tuple(found) or ("objects",)

@@ -58,9 +58,14 @@ class Workspace:
         with busy_lock(self.root / "lock", f"another build or deploy of {self.root.name}"):
             yield
 
+    @staticmethod
+    def measure(tree: Tree) -> tuple[Digest, int]:
+        """The sha256 and size of the tree's tar; nothing is written."""
+        return write_tar(tree.entries, io.BufferedWriter(_Nowhere()))
+
     def pack(self, tree: Tree) -> tuple[Digest, int]:
         """Keep the tree as a tar and return its sha256 and size in bytes. One that is here already is not written."""
-        digest, size = write_tar(tree.entries, io.BufferedWriter(_Nowhere()))
+        digest, size = self.measure(tree)
         if self.tar(digest).is_file():
             return digest, size
         with tempfile.NamedTemporaryFile(dir=self.root / "trees", prefix=".pack-", delete=False) as out:

@@ -68,13 +68,20 @@ def begin(host: Host, new: Point) -> Journal:
     live = host.runtime.live()
     old = Point(host.running(), None if live is None else Serial(live))
     journal = rules.begin_switch(host.state.journal(), old, new, host.profile())
-    for name, point in (("old", old), ("new", new)):
-        if point.system is not None and point.system.startswith("/nix/store/"):
-            nix.keep(host.gc_root(name), point.system)
-    if sys.prefix.startswith("/nix/store/"):
-        nix.keep(host.gc_root("agent"), "/".join(sys.prefix.split("/")[:4]))
+    for name, path in (("old", old.system), ("new", new.system), ("agent", host.command[0]), ("python", sys.prefix)):
+        if path is not None and path.startswith("/nix/store/"):
+            nix.keep(host.gc_root(name), "/".join(path.split("/")[:4]))
+    # From outside, by the agent that is here now: the new system may bring one that can't go back, or none.
+    systemd_of(host).arm(host.settings.deadline, [*host.command, "recover", "--dead-man"])
     host.state.write_journal(journal)
     return journal
+
+
+def close(host: Host, journal: Journal) -> None:
+    """A switch is over, this way or that: write so, and only then disarm the timer that would have undone it."""
+    host.state.write_journal(journal)
+    if journal.phase == "idle":
+        systemd_of(host).disarm()
 
 
 def switch(host: Host, journal: Journal, log: Log, failed_before: frozenset[str] = frozenset()) -> tuple[str, ...]:
@@ -151,7 +158,7 @@ def _refresh_units(host: Host, before: Serial | None, after: Serial | None) -> t
 
 def commit(host: Host, journal: Journal, log: Log) -> None:
     """Make the new system boot default and committed state. Raises ActivationFailed: then `roll_back`."""
-    host.state.write_journal(prepare_commit(host, journal, log))
+    close(host, prepare_commit(host, journal, log))
 
 
 def prepare_commit(host: Host, journal: Journal, log: Log) -> Journal:
@@ -184,12 +191,13 @@ def _make_default(host: Host, system: str, log: Log) -> None:
 
 def roll_back(host: Host, journal: Journal, log: Log) -> None:
     """Bring system, secrets and boot default back to the captured old ones. Raises WorkFailed where that fails."""
-    host.state.write_journal(prepare_roll_back(host, journal, log))
+    close(host, prepare_roll_back(host, journal, log))
 
 
 def prepare_roll_back(host: Host, journal: Journal, log: Log) -> Journal:
     """All of `roll_back` but its last word: the journal to write, once what must be said before is said."""
     old, new = _points(journal)
+    host.state.write_journal(rules.go_back(host.state.journal()))
     if old.serial is not None and not has_generation(host, stored_manifest(host, old.serial)):
         open_generation(host, stored_manifest(host, old.serial))
     # Whatever the links say: a rollback that was cut may have flipped them, and not given users their passwords back.

@@ -1,8 +1,19 @@
-"""What a person on the host asks of the agent."""
+"""What a person on the host, or its dead-man timer, asks of the agent."""
 
+import os
+import signal
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from bento.adapters.files import holder
 from bento.agent.host import Host
-from bento.agent.turn import locked
+from bento.agent.reporting import deliver
+from bento.agent.run import EXIT, Ran
+from bento.agent.turn import AgentBusy, locked, refuse_busy, systemd_of
 from bento.core import trust_rules
+
+_PATIENCE = 10.0  # seconds that a run gets to end after it was told to
 
 
 def retry(host: Host) -> str:
@@ -15,3 +26,52 @@ def retry(host: Host) -> str:
             return f"release {floor.serial} hasn't failed: there is nothing to try again"
         host.state.write_floor(trust_rules.retried(floor))
     return f"release {floor.serial} will be tried again by the next run: bento-agent run"
+
+
+def recover_now(host: Host, *, dead_man: bool = False) -> Ran:
+    """Finish or undo what a run was doing that died, or that hangs: `dead_man` stops it first. Raises AgentBusy."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(host))
+        except AgentBusy:
+            if not dead_man or host.state.journal().phase == "idle":
+                raise
+            _stop_run(host)
+            stack.enter_context(locked(host))
+        journal = host.state.journal()
+        if journal.phase == "idle":
+            return Ran(None, "there is nothing to recover from", 0)
+        if dead_man:
+            systemd_of(host).stop_switch()
+        refuse_busy(host)
+        host.ensure_runtime()
+        from bento.agent.recover import recover
+
+        done = recover(host, journal, gave_up=dead_man)
+        deliver(host)
+    return Ran(done.outcome, f"{done.outcome}: {done.reason}", EXIT[done.outcome])
+
+
+def _stop_run(host: Host) -> None:
+    """End the run that holds the lock. Raises AgentBusy where it can't be told which it is."""
+    lock = host.state.root / "lock"
+    pid = holder(lock)
+    if pid is None or b"bento-agent" not in _command_line(pid):
+        raise AgentBusy("a run hangs, and can't be told from other programs", f"see who holds it: fuser {lock}")
+    host.say(f"the run {pid} has not come to an end: stopping it")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            if b"bento-agent" not in _command_line(pid):
+                return
+            time.sleep(0.05)
+
+
+def _command_line(pid: int) -> bytes:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

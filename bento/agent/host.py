@@ -23,6 +23,7 @@ Say = Callable[[str], None]  # a line that a person can follow in the journal
 class Host:
     """What every step of a run needs. `clock` gives UTC seconds; `for_users` holds what is opened before users are.
 
+    `command` is how this very agent is called again: an absolute path, and its settings.
     `changing` is held by whoever changes the runtime folder, for that long only: a run calls a switch, whose activation
     changes it too (docs/decisions/0010).
     """
@@ -35,6 +36,7 @@ class Host:
     changing: WaitingLock
     clock: Callable[[], int]
     say: Say
+    command: tuple[str, ...]
 
     @property
     def name(self) -> HostName:
@@ -85,11 +87,13 @@ def _boot_id() -> str | None:
         return None
 
 
-def open_host(settings: AgentSettings, clock: Callable[[], int], say: Say) -> Host:
+def open_host(
+    settings: AgentSettings, clock: Callable[[], int], say: Say, command: tuple[str, ...] = ("bento-agent",)
+) -> Host:
     """Read the trust file and make the state folder. Raises InputError, EnvironmentFailed."""
     state = State(settings.paths.state)
     state.prepare()
     root = settings.paths.runtime
     for_users = Runtime(root, for_users=True)
     changing = WaitingLock(state.root / "runtime.lock", "another change of this host's secrets", PATIENCE, say)
-    return Host(settings, read_trust(settings.trust), state, Runtime(root), for_users, changing, clock, say)
+    return Host(settings, read_trust(settings.trust), state, Runtime(root), for_users, changing, clock, say, command)

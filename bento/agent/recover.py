@@ -1,6 +1,6 @@
 """What a run finds when the one before it died, and what the boot finds: bring system and secrets to one release."""
 
-from bento.agent.activate import Log, prepare_commit, prepare_roll_back
+from bento.agent.activate import Log, close, prepare_commit, prepare_roll_back
 from bento.agent.host import Host
 from bento.agent.install import (
     flip,
@@ -12,6 +12,7 @@ from bento.agent.install import (
     settle_owners,
     stored_manifest,
 )
+from bento.agent.reboot import rescue
 from bento.agent.reporting import make_report
 from bento.agent.take import Taken
 from bento.core import journal as rules
@@ -22,33 +23,37 @@ from bento.names import Serial
 from bento_secrets.runtime import Unowned
 
 
-def recover(host: Host, journal: Journal) -> Taken:
+def recover(host: Host, journal: Journal, *, gave_up: bool = False) -> Taken:
     """Finish a confirmed switch, undo any other; idempotent. Leaves a report in the spool.
 
+    `gave_up`: the run didn't die by itself, it hung until its time was over.
     The journal goes idle last: a kill before it costs a second report, never the only one.
     """
     log = Log(host.say)
     way = rules.recovery(journal, host.running())
-    host.say(f"the last run was cut off while {journal.phase}: it must {way}")
+    cut = f"not done within {host.settings.deadline} seconds" if gave_up else "cut off"
+    host.say(f"the last run was {cut} while {journal.phase}: it must {way}")
     after = journal
     try:
         if way == "go forward":
-            taken, after = _finish(host, journal, log)
+            taken, after = _finish(host, journal, log, cut)
         else:
             after = prepare_roll_back(host, journal, log)
-            taken = Taken("rolled-back", f"the run was cut off while {journal.phase}")
+            taken = Taken("rolled-back", f"the run was {cut} while {journal.phase}")
     except (BentoError, OSError) as error:
-        taken = Taken("failed", f"recovering from a run that was cut off: {error}")
+        after = host.state.journal()
+        also = "; rebooting into the old system" if rescue(host) else ""
+        taken = Taken("failed", f"recovering from a run that was {cut}: {error}{also}")
     host.say(f"{taken.outcome}: {taken.reason}")
     manifest = known_manifest(host, journal.new.serial if journal.new is not None else None)
     systems = (journal.old.system if journal.old else None, journal.new.system if journal.new else None)
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=systems, log=log.text)
-    _settle(host, journal, taken)
-    host.state.write_journal(after)
+    _settle(host, journal, taken, gave_up=gave_up)
+    close(host, after)
     return taken
 
 
-def _finish(host: Host, journal: Journal, log: Log) -> tuple[Taken, Journal]:
+def _finish(host: Host, journal: Journal, log: Log, cut: str) -> tuple[Taken, Journal]:
     """Go forward; where that can't be done, back. What came of it, and the journal to write."""
     try:
         if journal.new is not None and journal.new.serial is not None:
@@ -56,19 +61,20 @@ def _finish(host: Host, journal: Journal, log: Log) -> tuple[Taken, Journal]:
         after = prepare_commit(host, journal, log)
     except BentoError as error:
         after = prepare_roll_back(host, journal, log)
-        return Taken("rolled-back", f"the run was cut off while committing, which failed: {error.message}"), after
-    return Taken("succeeded", "installed; the run was cut off while committing and has been finished"), after
+        return Taken("rolled-back", f"the run was {cut} while committing, which failed: {error.message}"), after
+    return Taken("succeeded", f"installed; the run was {cut} while committing and has been finished"), after
 
 
-def _settle(host: Host, journal: Journal, taken: Taken) -> None:
+def _settle(host: Host, journal: Journal, taken: Taken, *, gave_up: bool) -> None:
     floor = host.state.floor()
     if floor is None or journal.new is None or floor.serial != journal.new.serial:
         return
     if taken.outcome == "succeeded":
         host.state.write_floor(trust_rules.finished(floor))
     else:
-        # Where the run itself had failed, what counts is how this host is now that it is back.
-        until = host.circumstances() if floor.until is not None else None
+        # Where the run itself had failed, what counts is how this host is now that it is back. One that hung would
+        # hang again; one that was cut off by a person or the power needn't be.
+        until = host.circumstances() if gave_up or floor.until is not None else None
         host.state.write_floor(trust_rules.failed(floor, until=until))
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
+from bento.agent.reboot import reboot_if_wanted
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
 from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
@@ -45,19 +46,25 @@ def run(host: Host) -> Ran:
     """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
     with locked(host):
         host.ensure_runtime()
-        recovered = _recover(host)
-        if recovered is not None and host.state.journal().phase != "idle":
-            # Neither forward nor back: no release is taken over a switch whose old system isn't in force again.
-            deliver(host)
-            return recovered
-        polled = _poll(host)
-        if isinstance(polled, Ran):
-            return recovered or polled if polled.outcome is None and polled.code == 0 else polled
-        from bento.agent.take import take_release
+        ran = _run(host)
+        reboot_if_wanted(host)
+    return ran
 
-        taken = take_release(host, *polled)
+
+def _run(host: Host) -> Ran:
+    recovered = _recover(host)
+    if recovered is not None and host.state.journal().phase != "idle":
+        # Neither forward nor back: no release is taken over a switch whose old system isn't in force again.
         deliver(host)
-        return Ran(taken.outcome, f"release {polled[0].serial}: {taken.outcome}: {taken.reason}", EXIT[taken.outcome])
+        return recovered
+    polled = _poll(host)
+    if isinstance(polled, Ran):
+        return recovered or polled if polled.outcome is None and polled.code == 0 else polled
+    from bento.agent.take import take_release
+
+    taken = take_release(host, *polled)
+    deliver(host)
+    return Ran(taken.outcome, f"release {polled[0].serial}: {taken.outcome}: {taken.reason}", EXIT[taken.outcome])
 
 
 def _recover(host: Host) -> Ran | None:

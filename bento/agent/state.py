@@ -71,6 +71,18 @@ class State:
             fields["until"] = floor.until
         self._write("floor.json", fields)
 
+    def rebooted_for(self) -> str | None:
+        """What this host has rebooted for by itself last. Raises Damaged."""
+        table = self._read("rebooted.json")
+        try:
+            return None if table is None else table.text("purpose")
+        except InputError as error:
+            raise self._damaged("rebooted.json", error) from None
+
+    def write_rebooted_for(self, purpose: str) -> None:
+        """Remember it: once is enough."""
+        self._write("rebooted.json", {"purpose": purpose})
+
     # What the run is doing.
 
     def journal(self) -> Journal:
@@ -86,6 +98,7 @@ class State:
                 new=_point(table.table("new")) if table.has("new") else None,
                 old_profile=table.optional_text("old_profile"),
                 systems={system: Serial.parse(serial) for system, serial in table.table("systems").rest().items()},
+                going_back=table.has("way") and table.choice("way", ("back",)) == "back",
             )
             table.done()
         except InputError as error:
@@ -100,6 +113,8 @@ class State:
             "old_profile": journal.old_profile,
             "systems": dict(journal.systems),
         }
+        if journal.going_back:
+            fields["way"] = "back"
         for name, point in (("old", journal.old), ("new", journal.new)):
             if point is not None:
                 fields[name] = _plain(point)

@@ -2,9 +2,11 @@
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bento.adapters import bootloader, nix
+from bento.adapters.declared import declaration_of
 from bento.adapters.tree import unpack
 from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, switch
 from bento.agent.confirm import check_health, failed_units
@@ -12,13 +14,15 @@ from bento.agent.fetch import objects_of
 from bento.agent.host import Host
 from bento.agent.install import check_links, open_generation, prune_generations, stored_manifest
 from bento.agent.link import reachable_within
+from bento.agent.reboot import reason_to_reboot, rescue
 from bento.agent.reporting import make_report
 from bento.agent.turn import refuse_busy
 from bento.core import journal as journal_rules
 from bento.core import trust_rules
+from bento.core.declared import check_satisfied
 from bento.core.journal import Journal, Point
 from bento.core.trust_rules import Floor
-from bento.errors import BentoError, Refused
+from bento.errors import BentoError, InputError, Refused
 from bento.models.manifest import Manifest
 from bento.names import Digest, Serial
 
@@ -45,6 +49,7 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
         open_generation(host, manifest)
         check_links(host, manifest.serial)
         new_system, built = _system(host, manifest, log)
+        _check_declaration(new_system, manifest)
     except Refused as error:
         taken = Taken("refused", error.message)
     except (BentoError, OSError) as error:
@@ -100,6 +105,16 @@ def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
     return system, True
 
 
+def _check_declaration(system: str, manifest: Manifest) -> None:
+    """Refused where the system wants other secrets than the release brings: its services would start without them."""
+    try:
+        declaration = declaration_of(Path(system))
+    except InputError as error:
+        raise Refused(error.message) from None
+    if declaration is not None:
+        check_satisfied(declaration, manifest.secrets, manifest.templates)
+
+
 def _in_place(host: Host, system: str) -> bool:
     return host.running() == system and host.profile() == system
 
@@ -125,11 +140,15 @@ def _activate(host: Host, manifest: Manifest, system: str, built: bool, log: Log
         return _undo(host, journal, log, str(error))
     if built and (full := bootloader.tight(host.settings.paths.boot, system)) is not None:
         notes.append(full)
+    wish = reason_to_reboot(host)
+    if wish is not None:
+        host.say(wish)
     if notes:
         return Taken("degraded", "; ".join(notes))
     if built and manifest.system is not None and system != manifest.system:
         return Taken("succeeded", "installed; this host builds another system than the admin did")
-    return Taken("succeeded", "installed" if built else "installed without a rebuild")
+    installed = "installed" if built else "installed without a rebuild"
+    return Taken("succeeded", installed if wish is None else f"{installed}; {wish}")
 
 
 def _at_next_boot(host: Host, journal: Journal, log: Log, reason: str) -> Taken:
@@ -144,7 +163,8 @@ def _undo(host: Host, journal: Journal, log: Log, why: str) -> Taken:
     try:
         roll_back(host, journal, log)
     except BentoError as error:
-        return Taken("failed", f"{why}; then {error.message}")
+        also = "; rebooting into the old system" if rescue(host) else ""
+        return Taken("failed", f"{why}; then {error.message}{also}")
     return Taken("rolled-back", why)
 
 

@@ -16,7 +16,7 @@ class AgentBusy(Busy):
 
 def systemd_of(host: Host) -> Systemd:
     """The host's systemd."""
-    return Systemd(host.settings.systemctl, host.settings.systemd_run)
+    return Systemd(host.settings.systemctl, host.settings.systemd_run, host.settings.shutdown)
 
 
 @contextmanager

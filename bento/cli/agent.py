@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from bento import __version__
 from bento.agent.host import Host, open_host
+from bento.cli.agent_validate import validate
 from bento.cli.top import complain, main_of
 from bento.errors import BentoError
 from bento.models.agent_settings import read_agent_settings
@@ -44,8 +46,12 @@ def agent(config: str, debug: bool) -> None:
 
 
 def _host(context: click.Context) -> Host:
-    settings = read_agent_settings(Path(context.find_root().params["config"]))
-    return open_host(settings, lambda: int(time.time()), lambda line: click.echo(line, err=True))
+    config = Path(context.find_root().params["config"])
+    settings = read_agent_settings(config)
+    # Links are followed: a new system moves /run/current-system/sw, and this agent must still be found.
+    program = Path(shutil.which(sys.argv[0]) or sys.argv[0]).resolve()
+    command = (str(program), "--config", str(config.resolve()))
+    return open_host(settings, lambda: int(time.time()), lambda line: click.echo(line, err=True), command)
 
 
 @agent.command("run")
@@ -87,6 +93,29 @@ def retry(context: click.Context) -> None:
     from bento.agent.control import retry
 
     click.echo(retry(_host(context)))
+
+
+@agent.command("recover")
+@click.option("--dead-man", is_flag=True, help="For the timer: stop a run and a switch that hang, first.")
+@click.pass_context
+def recover_now(context: click.Context, dead_man: bool) -> int:
+    """Finish or undo what a run was doing when it was cut off. Each run does so first; this needs no network.
+
+    \b
+    Exit: 0 nothing to do or finished, 1 failed, 5 rolled back, 75 busy.
+
+    \b
+    Example:
+      bento-agent recover
+    """
+    from bento.agent.control import recover_now
+
+    done = recover_now(_host(context), dead_man=dead_man)
+    if done.code == 0:
+        click.echo(done.message)
+    else:
+        complain(done.message, ["see what this host has: bento-agent status"])
+    return done.code
 
 
 @agent.command("install-secrets")
@@ -163,5 +192,7 @@ def status(context: click.Context, as_json: bool) -> None:
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
 
+
+agent.add_command(validate)
 
 main = main_of(agent, "bento-agent")

@@ -111,6 +111,8 @@ def _build(
     workspace = Workspace(fleet.root)
     hosts = [fleet.hosts[name] for name in names]
     trees = builder.collect_trees(hosts, fleet)
+    for sentence in builder.tree_warnings(trees):
+        warn(sentence)
     require_nix()
     with workspace.locked(), progress(plain=verbose) as say:
         packed = builder.pack_hosts(hosts, trees, workspace)
@@ -128,8 +130,8 @@ def some(names: tuple[HostName, ...]) -> tuple[HostName, ...]:
     return names
 
 
-def failures(failed: Mapping[HostName, BentoError], of: int) -> int:
-    """Say each host's failure; the exit code, `of` being how many hosts were chosen."""
+def failures(failed: Mapping[HostName, BentoError] | Mapping[str, BentoError], of: int) -> int:
+    """Say each host's failure (or each flake's); the exit code, `of` being how many were chosen."""
     for name, error in failed.items():
         complain(f"{name}: {error.message}", error.hints)
     if not failed:

@@ -10,9 +10,11 @@ from bento.admin.build import How
 from bento.admin.deploy import Deployed
 from bento.admin.deploy import deploy as publish_all
 from bento.admin.inventory import load_trust
+from bento.admin.plan import plan_deploy
 from bento.admin.waves import Clocks, Waved, canaries_among, deploy_in_waves
 from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, some, verbose_option
 from bento.cli.context import chosen, current_fleet, json_option, on_option
+from bento.cli.diff import show_plan
 from bento.cli.render import progress, show_json
 from bento.cli.top import complain, warn
 from bento.core.waves import parse_wait
@@ -29,6 +31,7 @@ CLOCKS = Clocks(lambda: int(time.time()), time.monotonic, time.sleep)
     "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
 )
 @click.option("--break-lock", is_flag=True, help="Take the lock of a deploy that is dead, on servers.")
+@click.option("--dry-run", is_flag=True, help="Show what would be built and published; write nothing.")
 @click.option("--canary", "canaries", multiple=True, metavar="HOSTS", help="Publish to these first, and wait for them.")
 @click.option("--wait", metavar="TIME", help="How long for --canary: 90s, 10m, 1h. Default: 10m.")
 @json_option
@@ -41,6 +44,7 @@ def deploy(
     rebuild: bool,
     drop_signers: bool,
     break_lock: bool,
+    dry_run: bool,
     canaries: tuple[str, ...],
     wait: str | None,
     as_json: bool,
@@ -59,6 +63,7 @@ def deploy(
     Examples:
       bento deploy
       bento deploy --on web
+      bento deploy --dry-run
       bento deploy --rebuild --on @channel
       bento deploy --canary @canary --wait 10m
     """
@@ -68,6 +73,9 @@ def deploy(
     waves = canaries or wait is not None
     first = canaries_among(names, chosen(fleet, canaries) if canaries else ()) if waves else ()
     seconds = parse_wait(wait or "10m")
+    if dry_run:
+        plan = plan_deploy(fleet, trust, names, CLOCKS.now(), How(anew=rebuild), drop_signers=drop_signers)
+        return show_plan(plan, len(names), as_json=as_json)
     with progress(plain=verbose) as say:
         how = How(jobs, anew=rebuild, show=say.output if verbose else None)
         force = {"break_lock": break_lock, "drop_signers": drop_signers}

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bento.admin.edit import add_host, replace_keys
+from bento.admin.edit import add_host, as_written, replace_keys
 from bento.admin.inventory import Host
 from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
@@ -40,9 +40,19 @@ def host() -> None:
     help="A .pub file; one key a line.",
 )
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag, for --on @TAG and secrets for @TAG.")
+@click.option(
+    "--source", metavar="DIR", type=click.Path(), help="Its configuration's folder. Default: hosts/NAME in the fleet."
+)
+@click.option("--attribute", metavar="NAME", help="Its name in the flake. Default: the host's own.")
 @click.pass_context
 def add(
-    context: click.Context, name: str, keys: tuple[str, ...], files: tuple[Path, ...], tags: tuple[str, ...]
+    context: click.Context,
+    name: str,
+    keys: tuple[str, ...],
+    files: tuple[Path, ...],
+    tags: tuple[str, ...],
+    source: str | None,
+    attribute: str | None,
 ) -> None:
     """Add a host to bento.toml. Secrets are sealed to its first key; all may log in.
 
@@ -51,15 +61,19 @@ def add(
       bento host add web --key-file web.pub --tag dc1
       ssh-keyscan -t ed25519 web | bento host add web --key-file /dev/stdin
       bento host add web --key "ssh-ed25519 AAAA… root@web"
+      bento host add laptop --key-file laptop.pub --source ../my-flake --attribute MyLaptop
     """
     parsed_name = HostName.parse(name)
     parsed = _parse_keys("add", parsed_name, keys, files)
     root = fleet_root(context)
-    add_host(root, parsed_name, parsed, tuple(TagName.parse(tag.removeprefix("@")) for tag in tags))
+    parsed_tags = tuple(TagName.parse(tag.removeprefix("@")) for tag in tags)
+    written = None if source is None else as_written(source, root)
+    add_host(root, parsed_name, parsed, parsed_tags, written, attribute)
     click.echo(f"added {parsed_name} to bento.toml")
-    added = current_fleet(context).hosts[parsed_name]
+    fleet = current_fleet(context)
+    added = fleet.hosts[parsed_name]
     if not added.source.is_dir():
-        click.echo(f"next: put its configuration into {added.source.relative_to(root)}/")
+        click.echo(f"next: put its configuration into {fleet.shown(added.source)}/")
 
 
 @host.command("rekey")
@@ -186,7 +200,7 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
         click.echo(f"key: {key.line}  {key.fingerprint}")
     click.echo(f"recipient: {found.recipient.text}")
     click.echo(f"tags: {' '.join(found.tags) or '-'}")
-    click.echo(f"source: {found.source.relative_to(fleet.root)}")
+    click.echo(f"source: {fleet.shown(found.source)}")
 
 
 def _facts(one: Host) -> dict[str, Any]:

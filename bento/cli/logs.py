@@ -27,9 +27,10 @@ from bento.names import did_you_mean, printable
 @json_option
 @click.pass_context
 def logs(context: click.Context, host: str, last: int, as_json: bool) -> None:
-    """Show what a host said of its runs, the newest at the end: outcome, reason, systems, the end of its build log.
+    """Show what a host said of its runs, the newest at the end.
 
-    Each report is signed by the host. One that can't be verified is named as such, and nothing of it is shown.
+    Outcome, reason, systems, and the end of the build log. Each report is signed by the host; one that can't be
+    verified is named as such, and nothing of it is shown.
 
     \b
     Examples:

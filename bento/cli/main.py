@@ -7,6 +7,8 @@ from bento.cli.build import build
 from bento.cli.check import check
 from bento.cli.completion import completion
 from bento.cli.deploy import deploy
+from bento.cli.diff import diff
+from bento.cli.flake_update import flake_update
 from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.logs import logs
@@ -56,7 +58,10 @@ def demo(keep: bool) -> int:
     return play(keep=keep)
 
 
-for command in (init, host, secret, build, check, deploy, rollback, status, logs, completion, man, demo):
+for command in (
+    *(init, host, secret, build, check, deploy, rollback, status, diff, logs),
+    *(flake_update, completion, man, demo),
+):
     bento.add_command(command)
 
 main = main_of(bento, "bento")

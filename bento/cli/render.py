@@ -69,6 +69,11 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+def tidy(line: str) -> str:
+    """A line that a program said: its colours and tabs go, and whatever else could steer a terminal."""
+    return clean(_COLOUR.sub("", line.expandtabs()).rstrip())
+
+
 def ago(then: int | None, now: int) -> str:
     """A UTC time in seconds as a person says it."""
     if then is None:
@@ -108,7 +113,7 @@ class Progress:
 
     def output(self, host: HostName, line: str) -> None:
         """A line that a program said for a host; what could steer the terminal is taken out."""
-        self(host, clean(_COLOUR.sub("", line.expandtabs()).rstrip()))
+        self(host, tidy(line))
 
     def close(self) -> None:
         """Nothing to tidy."""

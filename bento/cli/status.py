@@ -53,9 +53,10 @@ _COLOURS: dict[State, str] = {
 @json_option
 @click.pass_context
 def status(context: click.Context, on: tuple[str, ...], watch: bool, interval: float, as_json: bool) -> None:
-    """Show each host, the worst first: what is published, what runs, its secrets, its state.
+    """Show each host's state, the worst first.
 
-    With --watch --json: a line for each host at first, then one for each host that changed.
+    Beside it what is published, what runs, and how many of its secrets are installed. With --watch --json: a line for
+    each host at first, then one for each host that changed.
 
     \b
     States:

@@ -6,6 +6,7 @@ from typing import Literal
 from bento.models.manifest import Manifest
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
+from bento.names import Serial
 
 State = Literal[
     "not published",
@@ -52,10 +53,14 @@ _BY_OUTCOME: dict[str, State] = {
 }
 
 
+_INSTALLED = ("succeeded", "degraded", "reboot-needed", "auto-updated")
+
+
 @dataclass(frozen=True)
 class HostState:
     """`state` and the report it follows from; `running` is the newest word on the running system.
 
+    `committed` is the release that it has in force, as far as it said.
     `extra_runs` are reports on the published release beyond the first: tries, and runs that somebody started by hand.
     """
 
@@ -64,6 +69,7 @@ class HostState:
     running: str | None
     last_seen: int | None
     extra_runs: int = 0
+    committed: Serial | None = None
 
 
 def _speaking(reports: list[Report], heartbeat: Heartbeat | None) -> Report | None:
@@ -84,7 +90,16 @@ def derive(published: Manifest | None, reports: list[Report], heartbeat: Heartbe
     times = [one.time for one in (newest, heartbeat) if one is not None]
     last_seen = max(times, default=None)
     state = _state(published, report, running)
-    return HostState(state, report, running, last_seen, _extra_runs(published, reports))
+    committed = heartbeat.serial if heartbeat is not None and fresh else None
+    return HostState(
+        state, report, running, last_seen, _extra_runs(published, reports), committed or _installed(reports)
+    )
+
+
+def _installed(reports: list[Report]) -> Serial | None:
+    """The release of the newest report of a success."""
+    good = [one for one in reports if one.outcome in _INSTALLED]
+    return max(good, key=lambda one: one.counter).serial if good else None
 
 
 def _extra_runs(published: Manifest | None, reports: list[Report]) -> int:

@@ -59,7 +59,7 @@ class Journal:
     """`committed` is where the host is; `old` and `new` are set while a switch is under way.
 
     `old_profile` is what the system profile pointed to before. `systems` maps each system path to the newest release
-    committed with it: at boot this tells whose secrets to open.
+    committed with it: at boot this tells whose secrets to open. `going_back`: the switch under way is being undone.
     """
 
     phase: Phase = "idle"
@@ -68,6 +68,7 @@ class Journal:
     new: Point | None = None
     old_profile: str | None = None
     systems: Mapping[str, Serial] = field(default_factory=dict)
+    going_back: bool = False
 
 
 def _after(journal: Journal, event: Event) -> Phase:
@@ -110,11 +111,19 @@ def abandon(journal: Journal) -> Journal:
     return Journal(phase, committed=journal.committed, systems=journal.systems)
 
 
+def go_back(journal: Journal) -> Journal:
+    """The switch is being undone: a system that is both the old and the new one gets the old secrets from here on."""
+    return replace(journal, going_back=journal.phase != "idle")
+
+
 def recovery(journal: Journal, current_system: str | None) -> Action:
     """What a run that finds this journal must do first: "nothing", "go forward" or "go back".
 
-    Committing goes forward only on the system that was confirmed: after a power cut the old one may have booted.
+    Committing goes forward only on the system that was confirmed: after a power cut the old one may have booted. What
+    was being undone is undone.
     """
+    if journal.going_back:
+        return "go back"
     runs_new = journal.new is not None and current_system == journal.new.system
     action, _ = TABLE[journal.phase, "found, and the new system runs" if runs_new else "found, and another system runs"]
     return action
@@ -126,7 +135,8 @@ def serial_for(journal: Journal, system: str | None, stored: Container[Serial]) 
     While switching to it: the candidate. Going back: the captured old one. Else the newest committed with that path;
     an unknown path, or none given, or one whose release isn't `stored` any more, gets the committed release.
     """
-    if journal.phase != "idle" and journal.new is not None and system == journal.new.system:
+    back = journal.going_back and journal.old is not None and system == journal.old.system
+    if journal.phase != "idle" and journal.new is not None and system == journal.new.system and not back:
         return journal.new.serial
     if journal.phase != "idle" and journal.old is not None and system == journal.old.system:
         return journal.old.serial

@@ -40,7 +40,7 @@ class System:
     message: str = "hello"  # in etc/message: the part that a person edits
     behaviour: Behaviour = Behaviour.OK
     extra: str = ""  # any text, kept in the closure's file `extra`: for markers
-    secrets: str = "[]"  # what bento/secrets.json says, where there is one
+    secrets: str = '{"format":1,"secrets":[],"templates":[]}'  # what bento/secrets.json says, where there is one
     build_fails: bool = False  # the builder exits 1
 
     def as_nix(self) -> str:
@@ -159,7 +159,7 @@ def _indented(script: str) -> str:
 
 # A function from a platform and a System's fields to the derivation.
 _TOPLEVEL = f"""platform: {{ host ? "nixos", message ? "hello", behaviour ? "ok", extra ? "",
-  secrets ? "[]", build_fails ? false, ... }}: derivation {{
+  secrets ? {nix_string(System.secrets)}, build_fails ? false, ... }}: derivation {{
   name = "nixos-system-${{host}}-stand-in";
   version = "stand-in";
   system = platform;

@@ -18,6 +18,7 @@ class AgentPaths:
     profile: Path = Path("/nix/var/nix/profiles/system")
     current_system: Path = Path("/run/current-system")
     boot: Path = Path("/boot")
+    booted_system: Path = Path("/run/booted-system")
 
 
 FailedUnits = Literal["fail", "degrade", "ignore"]
@@ -36,8 +37,9 @@ class HealthCommand:
 class AgentSettings:
     """`identities`: private host keys, the first logs in, any may open. `confirm_timeout` in seconds.
 
-    `failed_units`: what units mean that fail since the switch. `systemd_run`: words before a switch's own, so that it
-    runs apart from the agent; None is systemd's own way where there is a systemd.
+    `failed_units`: what units mean that fail since the switch. `deadline`: seconds from the beginning of a switch until
+    a timer outside of the agent undoes it. `systemd_run`: the words for systemd-run; None is its own name where there
+    is a systemd, and nothing is to do without one.
     """
 
     host: HostName
@@ -45,10 +47,12 @@ class AgentSettings:
     trust: Path
     paths: AgentPaths
     confirm_timeout: int
+    deadline: int
     failed_units: FailedUnits
     health: tuple[HealthCommand, ...]
     systemctl: tuple[str, ...]
     systemd_run: tuple[str, ...] | None
+    shutdown: tuple[str, ...]
 
 
 def _path(text: str) -> Path:
@@ -63,7 +67,7 @@ def _paths(table: Table) -> AgentPaths:
     found = AgentPaths(
         *(
             table.parse(key, table.text(key, str(getattr(default, key))), _path)
-            for key in ("state", "runtime", "profile", "current_system", "boot")
+            for key in ("state", "runtime", "profile", "current_system", "boot", "booted_system")
         )
     )
     table.done()
@@ -83,18 +87,34 @@ def parse_agent_settings(text: str, name: str = "agent.toml") -> AgentSettings:
     paths = _paths(table.table("paths", optional=True))
     confirm = table.table("confirm", optional=True)
     confirm_timeout = confirm.number("timeout", 120, least=1, most=3600)
+    deadline = confirm.number("deadline", 1800, least=2, most=86_400)
     failed_units = confirm.choice("failed_units", FAILED_UNITS) if confirm.has("failed_units") else "degrade"
     health = tuple(_health(one) for one in confirm.tables("commands")) if confirm.has("commands") else ()
     confirm.done()
+    if deadline <= confirm_timeout:
+        raise confirm.wrong("deadline", f"must be more than the timeout of {confirm_timeout} seconds")
     systemd = table.table("systemd", optional=True)
     systemctl = systemd.texts("command", ("systemctl",))
     systemd_run = systemd.texts("run") if systemd.has("run") else None
+    shutdown = systemd.texts("shutdown", ("shutdown",))
     systemd.done()
     table.done()
     if not systemctl:
         raise systemd.wrong("command", "is empty")
     return AgentSettings(
-        *(host, identities, trust, paths, confirm_timeout, failed_units, health, systemctl, systemd_run)
+        *(
+            host,
+            identities,
+            trust,
+            paths,
+            confirm_timeout,
+            deadline,
+            failed_units,
+            health,
+            systemctl,
+            systemd_run,
+            shutdown,
+        )
     )
 
 

@@ -43,4 +43,9 @@ AttributeField = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z
 # A Nix command-line argument: printable, so that it can be shown and can't carry a newline.
 ArgField = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,1024}$")]
 ArgsField = Annotated[tuple[ArgField, ...], Field(max_length=LIMITS.args)]
+# A part of the day by a host's own clock, for example 02:00-05:00; core/reboots.py reads it.
+WindowField = Annotated[
+    str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$")
+]
+NoticeField = Annotated[int, Field(ge=0, le=24 * 60)]  # minutes
 Seconds = Annotated[int, Field(ge=0, le=2**53 - 1)]  # UTC seconds since 1970

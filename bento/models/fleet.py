@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, ValidationError
 
 from bento.errors import InputError
-from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, SerialField
-from bento.models.manifest import Action, OnDifference
+from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, NoticeField, SerialField, WindowField
+from bento.models.manifest import Action, OnDifference, RebootPolicy
 from bento.models.strict import Source, parse_toml
 from bento.models.targets import SftpPlace, parse_target
 from bento.names import BadName, did_you_mean, printable
@@ -85,11 +85,18 @@ class BuildTable(Frozen):
 
 
 class DefaultsTable(Frozen):
-    """Host settings that hold where a host has none of its own."""
+    """Host settings that hold where a host has none of its own.
 
+    `source` is the configuration's folder: absolute, `~/…`, or from the fleet folder.
+    """
+
+    source: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     tags: tuple[TagField, ...] = ()
     action: Action = "switch"
     on_difference: OnDifference = "report"
+    reboot: RebootPolicy = "never"
+    reboot_window: WindowField | None = None
+    reboot_notice: NoticeField = 5
 
 
 class HostTable(DefaultsTable):
@@ -100,7 +107,6 @@ class HostTable(DefaultsTable):
 
     keys: Annotated[tuple[str, ...], Field(min_length=1)]
     attribute: AttributeField | None = None
-    source: Annotated[str, Field(min_length=1)] | None = None
     hold: SerialField | None = None
 
 

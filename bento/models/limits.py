@@ -22,6 +22,7 @@ class Limits:
     args: int = 64  # Nix arguments in the settings
     config: int = 256 * MIB  # a configuration is text; this leaves room for a firmware file
     ciphertext: int = 17 * MIB  # the secrets module's largest plaintext plus age's overhead
+    declaration: int = 16 * MIB  # 1,000 secrets, and 100 templates of 64 KiB in JSON's spelling
     generation: int = 64 * MIB  # all secrets of one host together: they live in RAM
     tree_entries: int = 50_000  # files and folders in a configuration
     tree_bytes: int = 256 * MIB  # unpacked
@@ -29,6 +30,7 @@ class Limits:
     segment: int = 255  # bytes of one name: what ext4 takes
     report: int = 512 * KIB  # a signed report that names 1,000 secrets, armour included
     log_tail: int = 16 * KIB  # what a report quotes of build and switch output
+    comparison: int = MIB  # of what nvd says of two systems
     reason: int = 500  # characters
     reports: int = 2000  # files looked at in one host's reports folder
     reports_kept: int = 200  # of one host, on the server; status looks at 20, a person perhaps at more

@@ -15,11 +15,13 @@ from bento.models.fields import (
     HostField,
     LinkField,
     ModeField,
+    NoticeField,
     Seconds,
     SecretField,
     SerialField,
     SystemField,
     UnitsField,
+    WindowField,
 )
 from bento.models.limits import LIMITS
 from bento.models.line import SignedLine, parse_line
@@ -29,6 +31,7 @@ from bento_secrets.templates import parse_template
 ConfigKind = Literal["flake", "channel"]
 Action = Literal["switch", "boot"]
 OnDifference = Literal["report", "refuse"]
+RebootPolicy = Literal["never", "when-needed"]
 
 
 class ConfigRef(Frozen):
@@ -76,13 +79,16 @@ class Settings(Frozen):
     """What the admin asks of the host. `args` are Nix's, for the host's build.
 
     `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
-    new setting, so the host builds.
+    new setting, so the host builds. `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes.
     """
 
     action: Action = "switch"
     on_difference: OnDifference = "report"
     args: ArgsField = ()
     rebuild: Seconds | None = None
+    reboot: RebootPolicy = "never"
+    reboot_window: WindowField | None = None
+    reboot_notice: NoticeField = 5
 
 
 class Manifest(SignedLine):

@@ -13,7 +13,7 @@ from bento.agent.recover import recover, reinstall
 from bento.agent.reporting import make_report
 from bento.core import journal as rules
 from bento.core import trust_rules
-from bento.core.journal import Journal, Point
+from bento.core.journal import Journal, Point, go_back
 from bento.core.trust_rules import Take
 from bento.errors import WorkFailed
 from bento.names import Serial
@@ -137,7 +137,7 @@ def test_a_run_takes_no_release_over_a_switch_that_could_not_be_undone(lone: Lon
     before = host.state.journal()
     done = run.run(host)
     assert (done.outcome, done.code) == ("failed", 1)
-    assert host.state.journal() == before
+    assert host.state.journal() == go_back(before)
     assert host.state.spooled() == []  # it went to the server at once
     (report,) = (lone._sshd.publish / lone.name / "reports").glob("*.report")
     assert b"rolling back failed" in report.read_bytes()

@@ -2,15 +2,18 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from bento.agent import take
+from bento.agent import control, take
+from bento.agent.control import recover_now
 from bento.agent.host import Host
 from bento.agent.install import stored_manifest
-from bento.agent.turn import AgentBusy
+from bento.agent.turn import AgentBusy, locked
 from bento.core import trust_rules
+from bento.core.journal import Point
 from bento.core.trust_rules import Take
 from bento.names import Serial
 from rig.lone import LoneHost
@@ -43,14 +46,82 @@ def everything(lone: LoneHost, word: str) -> tuple[str, str, str, bytes]:
     return (*[lone.system(word)] * 3, b"content 1" if word == "old" else b"content 2")  # type: ignore[return-value]
 
 
-def test_a_switch_runs_apart_from_the_agent(lone: LoneHost, host: Host) -> None:
+def test_a_switch_runs_apart_from_the_agent_and_a_timer_would_undo_it(lone: LoneHost, host: Host) -> None:
     assert take_it(host)[0] == "succeeded"
     program = f"{lone.system('new')}/bin/switch-to-configuration"
-    assert [line for line in lone.asked() if line.startswith("apart")] == [
-        f"apart {program} test",
-        f"apart {program} boot",
+    did = [line for line in lone.asked() if not line.startswith(("list-units", "show"))]
+    assert [line.partition(" -- ")[2] or line for line in did] == [
+        "stop bento-dead-man.timer",
+        f"{' '.join(lone.command)} recover --dead-man",
+        f"{program} test",
+        f"{program} boot",
+        "stop bento-dead-man.timer",
     ]
+    assert "--on-active=600 " in did[1]
+    assert "--unit=nixos-rebuild-switch-to-configuration" in did[2]
     assert in_force(lone, host) == everything(lone, "new")
+
+
+def test_without_its_timer_no_switch_is_begun(lone: LoneHost, host: Host) -> None:
+    (lone.folder / "bin/systemd-run").write_text("#!/bin/sh\nexit 1\n")
+    outcome, reason = take_it(host)
+    assert outcome == "failed"
+    assert "can't arm the timer" in reason
+    assert lone.actions() == []
+    assert in_force(lone, host) == everything(lone, "old")
+
+
+def test_the_timer_is_disarmed_after_a_rollback_too_and_stays_armed_where_that_failed(
+    lone: LoneHost, host: Host
+) -> None:
+    lone.fault("new", "test", "exit 2", when="after")
+    lone.refuse("old", "test")
+    assert take_it(host)[0] == "failed"
+    assert lone.asked().count("stop bento-dead-man.timer") == 1  # before it was armed
+    lone.mend("old", "test")
+    done = recover_now(host)
+    assert (done.outcome, done.code) == ("rolled-back", 5)
+    assert lone.asked().count("stop bento-dead-man.timer") == 2
+    assert recover_now(host).message == "there is nothing to recover from"
+
+
+@pytest.mark.timeout(60)
+def test_a_run_that_hangs_is_stopped_by_the_timers_command_and_undone(
+    lone: LoneHost, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = take.begin(host, Point(lone.system("new"), Serial(2)))
+    take.open_generation(host, stored_manifest(host, Serial(2)))
+    assert journal.phase == "switching"
+    # another agent holds the lock and never ends; it even lets SIGTERM pass by
+    code = (
+        "import signal, sys, time; from bento.adapters.files import busy_lock; from pathlib import Path\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "with busy_lock(Path(sys.argv[1]), 'it'): print('held', flush=True); time.sleep(1000)"
+    )
+    argv = [sys.executable, "-c", code, str(host.state.root / "lock"), "bento-agent"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as hung:
+        try:
+            assert hung.stdout is not None
+            assert hung.stdout.readline() == b"held\n"
+            with pytest.raises(AgentBusy):
+                recover_now(host)
+            monkeypatch.setattr(control, "_PATIENCE", 1.0)
+            done = recover_now(host, dead_man=True)
+            assert hung.wait(5) == -9
+        finally:
+            hung.kill()
+    assert done.outcome == "rolled-back"
+    assert "not done within 600 seconds" in done.message
+    assert in_force(lone, host) == everything(lone, "old")
+    floor = host.state.floor()
+    assert floor is not None
+    # it would hang again: it waits for a change
+    assert trust_rules.again(floor, host.circumstances()) == trust_rules.NothingNew("nothing changed")
+
+
+def test_the_timers_command_stops_no_run_that_has_no_switch_under_way(lone: LoneHost, host: Host) -> None:
+    with locked(host), pytest.raises(AgentBusy):
+        recover_now(host, dead_man=True)
 
 
 @pytest.mark.parametrize(

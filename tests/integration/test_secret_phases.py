@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rig.releases import add, exists, take
+from bento.demo.systems import Behaviour, System
+from rig.releases import add, exists, for_users, hook, take
 from rig.world import PROGRAMS, Machine, World, said
 
 PLACE = "/run/bento/secrets-for-users/hash"
@@ -19,6 +20,44 @@ STEPS = ("install --for-users", f"cat {PLACE} >{GIVEN}", "install")
 @pytest.fixture
 def web(world: World) -> Machine:
     return world.add("web")
+
+
+def given(machine: Machine) -> bytes:
+    return machine.root.run(["cat", GIVEN]).stdout
+
+
+@pytest.mark.parametrize("cut_by", ["kill", "power"])
+@pytest.mark.parametrize("step", range(len(STEPS) + 1))
+def test_a_cut_while_users_get_new_passwords_leaves_the_passwords_of_one_release(
+    world: World, web: Machine, step: int, cut_by: str
+) -> None:
+    web.write(System(behaviour=Behaviour.HOOK))
+    hook(web, "set -e", *STEPS[:step], KILL, *STEPS[step:])
+    for_users(world, web, "hash", b"$y$old")
+    add(world, web, "token", b"old")
+    take(world, web)
+    assert given(web) == b"$y$old"
+    system = web.root.running()
+    add(world, web, "hash", b"$y$new", "--replace")
+    add(world, web, "token", b"new", "--replace")
+    world.bento("deploy")
+    web.root.run(["touch", "/run/cut"], check=True)
+    assert web.agent("run").returncode == -9
+    assert web.facts()["phase"] == "switching"
+    web.root.run(["rm", "-f", "/run/cut"], check=True)
+    world.sshd.stop()
+    if cut_by == "power":
+        web.root.reboot()
+        # What its activation does at boot.
+        assert system is not None
+        web.root.run(["sh", "/nix/var/boot/hook", system], check=True)
+    assert web.agent("run").returncode == 1  # it recovers first; then the server is away
+    assert (given(web), web.root.run(["cat", PLACE]).stdout, web.secret("token")) == (b"$y$old", b"$y$old", b"old")
+    assert web.facts()["phase"] == "idle"
+    world.sshd.start()
+    web.run()
+    assert (given(web), web.root.run(["cat", PLACE]).stdout, web.secret("token")) == (b"$y$new", b"$y$new", b"new")
+    assert web.root.running() == system
 
 
 def install(machine: Machine) -> "subprocess.Popen[bytes]":

@@ -15,22 +15,20 @@ from typing import Any
 import pytest
 from unit.samples import manifest, secret
 
-from bento.agent.host import Host
+from bento.agent.host import Host, open_host
 from bento.agent.install import flip, link, open_generation
-from bento.agent.state import State
 from bento.core.journal import Journal, Point
 from bento.core.trust_rules import Floor
-from bento.models.agent_settings import parse_agent_settings
-from bento.models.manifest import Manifest
+from bento.models.agent_settings import read_agent_settings
+from bento.models.manifest import Manifest, Settings
 from bento.models.signed import sha256
-from bento.models.trust import Server, Trust
 from bento.names import HostName, Serial
 from bento_secrets.identities import load_ssh_identity
 from bento_secrets.runtime import Runtime
 from bento_secrets.sealing import Plaintext, seal
-from bento_secrets.ssh_keys import SshPublicKey
 from rig.keys import make_ssh_key
 from rig.sshd import Sshd
+from rig.world import PROGRAMS
 
 _ARMOUR = b"-----BEGIN SSH SIGNATURE-----\nQQ==\n-----END SSH SIGNATURE-----\n"
 
@@ -54,9 +52,12 @@ list-units) cat {folder}/failed 2>/dev/null || true ;;
 show) [ ! -e {folder}/busy ] || echo activating ;;
 esac
 """
-_APART = """\
+_SYSTEMD_RUN = """\
 #!/bin/sh
-echo "apart $*" >>{folder}/asked
+echo "run $*" >>{folder}/asked
+case "$*" in *--on-active*) exit 0 ;; esac
+while [ "$1" != -- ]; do shift; done
+shift
 exec "$@"
 """
 _NIX_ENV = """\
@@ -80,11 +81,19 @@ class LoneHost:
             (folder / "systems" / system / "bin").mkdir(parents=True)
             self._script(f"systems/{system}/bin/switch-to-configuration", _SWITCH.format(folder=folder, name=system))
         self._script("bin/systemctl", _SYSTEMCTL.format(folder=folder))
-        self._script("bin/apart", _APART.format(folder=folder))
+        self._script("bin/shutdown", f'#!/bin/sh\necho "shutdown $*" >>{folder}/asked\n')
+        self._script("bin/systemd-run", _SYSTEMD_RUN.format(folder=folder))
         self.runtime = Runtime(folder / "run")
-        self.timeout = 1
+        self.timeout, self.deadline = 1, 600
+        self.settings: dict[str, Any] = {}  # what the admin asks, in both releases
         self.confirm = ""  # further lines of that table
+        self.systemd = f'[systemd]\ncommand = ["{folder}/bin/systemctl"]\nrun = ["{folder}/bin/systemd-run"]'
         self.said: list[str] = []
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """How its agent is called."""
+        return (str(PROGRAMS / "bento-agent"), "--config", str(self.folder / "agent.toml"))
 
     def _script(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text)
@@ -96,31 +105,38 @@ class LoneHost:
 
     def host(self) -> Host:
         """What the agent's steps get."""
-        server = Server(self._sshd.address, self._sshd.port, (SshPublicKey.parse(self._sshd.host_key_line),), 20)
-        settings = parse_agent_settings(
+        (self.folder / "trust.toml").write_text(
+            f"""\
+format = 1
+fleet = "acme"
+signers = ["{self._sshd.host_key_line}"]
+[[servers]]
+address = "{self._sshd.address}"
+port = {self._sshd.port}
+host_keys = ["{self._sshd.host_key_line}"]
+"""
+        )
+        (self.folder / "agent.toml").write_text(
             f"""\
 host = "{self.name}"
 identities = ["{self.folder}/key"]
+trust = "{self.folder}/trust.toml"
 [paths]
 state = "{self.folder}/state"
 runtime = "{self.folder}/run"
 profile = "{self.folder}/profile"
 current_system = "{self.folder}/current-system"
 boot = "{self.folder}/boot"
+booted_system = "{self.folder}/booted-system"
 [confirm]
 timeout = {self.timeout}
+deadline = {self.deadline}
 {self.confirm}
-[systemd]
-command = ["{self.folder}/bin/systemctl"]
-run = ["{self.folder}/bin/apart"]
+{self.systemd}
 """
         )
-        state = State(self.folder / "state")
-        state.prepare()
-        users = Runtime(self.folder / "run", for_users=True)
-        return Host(
-            settings, Trust("acme", (), (server,)), state, self.runtime, users, lambda: 1_700_000_000, self.said.append
-        )
+        settings = read_agent_settings(self.folder / "agent.toml")
+        return open_host(settings, lambda: 1_700_000_000, self.said.append, self.command)
 
     @contextmanager
     def mounted(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -134,7 +150,18 @@ run = ["{self.folder}/bin/apart"]
 
     def fresh(self, releases: Mapping[int, Mapping[str, Any]] | None = None) -> Host:
         """As after a first release, with the second accepted and fetched. `releases`: changes to their secret."""
-        for path in ("state", "default", "actions", "asked", "failed", "busy", "boot", "current-system", "profile"):
+        for path in (
+            "state",
+            "default",
+            "actions",
+            "asked",
+            "failed",
+            "busy",
+            "boot",
+            "booted-system",
+            "current-system",
+            "profile",
+        ):
             place = self.folder / path
             if place.is_symlink() or place.is_file():
                 place.unlink()
@@ -163,7 +190,9 @@ run = ["{self.folder}/bin/apart"]
         (host.state.objects / digest).write_bytes(sealed)
         ref = secret("token", digest=digest, size=len(sealed), **changes)
         config = manifest().config.model_copy(update={"kind": "channel", "attribute": None})
-        made = manifest(serial, host=self.name, system=None, secrets=(ref,), config=config)
+        made = manifest(
+            serial, host=self.name, system=None, secrets=(ref,), config=config, settings=Settings(**self.settings)
+        )
         host.state.keep_manifest(made.serial, made.line + _ARMOUR)
         return made
 

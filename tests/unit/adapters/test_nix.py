@@ -97,3 +97,24 @@ def test_a_nix_that_doesn_t_work_is_an_environment_error(tmp_path: Path, monkeyp
     fake(tmp_path / "bin", monkeypatch, "nix-instantiate", "echo cannot open the store >&2; exit 1")
     with pytest.raises(EnvironmentFailed, match="cannot open the store"):
         nix.version()
+
+
+@pytest.mark.parametrize(
+    ("said", "inputs", "argv"),
+    [
+        ("nix (Nix) 2.8.0", (), ["flake", "update", "path:{}"]),
+        ("nix (Nix) 2.8.0", ("a", "b"), ["flake", "lock", "path:{}", "--update-input", "a", "--update-input", "b"]),
+        ("nix (Nix) 2.18.9", ("a",), ["flake", "lock", "path:{}", "--update-input", "a"]),
+        ("nix (Nix) 2.19.2", ("a",), ["flake", "update", "--flake", "path:{}", "a"]),
+        ("nix (Nix) 2.34.8", (), ["flake", "update", "--flake", "path:{}"]),
+        ("nix (Lix, like Nix) 2.91.1", ("a", "b"), ["flake", "update", "--flake", "path:{}", "a", "b"]),
+        ("nix of tomorrow", (), ["flake", "update", "path:{}"]),
+    ],
+)
+def test_inputs_are_updated_in_the_words_of_this_nix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, inputs: tuple[str, ...], argv: list[str]
+) -> None:
+    asked = f'if [ "$1" = --version ]; then echo "{said}"; else printf "%s\\n" "$@" >{tmp_path}/argv; fi'
+    fake(tmp_path / "bin", monkeypatch, "nix", asked)
+    nix.update_flake(tmp_path, inputs)
+    assert (tmp_path / "argv").read_text().splitlines()[2:] == [word.format(tmp_path) for word in argv]

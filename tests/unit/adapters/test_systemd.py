@@ -50,8 +50,11 @@ def test_without_a_systemd_a_switch_runs_by_itself_and_nobody_is_asked(
     recorder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "_BOOTED", recorder / "nowhere")
-    for apart in (None, ()):
-        one = Systemd([str(recorder)], apart)
+    for start in (None, ()):
+        one = Systemd([str(recorder)], start)
+        one.arm(1, ["never"])
+        one.disarm()
+        one.stop_switch()
         assert (one.present, one.switching(), one.failed()) == (False, False, frozenset())
         assert one.apart(["switch", "test"]) == ["switch", "test"]
     assert not (recorder.parent / "log").exists()
@@ -66,7 +69,8 @@ def test_with_a_systemd_a_switch_runs_in_a_unit_of_nixos_rebuilds_name_and_survi
     assert argv[-3:] == ["--", "/system/bin/switch", "test"]
     assert {"--wait", "--collect", "--unit=nixos-rebuild-switch-to-configuration"} <= set(argv)
     assert "--pipe" not in argv  # it would die with its reader
-    assert Systemd([str(recorder)], ["/stand-in", "x"]).apart(["a"]) == ["/stand-in", "x", "a"]
+    other = Systemd([str(recorder)], ["/stand-in", "x"]).apart(["a"])
+    assert (other[:2], other[2:]) == (["/stand-in", "x"], [*argv[1:-2], "a"])
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_record_of_no_nix_path_is_not_believed(workspace: Workspace, tmp_path:
 
 
 def test_a_packed_tree_is_kept_by_its_digest_and_unpacks_afresh(workspace: Workspace, fleet_root: Path) -> None:
-    tree = collect(fleet_root / "hosts/web", fleet_root)
+    tree = collect(fleet_root / "hosts/web", fleet_root, "web")
     digest_of_tar, size = workspace.pack(tree)
     data = workspace.tar(digest_of_tar).read_bytes()
     assert (sha256(data), len(data)) == (digest_of_tar, size)
@@ -81,7 +81,7 @@ def test_a_packed_tree_is_kept_by_its_digest_and_unpacks_afresh(workspace: Works
 
 
 def test_packing_the_same_again_writes_nothing(workspace: Workspace, fleet_root: Path) -> None:
-    tree = collect(fleet_root / "hosts/web", fleet_root)
+    tree = collect(fleet_root / "hosts/web", fleet_root, "web")
     one, _ = workspace.pack(tree)
     before = workspace.tar(one).stat()
     assert workspace.pack(tree)[0] == one
@@ -90,10 +90,10 @@ def test_packing_the_same_again_writes_nothing(workspace: Workspace, fleet_root:
 
 
 def test_trees_that_no_host_has_are_forgotten(workspace: Workspace, fleet_root: Path) -> None:
-    old, _ = workspace.pack(collect(fleet_root / "hosts/web", fleet_root))
+    old, _ = workspace.pack(collect(fleet_root / "hosts/web", fleet_root, "web"))
     workspace.unpacked(old)
     (fleet_root / "hosts/web/configuration.nix").write_text("{ new = 1; }")
-    new, _ = workspace.pack(collect(fleet_root / "hosts/web", fleet_root))
+    new, _ = workspace.pack(collect(fleet_root / "hosts/web", fleet_root, "web"))
     workspace.unpacked(new)
     workspace.forget_trees_except(frozenset({new}))
     assert {path.name for path in (workspace.root / "trees").iterdir()} == {new, f"{new}.tar"}

@@ -35,6 +35,7 @@ journals = st.builds(
     new=st.none() | points,
     old_profile=st.none() | paths,
     systems=st.dictionaries(paths, serials, max_size=4),
+    going_back=st.booleans(),
 )
 FLOOR = Floor(Serial(5), digest("line"), "failed", 2)
 JOURNAL = Journal(

@@ -20,6 +20,7 @@ from bento.core.journal import (
     begin_switch,
     commit,
     forget_systems,
+    go_back,
     recovery,
     serial_for,
     serials_in_use,
@@ -36,6 +37,23 @@ COMMITTING = begin_commit(SWITCHING)
 # The secrets that were live when the switch began are older than what was last committed with that path.
 CAPTURED = begin_switch(IDLE, Point("/older", Serial(7)), NEW, "/old")
 BEFORE_ANY = begin_switch(Journal(), Point("/old", None), NEW, None)
+
+
+def test_a_system_that_is_both_gets_the_new_secrets_on_the_way_there_and_the_old_ones_on_the_way_back() -> None:
+    """A release that changes secrets only, which users' passwords follow by activating the same system again."""
+    there = begin_switch(IDLE, OLD, Point("/old", Serial(2)), "/old")
+    assert serial_for(there, "/old", ALL) == 2
+    back = go_back(there)
+    assert serial_for(back, "/old", ALL) == 1
+    assert serial_for(go_back(SWITCHING), "/new", ALL) == 2
+    assert serial_for(abandon(back), "/old", ALL) == 1
+    assert (go_back(IDLE), abandon(back)) == (IDLE, IDLE)
+
+
+def test_what_was_being_undone_is_undone_also_where_it_was_confirmed() -> None:
+    for journal in (SWITCHING, COMMITTING):
+        for running in ("/new", "/old", "/other", None):
+            assert recovery(go_back(journal), running) == "go back"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""`bento diff`: what would change on a host that takes what is published, or what would be published now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento.adapters import nix
+from bento.adapters.transport import PublishTarget
+from bento.admin.hold import past
+from bento.admin.inventory import Fleet
+from bento.admin.plan import plan_deploy
+from bento.admin.status import HostStatus, status
+from bento.admin.targets import reading, targets_of
+from bento.core.release_diff import Difference, differences
+from bento.errors import BentoError, InputError, WorkFailed
+from bento.models.manifest import Manifest
+from bento.models.trust import Trust
+from bento.names import BadName, HostName, Serial, SystemPath
+
+
+@dataclass(frozen=True)
+class HostDiff:
+    """`running` is by the host's last word; `system` what it is to run, None where nobody knows before a build.
+
+    `same` where it would go on running what it runs.
+    `packages` is how the two differ, None where they can't be compared: `why_not` says why. `differences` is None where
+    what the host has isn't known.
+    """
+
+    host: HostName
+    running: str | None
+    system: SystemPath | None
+    same: bool
+    packages: str | None
+    why_not: str
+    differences: tuple[Difference, ...] | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Diffs:
+    """Each chosen host's, and those that have nothing to be compared with."""
+
+    hosts: tuple[HostDiff, ...]
+    failed: Mapping[HostName, BentoError]
+
+
+def diff(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], now: int, *, following: bool) -> Diffs:
+    """Compare what each host has with what is published, or if `following`, with what a deploy would publish now.
+
+    Raises InputError, EnvironmentFailed where that can't be known of any.
+    """
+    found: list[HostDiff] = []
+    failed: dict[HostName, BentoError] = {}
+    wanted: dict[HostName, Manifest] = {}
+    if following:
+        planning = plan_deploy(fleet, trust, chosen, now, signing=False)
+        failed = dict(planning.failed)
+        wanted = {name: one.next for name, one in planning.hosts.items()}
+    seen = status(fleet, trust, [name for name in chosen if name not in failed])
+    with reading(targets_of(fleet, trust)) as reached:
+        for one in seen:
+            name = one.host.name
+            target = wanted.get(name, one.published)
+            if target is None:
+                failed[name] = WorkFailed(f"nothing is published for {name}", f"bento diff --next --on {name}")
+                continue
+            found.append(_diff(reached.targets, trust, one, target))
+    return Diffs(tuple(found), failed)
+
+
+def _diff(targets: Sequence[PublishTarget], trust: Trust, one: HostStatus, target: Manifest) -> HostDiff:
+    packages, why_not = _packages(one.state.running, target)
+    notes: list[str] = []
+    base = _release(targets, trust, one.host.name, one.state.committed)
+    told: tuple[Difference, ...] | None = None
+    if one.state.committed is None:
+        notes.append("it has not reported that it installed anything yet")
+        told = differences(None, target)
+    elif base is None:
+        notes.append(f"the release that it has, {one.state.committed}, isn't on the server any more")
+    else:
+        told = differences(base, target)
+    same = one.state.running is not None and one.state.running == target.system
+    if target.config.kind == "channel":  # its files tell, not its path
+        same = base is not None and (base.config, base.settings) == (target.config, target.settings)
+    return HostDiff(one.host.name, one.state.running, target.system, same, packages, why_not, told, tuple(notes))
+
+
+def _release(targets: Sequence[PublishTarget], trust: Trust, host: HostName, serial: Serial | None) -> Manifest | None:
+    if serial is None:
+        return None
+    try:
+        found = past(targets, host, trust)
+    except InputError:
+        return None
+    return next((manifest for _, manifest in found.releases if manifest.serial == serial), None)
+
+
+def _packages(running: str | None, target: Manifest) -> tuple[str | None, str]:
+    """What differs, or why that can't be said. `running` is the host's word: only a store path is passed on."""
+    if running is None:
+        return None, "what it runs isn't known"
+    if target.system is None:
+        if target.config.kind == "channel":
+            return None, "a channel host builds with its own nixpkgs"
+        return None, "what it is to run isn't built yet; build it: bento build"
+    if running == target.system:
+        return "", ""
+    try:
+        before = SystemPath.parse(running)
+    except BadName:
+        return None, "what it runs is no system of a Nix store"
+    for path, what in ((before, "what it runs"), (target.system, "what it is to run")):
+        if not Path(path).exists():
+            return None, f"{what} isn't in this machine's Nix store"
+    return nix.compare(before, target.system), ""

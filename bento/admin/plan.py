@@ -1,0 +1,100 @@
+"""What `bento deploy` would do now, without doing it: nothing is written, built or signed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
+from bento.admin.deploy import content_of_today, plan_hosts
+from bento.admin.hold import held_content
+from bento.admin.inventory import Fleet, Host
+from bento.admin.publish import Change, Content, changes, check_signers, draft, lacking, look_at
+from bento.admin.signing import check_accepted
+from bento.admin.targets import reading, targets_of
+from bento.admin.workspace import Workspace
+from bento.errors import BentoError
+from bento.models.manifest import Manifest
+from bento.models.trust import Trust
+from bento.names import HostName
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One host. `changes` is None where nothing would be published; `build`: whether it would be built first.
+
+    `next` is what would be published; its system is None where only a build or an evaluation can tell. `healed` names
+    the mirrors that lack what is published and would get it.
+    """
+
+    published: Manifest | None
+    next: Manifest
+    changes: tuple[Change, ...] | None
+    build: bool
+    healed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planning:
+    """What would become of each chosen host, as far as that can be known without building."""
+
+    hosts: Mapping[HostName, Planned]
+    failed: Mapping[HostName, BentoError]
+    warnings: tuple[str, ...]
+
+
+def plan_deploy(
+    fleet: Fleet,
+    trust: Trust,
+    chosen: tuple[HostName, ...],
+    now: int,
+    how: How = AS_USUAL,
+    *,
+    signing: bool = True,
+    drop_signers: bool = False,
+) -> Planning:
+    """The plan; `now` in UTC seconds. Without `signing` no signing key is needed; `drop_signers` as for a deploy.
+
+    Raises InputError, EnvironmentFailed where deploy would before it builds.
+    """
+    if signing:
+        check_signers(fleet.signing_keys, trust)
+    workspace = Workspace(fleet.root)
+    ready = plan_hosts(fleet, chosen, now)
+    packed = measure_hosts([host for host in ready.hosts if host.name in ready.sealed], ready.trees)
+    keys = build_keys(packed, fleet) if packed else {}
+    planned: dict[HostName, Planned] = {}
+    failed, warnings = dict(ready.failed), list(ready.warnings)
+    dry = fleet.file.build.mode == "dry-build"
+    with reading(targets_of(fleet, trust)) as reached:
+
+        def add(host: Host, content: Content, *, build: bool) -> None:
+            seen = look_at(reached.targets, content, trust, now, workspace.memory)
+            warnings.extend(seen.warnings)
+            if seen.current:
+                more = signing and lacking(seen.whole[0].release[::-1], trust, fleet.signing_keys)
+                manifest = seen.whole[0].release[0]
+                healed = tuple(one.target.name for one in seen.standings if one not in seen.whole)
+                planned[host.name] = Planned(manifest, manifest, ("signatures",) if more else None, build, healed)
+                return
+            if signing and not drop_signers:
+                seen.check(partial(check_accepted, reached.targets, host, trust, fleet.signing_keys))
+            after = draft(seen, trust, now)
+            planned[host.name] = Planned(seen.before, after, changes(seen.before, after), build)
+
+        for one in packed:
+            name = one.host.name
+            known = workspace.expected(name, keys[name]) if dry else workspace.built(name, keys[name])
+            system = None if how.anew else known
+            try:
+                content = content_of_today(one, ready.sealed[name], system, workspace, anew=how.anew)
+                add(one.host, content, build=system is None and not dry)
+            except BentoError as error:
+                failed[name] = error
+        for host in ready.held:
+            try:
+                content = held_content(reached.targets, host, trust, workspace)
+                add(host, content, build=False)
+                warnings.append(f"{host.name} is held at release {host.hold}")
+            except BentoError as error:
+                failed[host.name] = error
+    return Planning({name: planned[name] for name in chosen if name in planned}, failed, tuple(warnings))

@@ -1,0 +1,546 @@
+# NixOS module: this machine is a host of a Bento fleet. docs/nixos.md shows its use.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  utils,
+  ...
+}:
+let
+  inherit (lib) mkIf mkOption types;
+
+  cfg = config.services.bento;
+  runtime = "/run/bento"; # the agent's own default; part of the interface (docs/on-the-host.md)
+
+  renderDeclaration = import ./lib/declaration.nix;
+  renderToml = import ./lib/toml.nix;
+
+  # Who makes users: NixOS's activation script, or systemd (sysusers or userborn).
+  systemdMakesUsers =
+    (options.systemd ? sysusers && config.systemd.sysusers.enable)
+    || (options.services ? userborn && config.services.userborn.enable);
+
+  # Runs while the system is built, so it must be of the building machine's kind.
+  validator =
+    if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+      cfg.package
+    else
+      (pkgs.pkgsBuildBuild.callPackage ./package.nix { }).bento-agent;
+
+  checked =
+    name: text: option:
+    let
+      file = pkgs.writeText name text;
+    in
+    pkgs.runCommand name { preferLocalBuild = true; } ''
+      ${validator}/bin/bento-agent validate ${option} ${file}
+      cp ${file} $out
+    '';
+
+  declaration = checked "bento-secrets.json" (renderDeclaration config.bento.secrets) "--secrets";
+
+  trust = pkgs.runCommand "bento-trust.toml" { preferLocalBuild = true; } ''
+    ${validator}/bin/bento-agent validate --trust ${cfg.trustFile}
+    cp ${cfg.trustFile} $out
+  '';
+
+  agentToml = checked "bento-agent.toml" (renderToml cfg.settings) "--settings";
+
+  agent = "${cfg.package}/bin/bento-agent";
+  hook = import ./lib/hook.nix {
+    inherit agent;
+    settings = agentToml;
+  };
+  command = "${agent} --config ${agentToml}";
+
+  # The file system that holds a path: the longest mount point above it.
+  fileSystemOf =
+    path:
+    let
+      above =
+        fs: fs.mountPoint == "/" || fs.mountPoint == path || lib.hasPrefix "${fs.mountPoint}/" path;
+      found = lib.filter above (lib.attrValues config.fileSystems);
+      deepest = lib.foldl' (
+        best: fs:
+        if best == null || lib.stringLength fs.mountPoint > lib.stringLength best.mountPoint then
+          fs
+        else
+          best
+      ) null found;
+    in
+    deepest;
+
+  mountedForBoot =
+    path:
+    let
+      fs = fileSystemOf path;
+    in
+    {
+      assertion = fs == null || utils.fsNeededForBoot fs;
+      message = ''
+        services.bento: ${path} is needed before local file systems are mounted, and lies on ${
+          if fs == null then "nothing" else fs.mountPoint
+        }, which isn't mounted by then.
+        Set fileSystems."${if fs == null then "/" else fs.mountPoint}".neededForBoot = true.
+      '';
+    };
+
+  mounts = [ "/var/lib/bento" ] ++ cfg.identities;
+
+  # The agent mounts ${runtime} for the whole machine, so it can have no mount namespace of its own: that rules out
+  # ProtectSystem, PrivateTmp and their like. What can be had without one:
+  hardened = {
+    LimitCORE = 0;
+    UMask = "0077";
+    KeyringMode = "private";
+    LockPersonality = true;
+    RestrictRealtime = true;
+    SystemCallArchitectures = "native";
+  };
+
+  secretType = types.submodule (
+    { name, config, ... }:
+    {
+      options = {
+        owner = mkOption {
+          type = types.str;
+          default = "root";
+          example = "nginx";
+          description = "The user whose file it is, by name or number. He may come with this very configuration.";
+        };
+        group = mkOption {
+          type = types.str;
+          default = "root";
+          description = "The file's group, by name or number.";
+        };
+        mode = mkOption {
+          type = types.strMatching "0?[0-7]{3}";
+          default = "0400";
+          apply = mode: if lib.stringLength mode == 3 then "0${mode}" else mode;
+          description = "The file's mode, in octal.";
+        };
+        link = mkOption {
+          type = types.nullOr (types.strMatching "/.*");
+          default = null;
+          example = "/etc/app/key.pem";
+          description = ''
+            Where a symlink to the secret should stand, for a program that can't be told {option}`path`. It is made only
+            where nothing or Bento's own link stands.
+          '';
+        };
+        restartUnits = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          example = [ "nginx.service" ];
+          description = "Units to restart when the secret's content, owner, group or mode changes.";
+        };
+        reloadUnits = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          description = "Units to reload when it changes; {option}`restartUnits` wins.";
+        };
+        neededForUsers = mkOption {
+          type = types.bool;
+          default = false;
+          description = ''
+            Whether it must be there before users are made, as a password's hash for
+            {option}`users.users.<name>.hashedPasswordFile`. Such a secret is root's, 0400, and has no link.
+          '';
+        };
+        template = mkOption {
+          type = types.nullOr types.lines;
+          default = null;
+          example = lib.literalExpression ''
+            '''
+              DATABASE_URL=postgres://app:{{ secret "db/password" }}@db/app
+            '''
+          '';
+          description = ''
+            Makes this a text that secrets are filled into on the host, in RAM: `{{ secret "NAME" }}` is replaced by that
+            secret's content. The text itself is signed and published, and lies in the Nix store: it is no place for a
+            secret.
+          '';
+        };
+        path = mkOption {
+          type = types.str;
+          readOnly = true;
+          default = "${runtime}/secrets${lib.optionalString config.neededForUsers "-for-users"}/${name}";
+          defaultText = lib.literalMD "`/run/bento/secrets/NAME`, or `/run/bento/secrets-for-users/NAME`";
+          description = "Where the secret lies on the host: for other options to name. It never changes.";
+        };
+      };
+    }
+  );
+in
+{
+  options.bento.secrets = mkOption {
+    type = types.attrsOf secretType;
+    default = { };
+    example = lib.literalExpression ''
+      {
+        "db/password" = {
+          owner = "postgres";
+          restartUnits = [ "postgresql.service" ];
+        };
+      }
+    '';
+    description = ''
+      The secrets that this machine needs, by their names in the fleet's secret store. Their content never comes into
+      Nix's hands: seal it with `bento secret add HOST FILE --name NAME`. A deploy fails, naming the secret, if one is
+      declared here that the secret store lacks.
+    '';
+  };
+
+  options.services.bento = {
+    enable = lib.mkEnableOption "Bento's agent, which keeps this machine at the release that its admin signed for it";
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.bento-agent or (pkgs.callPackage ./package.nix { }).bento-agent;
+      defaultText = lib.literalExpression "pkgs.bento-agent";
+      description = "The package with `bento-agent`.";
+    };
+
+    host = mkOption {
+      type = types.strMatching "[a-z_][a-z0-9_-]{0,30}";
+      default = config.networking.hostName;
+      defaultText = lib.literalExpression "config.networking.hostName";
+      description = "The host's name in the fleet, which is its login at the server.";
+    };
+
+    trustFile = mkOption {
+      type = types.path;
+      example = lib.literalExpression "./utils/trust.toml";
+      description = ''
+        The fleet's `utils/trust.toml`: servers, their host keys, and whose signature counts. With the link
+        `hosts/NAME/utils -> ../../utils` that is `./utils/trust.toml`. It holds nothing secret.
+      '';
+    };
+
+    identities = mkOption {
+      type = types.nonEmptyListOf (types.strMatching "/.*");
+      default = [ "/etc/ssh/ssh_host_ed25519_key" ];
+      description = ''
+        Private SSH keys of this host. The first logs in at the server; any may open secrets, so that a host key can
+        rotate. A path on the machine, never one in the Nix store.
+      '';
+    };
+
+    interval = mkOption {
+      type = types.str;
+      default = "5min";
+      example = "1h";
+      description = "How long after a poll the next one begins, as systemd.time(7) writes it.";
+    };
+
+    splay = mkOption {
+      type = types.str;
+      default = "2min";
+      description = ''
+        Up to how much later each poll begins. The delay is the same on a host each time and differs between hosts, so
+        that they don't all come at once.
+      '';
+    };
+
+    suspend = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether the machine doesn't poll by itself. `systemctl start bento-agent` still does.";
+    };
+
+    confirm = {
+      timeout = mkOption {
+        type = types.ints.between 1 3600;
+        default = 120;
+        description = "Seconds in which a new system must reach the server again, or it is rolled back.";
+      };
+      deadline = mkOption {
+        type = types.nullOr (types.ints.between 2 86400);
+        default = null;
+        description = ''
+          Seconds from the beginning of a switch until a timer outside of the agent undoes it, if the agent hasn't. null
+          is the agent's own default.
+        '';
+      };
+      failedUnits = mkOption {
+        type = types.nullOr (
+          types.enum [
+            "fail"
+            "degrade"
+            "ignore"
+          ]
+        );
+        default = null;
+        description = ''
+          What it means if a unit fails that didn't before: roll back, report "degraded", or nothing. null is the agent's
+          own default.
+        '';
+      };
+      commands = mkOption {
+        type = types.listOf (
+          types.submodule {
+            options = {
+              run = mkOption {
+                type = types.nonEmptyListOf types.str;
+                example = lib.literalExpression ''[ "''${pkgs.curl}/bin/curl" "--fail" "http://localhost/" ]'';
+                description = "Program and arguments; no shell.";
+              };
+              timeout = mkOption {
+                type = types.ints.between 1 3600;
+                default = 30;
+                description = "Seconds after which it counts as failed.";
+              };
+            };
+          }
+        );
+        default = [ ];
+        description = "Programs that must end with 0 before a new system is confirmed.";
+      };
+    };
+
+    trigger = {
+      enable = lib.mkEnableOption ''
+        a socket that starts a poll when somebody connects. He learns nothing and sends nothing: a poll takes only what is
+        signed. At most one poll in ten seconds is started'';
+      address = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "10.0.0.7";
+        description = "The one address to listen on. There is no default: it should be one that few can reach.";
+      };
+      port = mkOption {
+        type = types.port;
+        default = 7374;
+        description = "The TCP port to listen on.";
+      };
+    };
+
+    settings = mkOption {
+      type = types.submodule { freeformType = types.attrsOf types.anything; };
+      default = { };
+      example = {
+        confirm.timeout = 300;
+      };
+      description = ''
+        The agent's `agent.toml`. The options above write into it; whatever else the agent knows can be set here. It is
+        checked by the agent while the system is built.
+      '';
+    };
+  };
+
+  config = lib.mkMerge [
+    {
+      assertions = [
+        {
+          assertion = config.bento.secrets == { } || cfg.enable;
+          message = "bento.secrets are declared, and nothing here would install them: set services.bento.enable = true";
+        }
+      ];
+    }
+    (mkIf cfg.enable {
+      assertions = [
+        {
+          assertion = !cfg.trigger.enable || cfg.trigger.address != null;
+          message = "services.bento.trigger needs an address to listen on: set services.bento.trigger.address";
+        }
+      ]
+      ++ map (path: {
+        assertion = !lib.hasPrefix "${builtins.storeDir}/" path;
+        message = "services.bento.identities: ${path} is in the Nix store, where everybody can read it. Name a path on the machine";
+      }) cfg.identities
+      ++ map mountedForBoot mounts;
+
+      services.bento.settings = {
+        inherit (cfg) host identities;
+        trust = "${trust}";
+        confirm = {
+          timeout = lib.mkDefault cfg.confirm.timeout;
+          deadline = mkIf (cfg.confirm.deadline != null) cfg.confirm.deadline;
+          failed_units = mkIf (cfg.confirm.failedUnits != null) cfg.confirm.failedUnits;
+          commands = mkIf (cfg.confirm.commands != [ ]) cfg.confirm.commands;
+        };
+      };
+
+      environment.systemPackages = [ cfg.package ];
+      environment.etc."bento/agent.toml".source = agentToml;
+      environment.etc."bento/trust.toml".source = trust;
+
+      system.systemBuilderCommands = ''
+        mkdir -p $out/bento
+        cp ${declaration} $out/bento/secrets.json
+      '';
+
+      system.activationScripts = mkIf (!systemdMakesUsers) {
+        bentoSecretsForUsers = {
+          deps = [ "specialfs" ];
+          text = hook.forUsers;
+        };
+        users.deps = [ "bentoSecretsForUsers" ];
+        bentoSecrets = {
+          deps = [
+            "specialfs"
+            "users"
+            "groups"
+          ];
+          text = hook.secrets;
+        };
+      };
+
+      systemd.services.bento-agent = {
+        description = "Bento's agent: one poll";
+        documentation = [ "man:bento-agent(1)" ];
+        wants = [ "network-online.target" ];
+        after = [ "network-online.target" ];
+        # A switch may change this unit while it is the one that switches.
+        restartIfChanged = false;
+        stopIfChanged = false;
+        unitConfig.X-StopOnRemoval = false;
+        path = [
+          config.nix.package
+          config.systemd.package
+          pkgs.gitMinimal
+          pkgs.openssh
+        ];
+        # Builds run in the daemon, with its sandbox and its users.
+        environment.NIX_REMOTE = "daemon";
+        serviceConfig = hardened // {
+          Type = "oneshot";
+          ExecStart = "${command} run";
+          # 4: it runs, and something isn't as it should be; 75: another switch is under way. Both are reported.
+          SuccessExitStatus = [
+            4
+            75
+          ];
+          RestrictAddressFamilies = [
+            "AF_UNIX"
+            "AF_INET"
+            "AF_INET6"
+            "AF_NETLINK"
+          ];
+          IOSchedulingClass = "idle";
+          Nice = 10;
+        };
+      };
+
+      systemd.timers.bento-agent = mkIf (!cfg.suspend) {
+        description = "Bento's agent polls";
+        wantedBy = [ "timers.target" ];
+        timerConfig = {
+          OnBootSec = "1min";
+          OnUnitInactiveSec = cfg.interval;
+          RandomizedDelaySec = cfg.splay;
+          FixedRandomDelay = true;
+        };
+      };
+    })
+    (mkIf (cfg.enable && systemdMakesUsers) {
+      system.activationScripts.bentoSecretsForUsers = {
+        deps = [ "specialfs" ];
+        text = hook.forUsersAtSwitch;
+      };
+
+      systemd.services.bento-secrets-for-users = {
+        description = "Bento's secrets for users";
+        wantedBy = [ "sysinit.target" ];
+        after = [ "systemd-remount-fs.service" ];
+        # userborn.service has systemd-sysusers.service as an alias
+        before = [
+          "systemd-sysusers.service"
+          "sysinit.target"
+          "shutdown.target"
+        ];
+        conflicts = [ "shutdown.target" ];
+        restartIfChanged = false;
+        unitConfig.DefaultDependencies = false;
+        serviceConfig = hardened // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          ExecStart = "${command} install-secrets --for-users";
+        };
+      };
+
+      systemd.services.bento-secrets = {
+        description = "Bento's secrets";
+        wantedBy = [ "sysinit.target" ];
+        after = [
+          "local-fs.target"
+          "bento-secrets-for-users.service"
+          "systemd-sysusers.service"
+        ];
+        before = [
+          "sysinit.target"
+          "shutdown.target"
+        ];
+        conflicts = [ "shutdown.target" ];
+        restartIfChanged = false;
+        unitConfig = {
+          DefaultDependencies = false;
+          RequiresMountsFor = mounts;
+        };
+        serviceConfig = hardened // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          SuccessExitStatus = 4;
+          ExecStart = "${command} install-secrets";
+        };
+      };
+
+      # At a switch. Only sysinit-reactivation.target starts it, each time: so it doesn't remain active, and the unit of
+      # the boot, which does, isn't enough.
+      systemd.services.bento-secrets-switch = {
+        description = "Bento's secrets, after a switch";
+        requiredBy = [ "sysinit-reactivation.target" ];
+        after = [ "systemd-sysusers.service" ];
+        before = [ "sysinit-reactivation.target" ];
+        restartIfChanged = false;
+        unitConfig = {
+          DefaultDependencies = false;
+          RequiresMountsFor = mounts;
+        };
+        serviceConfig = hardened // {
+          Type = "oneshot";
+          SuccessExitStatus = 4;
+          ExecStart = "${command} install-secrets";
+        };
+      };
+    })
+    (mkIf (cfg.enable && cfg.trigger.enable) {
+      systemd.sockets.bento-trigger = {
+        description = "Starts a poll of Bento's agent";
+        wantedBy = [ "sockets.target" ];
+        listenStreams = [
+          (
+            if lib.hasInfix ":" (toString cfg.trigger.address) then
+              "[${toString cfg.trigger.address}]:${toString cfg.trigger.port}"
+            else
+              "${toString cfg.trigger.address}:${toString cfg.trigger.port}"
+          )
+        ];
+        socketConfig = {
+          Accept = true;
+          MaxConnections = 1;
+          TriggerLimitIntervalSec = 0; # else anybody could end the socket by connecting often
+          FreeBind = true;
+        };
+      };
+
+      systemd.services."bento-trigger@" = {
+        description = "Starts a poll of Bento's agent";
+        serviceConfig = {
+          Type = "oneshot";
+          ExecStart = [
+            "${config.systemd.package}/bin/systemctl start --no-block bento-agent.service"
+            "${pkgs.coreutils}/bin/sleep 10" # while it lasts, further connections are dropped
+          ];
+          StandardInput = "null";
+          NoNewPrivileges = true;
+          PrivateTmp = true;
+          ProtectHome = true;
+          ProtectSystem = "strict";
+          RestrictAddressFamilies = [ "AF_UNIX" ];
+        };
+      };
+    })
+  ];
+}

@@ -1,0 +1,7 @@
+# Python packages that only the admin's side needs: the agent's closure leaves them out (a test holds it to that).
+[
+  "platformdirs"
+  "pyyaml"
+  "rich"
+  "tomlkit"
+]

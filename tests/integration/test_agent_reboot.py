@@ -1,0 +1,143 @@
+"""A host reboots by itself where its admin allows it, in its window, with notice, and once for each thing."""
+
+from pathlib import Path
+
+import pytest
+
+from bento.agent import reboot, take
+from bento.agent.host import Host
+from bento.agent.install import stored_manifest
+from bento.agent.reboot import reason_to_reboot, reboot_if_wanted
+from bento.agent.recover import recover
+from bento.core import trust_rules
+from bento.names import Serial
+from rig.lone import LoneHost
+
+KERNELS = {"old": b"a kernel", "new": b"another kernel"}
+
+
+@pytest.fixture
+def lone(lone: LoneHost, monkeypatch: pytest.MonkeyPatch) -> LoneHost:
+    """Its systems have kernels, and the second release's system is built."""
+    monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
+    for system, kernel in KERNELS.items():
+        for part in ("kernel", "initrd"):
+            (Path(lone.system(system)) / part).write_bytes(kernel)
+    lone.settings = {"reboot": "when-needed"}
+    return lone
+
+
+def booted(lone: LoneHost) -> Host:
+    host = lone.fresh()
+    (lone.folder / "booted-system").symlink_to(lone.system("old"))
+    return host
+
+
+def take_it(host: Host) -> tuple[str, str]:
+    floor = host.state.floor()
+    assert floor is not None
+    verdict = trust_rules.again(floor)
+    assert isinstance(verdict, trust_rules.Take)
+    taken = take.take_release(host, stored_manifest(host, Serial(2)), verdict.floor)
+    reboot_if_wanted(host)
+    return taken.outcome, taken.reason
+
+
+def shutdowns(lone: LoneHost) -> list[str]:
+    return [line for line in lone.asked() if line.startswith("shutdown")]
+
+
+def test_a_new_kernel_is_booted_once_with_notice(lone: LoneHost) -> None:
+    lone.settings["reboot_notice"] = 7
+    host = booted(lone)
+    outcome, reason = take_it(host)
+    assert outcome == "succeeded"
+    assert "the kernel and the initrd of the new system wait for a reboot" in reason
+    (asked,) = shutdowns(lone)
+    assert asked.startswith("shutdown --reboot +7 Bento: the kernel")
+    # it came up with the old one again: somebody, or the boot loader, wanted that
+    reboot_if_wanted(host)
+    assert len(shutdowns(lone)) == 1
+    assert "doesn't again" in lone.said[-1]
+
+
+def test_after_the_reboot_nothing_is_wanted(lone: LoneHost) -> None:
+    host = booted(lone)
+    take_it(host)
+    (lone.folder / "booted-system").unlink()
+    (lone.folder / "booted-system").symlink_to(lone.system("new"))
+    assert reason_to_reboot(host) is None
+
+
+def test_a_system_with_the_same_kernel_needs_none(lone: LoneHost) -> None:
+    for part in ("kernel", "initrd"):
+        path = Path(lone.system("new")) / part
+        path.unlink()
+        path.symlink_to(Path(lone.system("old")) / part)
+    assert take_it(booted(lone)) == ("succeeded", "installed")
+    assert shutdowns(lone) == []
+
+
+def test_a_release_for_the_next_boot_is_booted(lone: LoneHost) -> None:
+    host = booted(lone)
+    lone.fault("new", "test", "exit 100")
+    assert take_it(host)[0] == "reboot-needed"
+    assert len(shutdowns(lone)) == 1
+
+
+def test_another_system_that_a_person_tests_is_left_alone(lone: LoneHost) -> None:
+    host = lone.fresh()
+    (lone.folder / "current-system").unlink()
+    (lone.folder / "current-system").symlink_to(lone.system("new"))
+    assert reason_to_reboot(host) is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"reboot": "never"}])
+def test_without_the_admins_word_no_host_reboots(lone: LoneHost, settings: dict[str, object]) -> None:
+    lone.settings = settings
+    host = booted(lone)
+    take_it(host)
+    assert shutdowns(lone) == []
+    assert "doesn't reboot by itself" in lone.said[-1]
+    # nor where nothing else leads back
+    host = booted(lone)
+    lone.fault("new", "test", "exit 2", when="after")
+    lone.refuse("old", "test")
+    assert take_it(host)[0] == "failed"
+    assert shutdowns(lone) == []
+
+
+def test_outside_of_its_window_a_host_waits(lone: LoneHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    lone.settings["reboot_window"] = "00:00-00:00"
+    monkeypatch.setattr(reboot.Window, "holds", lambda *_: False)
+    host = booted(lone)
+    take_it(host)
+    assert shutdowns(lone) == []
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", f"{lone.folder}/bin:/usr/bin:/bin")
+    reboot_if_wanted(host)
+    assert len(shutdowns(lone)) == 1
+
+
+def test_where_going_back_fails_the_old_system_is_booted_and_then_all_is_as_before(lone: LoneHost) -> None:
+    host = booted(lone)
+    lone.fault("new", "test", "exit 2", when="after")
+    lone.refuse("old", "test")
+    outcome, reason = take_it(host)
+    assert (outcome, len(shutdowns(lone))) == ("failed", 1)
+    assert "rebooting into the old system" in reason
+    assert lone.default() == lone.system("old")
+    # what a boot does; systemctl and the rest are as they were
+    (lone.folder / "current-system").unlink()
+    (lone.folder / "current-system").symlink_to(lone.default())
+    assert recover(host, host.state.journal()).outcome == "rolled-back"
+    assert (host.running(), host.profile(), lone.content()) == (lone.system("old"), lone.system("old"), b"content 1")
+    assert len(shutdowns(lone)) == 1
+
+
+def test_a_reboot_that_cannot_be_made_is_said_and_tried_again(lone: LoneHost) -> None:
+    (lone.folder / "bin/shutdown").write_text("#!/bin/sh\nexit 1\n")
+    host = booted(lone)
+    take_it(host)
+    assert "can't reboot" in lone.said[-1]
+    assert host.state.rebooted_for() is None

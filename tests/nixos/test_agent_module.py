@@ -1,0 +1,335 @@
+"""nix/agent.nix, evaluated by the real module system."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bento.models.agent_settings import parse_agent_settings
+from bento.models.declaration import parse_declaration
+from rig.nixos import PROJECT, evaluated, is_whole, machine
+from rig.world import PROGRAMS
+
+MODULES = ["agent.nix"]
+ROOT = 'fileSystems."/" = { device = "/dev/sda1"; fsType = "ext4"; };'
+BOOT = 'boot.loader.grub.enable = false; system.stateVersion = "26.05";' if is_whole() else ""
+TRUST = PROJECT / "tests/nixos/trust.toml"
+GOLDEN = PROJECT / "tests/nixos/golden"
+
+
+def host(text: str = "", more: str = "") -> str:
+    """A configuration whose agent is on."""
+    return (
+        f"{{ config, lib, ... }}: {{ {BOOT} {ROOT if 'fileSystems' not in more else ''} {more} "
+        f'networking.hostName = "web"; services.bento = {{ enable = true; trustFile = {TRUST}; {text} }}; }}'
+    )
+
+
+def ask(configuration: str, wanted: str, tmp_path: Path) -> Any:
+    return evaluated(machine(MODULES, configuration, wanted), tmp_path)
+
+
+def units(configuration: str, tmp_path: Path) -> dict[str, str]:
+    """Bento's units, as they would be written."""
+    every: dict[str, str] = ask(
+        configuration,
+        'builtins.mapAttrs (_: one: one.text) (builtins.removeAttrs m.config.systemd.units (builtins.filter '
+        '(name: builtins.match "bento.*" name == null) (builtins.attrNames m.config.systemd.units)))',
+        tmp_path,
+    )  # fmt: skip
+    return every
+
+
+def settings_text(configuration: str, tmp_path: Path) -> str:
+    rendered = f"import {PROJECT}/nix/lib/toml.nix m.config.services.bento.settings"
+    text: str = ask(configuration, rendered, tmp_path)
+    return text
+
+
+def declaration_text(configuration: str, tmp_path: Path) -> str:
+    rendered = f"import {PROJECT}/nix/lib/declaration.nix m.config.bento.secrets"
+    text: str = ask(configuration, rendered, tmp_path)
+    return text
+
+
+SECRETS = """
+bento.secrets = {
+  "db/password" = { owner = "app"; group = "app"; mode = "440"; link = "/etc/app/password";
+    restartUnits = [ "app.service" ]; reloadUnits = [ "web.service" ]; };
+  token = { };
+  root-hash.neededForUsers = true;
+  "app.env" = { owner = "app"; template = ''
+    A={{ secret "token" }}
+  ''; };
+};
+"""
+
+
+def golden(name: str, text: str) -> None:
+    """The text must be what the file says."""
+    assert text == (GOLDEN / name).read_text(encoding="utf-8"), f"{GOLDEN / name} says otherwise"
+
+
+# Defaults
+
+
+def test_by_default_the_agent_polls_every_five_minutes_and_nothing_listens(tmp_path: Path) -> None:
+    found = units(host(), tmp_path)
+    assert sorted(found) == ["bento-agent.service", "bento-agent.timer"]
+    timer = found["bento-agent.timer"]
+    for line in ("OnUnitInactiveSec=5min", "RandomizedDelaySec=2min", "FixedRandomDelay=true"):
+        assert line in timer.splitlines()
+    service = found["bento-agent.service"].splitlines()
+    for line in ("LimitCORE=0", "X-RestartIfChanged=false", "UMask=0077", "Environment=NIX_REMOTE=daemon"):
+        assert line in service or line.replace("=NIX", '="NIX') + '"' in service
+
+
+def test_without_enable_the_module_does_nothing(tmp_path: Path) -> None:
+    off = f"{{ {BOOT} {ROOT} }}"
+    assert ask(off, "m.failed", tmp_path) == []
+    assert units(off, tmp_path) == {}
+    assert "bento" not in str(ask(off, "m.config.system.systemBuilderCommands", tmp_path))
+
+
+def test_the_defaults_make_settings_that_the_agent_reads(tmp_path: Path) -> None:
+    text = settings_text(host(), tmp_path)
+    settings = parse_agent_settings(text)
+    assert (settings.host, [str(one) for one in settings.identities]) == ("web", ["/etc/ssh/ssh_host_ed25519_key"])
+    assert str(settings.trust).startswith("/nix/store/")
+    assert settings.confirm_timeout == 120
+
+
+def test_the_declaration_lies_in_the_system_and_bento_checks_it_at_build_time(tmp_path: Path) -> None:
+    commands = ask(host(), "m.config.system.systemBuilderCommands", tmp_path)
+    assert re.search(r"^cp /nix/store/\S+-bento-secrets.json \$out/bento/secrets.json$", commands, re.MULTILINE)
+    if not is_whole():  # there a derivation's text can be asked for
+        for name, option in (("agent", "--settings"), ("trust", "--trust")):
+            script = ask(host(), f'm.config.environment.etc."bento/{name}.toml".source.script', tmp_path)
+            assert f"/bin/bento-agent validate {option} /nix/store/" in script
+
+
+# Secrets
+
+
+def test_declared_secrets_are_rendered_as_bento_reads_them(tmp_path: Path) -> None:
+    text = declaration_text(host(more=SECRETS), tmp_path)
+    golden("secrets.json", text + "\n")
+    found = parse_declaration(text.encode(), "rendered")
+    assert [(one.name, one.owner, one.mode, one.users) for one in found.secrets] == [
+        ("db/password", "app", "0440", False),
+        ("root-hash", "root", "0400", True),
+        ("token", "root", "0400", False),
+    ]
+    assert found.templates[0].text == 'A={{ secret "token" }}\n'
+
+
+def test_path_is_where_the_secret_lies_whatever_link_is_wished_and_cannot_be_set(tmp_path: Path) -> None:
+    paths = ask(host(more=SECRETS), "builtins.mapAttrs (_: one: one.path) m.config.bento.secrets", tmp_path)
+    assert paths == {
+        "app.env": "/run/bento/secrets/app.env",
+        "db/password": "/run/bento/secrets/db/password",
+        "root-hash": "/run/bento/secrets-for-users/root-hash",
+        "token": "/run/bento/secrets/token",
+    }
+    broken = host(more='bento.secrets.a.path = "/x";')
+    assert "read-only" in evaluated(machine(MODULES, broken, "m.config.bento.secrets.a.path"), tmp_path, fails=True)
+
+
+@pytest.mark.parametrize("name", ["text", "content", "value", "file", "source", "plaintext"])
+def test_plaintext_can_not_be_given(name: str, tmp_path: Path) -> None:
+    broken = host(more=f'bento.secrets.a.{name} = "hunter2";')
+    said = evaluated(machine(MODULES, broken, "m.config.bento.secrets.a.owner"), tmp_path, fails=True)
+    assert f"`bento.secrets.a.{name}' does not exist" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bento.secrets.a.mode = 400;", "bento.secrets.a.mode"),
+        ('bento.secrets.a.mode = "rw";', "bento.secrets.a.mode"),
+        ("bento.secrets.a.owner = 0;", "bento.secrets.a.owner"),
+        ('bento.secrets.a.link = "etc/x";', "bento.secrets.a.link"),
+        ('bento.secrets.a.restartUnits = "a.service";', "bento.secrets.a.restartUnits"),
+        ('bento.secrets.a.neededForUsers = "yes";', "bento.secrets.a.neededForUsers"),
+        ("bento.secrets.a.template = 1;", "bento.secrets.a.template"),
+    ],
+)
+def test_a_secret_of_the_wrong_type_is_named(line: str, said: str, tmp_path: Path) -> None:
+    expression = machine(MODULES, host(more=line), "builtins.deepSeq m.config.bento.secrets 1")
+    assert said in evaluated(expression, tmp_path, fails=True)
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('host = "Web Server";', "services.bento.host"),
+        ("identities = [ ];", "services.bento.identities"),
+        ('identities = [ "key" ];', "services.bento.identities"),
+        ("interval = 5;", "services.bento.interval"),
+        ("splay = true;", "services.bento.splay"),
+        ('suspend = "no";', "services.bento.suspend"),
+        ("confirm.timeout = 0;", "services.bento.confirm.timeout"),
+        ("confirm.deadline = 1;", "services.bento.confirm.deadline"),
+        ('confirm.failedUnits = "reboot";', "services.bento.confirm.failedUnits"),
+        ("confirm.commands = [ { run = [ ]; } ];", "services.bento.confirm.commands"),
+        ("trigger.port = 70000;", "services.bento.trigger.port"),
+        ("trustFile = 1;", "services.bento.trustFile"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_named(line: str, said: str, tmp_path: Path) -> None:
+    option = said.removeprefix("services.bento.")
+    configuration = host(line)
+    if option == "trustFile":
+        configuration = configuration.replace(f"trustFile = {TRUST};", "")
+    expression = machine(MODULES, configuration, f"builtins.deepSeq m.config.services.bento.{option} 1")
+    assert said in evaluated(expression, tmp_path, fails=True)
+
+
+def test_what_is_set_reaches_the_agents_settings(tmp_path: Path) -> None:
+    text = settings_text(
+        host(
+            """
+            host = "other"; identities = [ "/etc/a" "/etc/b" ];
+            confirm = { timeout = 300; deadline = 900; failedUnits = "fail"; };
+            confirm.commands = [ { run = [ "/bin/x" "a b" ]; timeout = 5; } ];
+            settings.paths.state = "/var/lib/bento";
+            """
+        ),
+        tmp_path,
+    )
+    assert parse_agent_settings(text).deadline == 900
+    golden("agent.toml", re.sub(r"/nix/store/[0-9a-z]{32}", "/nix/store/HASH", text))
+
+
+def test_a_suspended_host_has_no_timer(tmp_path: Path) -> None:
+    assert sorted(units(host("suspend = true;"), tmp_path)) == ["bento-agent.service"]
+
+
+def test_interval_and_splay_reach_the_timer(tmp_path: Path) -> None:
+    lines = units(host('interval = "1h"; splay = "10min";'), tmp_path)["bento-agent.timer"].splitlines()
+    assert "OnUnitInactiveSec=1h" in lines
+    assert "RandomizedDelaySec=10min" in lines
+
+
+@pytest.mark.parametrize(("address", "listen"), [("10.0.0.7", "10.0.0.7:7374"), ("fd00::7", "[fd00::7]:7374")])
+def test_the_trigger_listens_on_the_one_address_that_was_named(address: str, listen: str, tmp_path: Path) -> None:
+    found = units(host(f'trigger = {{ enable = true; address = "{address}"; }};'), tmp_path)
+    assert [line for line in found["bento-trigger.socket"].splitlines() if "Listen" in line] == [
+        f"ListenStream={listen}"
+    ]
+    assert "MaxConnections=1" in found["bento-trigger.socket"].splitlines()
+
+
+# Assertions
+
+
+def failed(configuration: str, tmp_path: Path) -> str:
+    return "\n".join(one for one in ask(configuration, "m.failed", tmp_path) if "bento" in one)
+
+
+def test_a_good_configuration_fails_no_assertion(tmp_path: Path) -> None:
+    assert failed(host(more=SECRETS), tmp_path) == ""
+
+
+def test_a_trigger_without_an_address_is_refused(tmp_path: Path) -> None:
+    assert "services.bento.trigger needs an address" in failed(host("trigger.enable = true;"), tmp_path)
+
+
+def test_an_identity_in_the_nix_store_is_refused(tmp_path: Path) -> None:
+    assert "is in the Nix store" in failed(host(f'identities = [ "/nix/store/{"a" * 32}-key" ];'), tmp_path)
+
+
+def test_secrets_that_nothing_would_install_are_refused(tmp_path: Path) -> None:
+    off = f"{{ {BOOT} {ROOT} bento.secrets.a = {{ }}; }}"
+    assert "set services.bento.enable = true" in failed(off, tmp_path)
+
+
+@pytest.mark.parametrize(("place", "path"), [("/srv/keys", "/srv/keys/id"), ("/srv", "/srv/keys/id")])
+def test_an_identity_on_a_file_system_that_comes_too_late_is_refused(place: str, path: str, tmp_path: Path) -> None:
+    late = f'{ROOT} fileSystems."{place}" = {{ device = "/dev/sdb1"; fsType = "ext4"; MORE }};'
+    said = failed(host(f'identities = [ "{path}" ];', late.replace("MORE", "")), tmp_path)
+    assert path in said
+    assert f'Set fileSystems."{place}".neededForBoot = true' in said
+    assert failed(host(f'identities = [ "{path}" ];', late.replace("MORE", "neededForBoot = true;")), tmp_path) == ""
+
+
+def test_a_state_on_a_file_system_that_comes_too_late_is_refused(tmp_path: Path) -> None:
+    for place, said in (("/var/lib/bento", True), ("/var/lib", False), ("/var/lib/ben", False)):
+        late = f'{ROOT} fileSystems."{place}" = {{ device = "/dev/sdb1"; fsType = "ext4"; }};'
+        assert ("/var/lib/bento is needed before" in failed(host(more=late), tmp_path)) is said
+
+
+# Who makes users
+
+
+MANAGERS = {
+    "script": "",
+    "sysusers": "systemd.sysusers.enable = true;",
+    "userborn": "services.userborn.enable = true;",
+}
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_secrets_come_before_and_after_users_whoever_makes_them(manager: str, tmp_path: Path) -> None:
+    configuration = host(more=MANAGERS[manager])
+    found = units(configuration, tmp_path)
+    scripts = ask(
+        configuration,
+        "builtins.mapAttrs (_: one: { inherit (one) text deps; }) { inherit (m.config.system.activationScripts) "
+        "bentoSecretsForUsers; bentoSecrets = m.config.system.activationScripts.bentoSecrets or { text = null; deps = "
+        "[ ]; }; users = m.config.system.activationScripts.users or { text = null; deps = [ ]; }; }",
+        tmp_path,
+    )
+    assert "install-secrets --for-users --system" in scripts["bentoSecretsForUsers"]["text"]
+    if manager == "script":
+        assert "bentoSecretsForUsers" in scripts["users"]["deps"]
+        assert "users" in scripts["bentoSecrets"]["deps"]
+        assert "bento-secrets.service" not in found
+        return
+    assert scripts["bentoSecrets"]["text"] is None
+    assert "NIXOS_ACTION" in scripts["bentoSecretsForUsers"]["text"]
+    before = re.findall(r"^Before=(.*)$", found["bento-secrets-for-users.service"], re.MULTILINE)
+    assert "systemd-sysusers.service" in " ".join(before)
+    after = re.findall(r"^After=(.*)$", found["bento-secrets.service"], re.MULTILINE)
+    assert "systemd-sysusers.service" in " ".join(after)
+    switch = found["bento-secrets-switch.service"]
+    assert "sysinit-reactivation.target" in " ".join(re.findall(r"^Before=(.*)$", switch, re.MULTILINE))
+    assert "RemainAfterExit" not in switch
+    required = ask(configuration, 'm.config.systemd.units."bento-secrets-switch.service".requiredBy', tmp_path)
+    assert required == ["sysinit-reactivation.target"]
+
+
+def verified(found: dict[str, str], folder: Path) -> tuple[int, list[str]]:
+    """What systemd says of units: its exit code, and the lines that are about Bento's."""
+    folder.mkdir()
+    for name, text in found.items():
+        # the programs are in no store here
+        here = re.sub(r"/nix/store/\S+/bin/bento-agent", str(PROGRAMS / "bento-agent"), text)
+        (folder / name).write_text(re.sub(r"/nix/store/\S+/bin/(\S+)", r"/bin/\1", here))
+    argv = ["systemd-analyze", "verify", "--man=no", *sorted(str(folder / name) for name in found)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, [line for line in done.stderr.splitlines() if "bento" in line]
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_systemd_finds_nothing_wrong_with_the_units(manager: str, tmp_path: Path) -> None:
+    found = units(host('trigger = { enable = true; address = "127.0.0.1"; };', MANAGERS[manager]), tmp_path)
+    assert verified(found, tmp_path / "units") == (0, [])
+    for good, bad in (("LimitCORE=0", "LimitCORES=0"), ("/bin/bento-agent", "/bin/no-agent")):  # the control
+        broken = {name: text.replace(good, bad) for name, text in found.items()}
+        assert verified(broken, tmp_path / bad.split("=")[0].replace("/", "-"))[1] != []
+
+
+def test_every_option_has_a_description(tmp_path: Path) -> None:
+    walk = (
+        "let walk = path: set: if set ? _type then (if (set.description or null) == null then [ path ] else [ ]) "
+        'else builtins.concatMap (name: walk "${path}.${name}" set.${name}) (builtins.attrNames set); in '
+        'walk "services.bento" m.options.services.bento ++ walk "bento" m.options.bento ++ walk "bento.secrets" '
+        '(builtins.removeAttrs (m.options.bento.secrets.type.getSubOptions [ ]) [ "_module" "_freeformOptions" ])'
+    )
+    assert ask(host(), walk, tmp_path) == []
