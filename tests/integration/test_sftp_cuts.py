@@ -12,9 +12,10 @@ from bento.adapters.sftp import logged_in
 from bento.adapters.sftp_keys import publisher
 from bento.adapters.sftp_lock import Owner
 from bento.adapters.sftp_target import Locking, SftpTarget
-from bento.admin.deploy import _publish_all
-from bento.admin.publish import Content, read_published
-from bento.admin.workspace import Workspace
+from bento.admin.deploy import _each
+from bento.admin.publish import Content
+from bento.admin.shares import Shares
+from bento.admin.standing import read_published
 from bento.errors import BentoError
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server
@@ -111,25 +112,16 @@ def test_a_publish_that_is_cut_anywhere_shows_the_old_release_or_the_new_and_the
     assert not (link.sshd.publish / ".publisher/lock").exists()
 
 
-def test_many_hosts_cost_less_than_a_round_trip_each(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_hosts_cost_less_than_a_round_trip_each(link: Link) -> None:
     """A file put and confirmed the usual way takes four, and a host has at least three files."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(link.place.path / "state"))
 
     def deploy(port: int, what: str) -> float:
         contents = [link.place.content(f"{what} {name}", f"{what} sealed {name}", host=name) for name in link.names]
         began = time.monotonic()
         target = link.target(port)
         with target.locked():
-            done, failed = _publish_all(
-                [target],
-                contents,
-                link.place.trust,
-                (link.place.key,),
-                Workspace(link.place.path),
-                lambda: int(time.time()),
-                lambda *_: None,
-            )
-        assert (len(done), failed) == (HOSTS, {})
+            shares = Shares()
+            _each(lambda content: link.place.publish(content, int(time.time()), shares, [target]), contents, [target])
         return time.monotonic() - began
 
     near = deploy(link.sshd.port, "near")
