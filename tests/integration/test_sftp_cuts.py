@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from unit.admin.test_publish import START, Place
 
+from bento.adapters.files import Busy
 from bento.adapters.folder import PublishFolder
 from bento.adapters.sftp import logged_in
 from bento.adapters.sftp_keys import publisher
@@ -110,6 +111,22 @@ def test_a_publish_that_is_cut_anywhere_shows_the_old_release_or_the_new_and_the
         assert list((link.sshd.publish / "web").rglob("*.tmp")) == []
     assert {"old", "done"} <= outcomes, outcomes
     assert not (link.sshd.publish / ".publisher/lock").exists()
+
+
+def test_a_connection_that_is_lost_during_the_builds_is_made_again_and_a_broken_lock_is_noticed(link: Link) -> None:
+    with Relay(link.sshd.port) as relay:
+        target = link.target(relay.port)
+        with target.locked():
+            relay.cut()
+            target.refresh()
+            link.place.publish(link.place.content("one"), int(time.time()), to=[target])
+            lock = link.sshd.publish / ".publisher/lock"
+            hers = '{"owner":"her","time":1,"token":"hers"}'
+            lock.write_text(hers)
+            with pytest.raises(Busy, match="broke this deploy's lock"):
+                target.refresh()
+        assert lock.read_text() == hers
+    assert link.seen.read_manifest(HostName("web")) is not None
 
 
 def test_many_hosts_cost_less_than_a_round_trip_each(link: Link) -> None:
