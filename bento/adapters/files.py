@@ -11,7 +11,17 @@ from pathlib import Path
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento_secrets.durable import fsync_dir, write_atomic
 
-__all__ = ["WaitingLock", "busy_lock", "fsync_dir", "holder", "read_capped", "read_capped_at", "store", "write_atomic"]
+__all__ = [
+    "WaitingLock",
+    "busy_lock",
+    "fsync_dir",
+    "holder",
+    "publish_text",
+    "read_capped",
+    "read_capped_at",
+    "store",
+    "write_atomic",
+]
 
 _AGAIN = 0.05  # seconds
 
@@ -26,6 +36,22 @@ def store(path: Path, data: bytes, mode: int) -> None:
         write_atomic(path, data, mode)
     except OSError as error:
         raise EnvironmentFailed(f"can't write {path}: {error.strerror}", f"see the disk: df -h {path.parent}") from None
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Put a text where others read it, 0644, whole or not at all; it needn't survive a power cut, so no disk waits.
+
+    Raises EnvironmentFailed.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise EnvironmentFailed(f"can't write {path}: {error.strerror}") from None
 
 
 @contextmanager
