@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tomlkit.items import InlineTable, Table
 
 from bento.admin.inventory import LOCAL, MAIN, Fleet, Host, load_fleet, read_fleet
 from bento.errors import EnvironmentFailed, InputError
-from bento.models.fleet import parse_fleet
+from bento.models.fleet import HostTable, parse_fleet
 from bento.models.strict import Source, parse_toml
 from bento.names import HostName, Serial, TagName, did_you_mean
 from bento_secrets.durable import write_atomic
@@ -57,6 +57,21 @@ def add_host(
     hosts[name] = table
     changed = tomlkit.dumps(document)
     read_fleet(root, Source(MAIN, changed))  # never write what couldn't be read again
+    _write(path, changed)
+
+
+def add_settings(root: Path, name: HostName, settings: Mapping[str, str | list[str]]) -> None:
+    """Add settings to a host's table. One that this version doesn't know becomes a comment. Raises as add_host."""
+    path, text = _settings(root)
+    document: Any = tomlkit.parse(text)
+    table = document["hosts"][name]
+    for key, value in settings.items():
+        if key in HostTable.model_fields:
+            table[key] = value
+        else:
+            table.add(tomlkit.comment(f"{key} = {tomlkit.item(value).as_string()}"))
+    changed = tomlkit.dumps(document)
+    read_fleet(root, Source(MAIN, changed))
     _write(path, changed)
 
 

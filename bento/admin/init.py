@@ -93,7 +93,7 @@ _EXAMPLE = """\
 }
 """
 
-_GITIGNORE = f"/{LOCAL}\nresult\nresult-*\n.direnv/\n"
+GITIGNORE = f"/{LOCAL}\nresult\nresult-*\n.direnv/\n"
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def _write(
     _write_new(root / TRUST, trust)
     if example:
         _write_new(root / "hosts/example/configuration.nix", _EXAMPLE)
-    _write_new(root / ".gitignore", _GITIGNORE)
+    _write_new(root / ".gitignore", GITIGNORE)
     _write_new(root / LOCAL, _LOCAL_TOML.format(key=_quoted(_short(key))))
     # Last: with it the folder is a fleet.
     _write_new(root / MAIN, _settings(root, answers))

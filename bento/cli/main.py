@@ -13,6 +13,7 @@ from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.logs import logs
 from bento.cli.man import man
+from bento.cli.migrate import migrate
 from bento.cli.push import push, trigger_run
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
@@ -62,7 +63,7 @@ def demo(keep: bool) -> int:
 
 
 for command in (
-    *(init, host, secret, build, check, deploy, push, trigger_run, rollback, status, diff, logs),
+    *(init, migrate, host, secret, build, check, deploy, push, trigger_run, rollback, status, diff, logs),
     *(flake_update, completion, man, demo),
 ):
     bento.add_command(command)
