@@ -19,6 +19,7 @@ __all__ = [
     "publish_text",
     "read_capped",
     "read_capped_at",
+    "sign_lock",
     "store",
     "write_atomic",
 ]
@@ -66,12 +67,15 @@ def busy_lock(path: Path, what: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"{what} is under way already", "wait for it to end") from None
-        with suppress(OSError):  # for people, and for `holder`; on a full disk it is left out
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def sign_lock(path: Path) -> None:
+    """Write this process into a lock that it holds, for `holder`. On a full disk it is left out."""
+    with suppress(OSError):
+        path.write_text(f"{os.getpid()}\n", "ascii")
 
 
 def holder(path: Path) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bento.adapters.process import Done, require, run, run_keeping_tail
-from bento.errors import EnvironmentFailed, WorkFailed
+from bento.errors import EnvironmentFailed, Refused, WorkFailed
 from bento.models.limits import LIMITS
 from bento.names import BadName, SystemPath
 
@@ -75,6 +75,26 @@ def evaluate(source: BuildInput) -> SystemPath:
     if done.code != 0:
         raise _failure("the evaluation failed", done)
     return _system(done.out.decode("utf-8", "replace").strip().strip('"'), done)
+
+
+class NotToBeHad(Refused):
+    """A system that no substituter gave, for a host that evaluates nothing. It may be had later."""
+
+
+def fetch(system: SystemPath, root: Path) -> None:
+    """Have a system in the store by substitution only, and keep it by a GC root at `root`. Raises NotToBeHad."""
+    if not system.endswith(".drv"):  # that would be built
+        argv = ["nix-store", "--realise", str(system), "--add-root", str(root), "--indirect"]
+        done = run_keeping_tail(argv, tail=LIMITS.log_tail)
+        if done.code == 0 and (Path(system) / "nixos-version").exists():
+            return
+        why = _failure("", done).message.removeprefix(": ") if done.code != 0 else "it is no NixOS system"
+    else:
+        why = "it is no system"
+    raise NotToBeHad(
+        f"this host evaluates nothing, and can't have the system {system}: {why}",
+        "put it into the hosts' binary cache, and let them trust its key",
+    )
 
 
 def compare(before: SystemPath, after: SystemPath) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bento.adapters.transport import PublishTarget
-from bento.admin.history import Release, history
+from bento.admin.history import Release, history, objects_of
 from bento.admin.inventory import Host
-from bento.admin.publish import Content, newest_published, objects_of
+from bento.admin.publish import Content
+from bento.admin.standing import newest_published
 from bento.admin.workspace import Workspace
 from bento.core.deploy_plan import same_content
 from bento.errors import InputError, WorkFailed
@@ -93,7 +94,7 @@ def content_of(found: Past, host: Host, earlier: Manifest, workspace: Workspace)
 
 def same(one: Manifest, other: Manifest) -> bool:
     """Whether two releases have the same content."""
-    return same_content(one, other.config, other.secrets, other.templates, other.settings)
+    return same_content(one, other.config, other.secrets, other.templates, other.settings, other.system)
 
 
 def check_openable(host: Host, earlier: Manifest) -> None:

@@ -44,6 +44,7 @@ remote_args = []           # only on the hosts
 [defaults]                 # holds for every host; a host's own setting wins
 {source}action = "switch"          # or "boot": take effect at the next boot
 on_difference = "report"   # or "refuse", when a host builds another system than this machine did
+evaluate = "host"          # or "server": a host too small to evaluate fetches the system that was built here
 reboot = "never"           # or "when-needed": for a new kernel, or when nothing else leads back to the old system
 # reboot_window = "02:00-05:00"   # only then, by the host's own clock
 # reboot_notice = 5               # minutes that people who are logged in get

@@ -170,6 +170,7 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
         settings=Settings(
             action=table.action,
             on_difference=table.on_difference,
+            evaluate=table.evaluate,
             args=(*file.build.args, *file.build.remote_args),
             reboot=table.reboot,
             reboot_window=table.reboot_window,

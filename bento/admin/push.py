@@ -9,7 +9,7 @@ from pathlib import Path
 from bento.adapters.process import Stream, require, run_keeping_tail
 from bento.adapters.ssh import BROKEN, Remote, ssh_options
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import newest_published
+from bento.admin.standing import newest_published
 from bento.admin.targets import reading, targets_of
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.fleet import parse_address

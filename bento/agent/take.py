@@ -20,6 +20,7 @@ from bento.agent.turn import refuse_busy
 from bento.core import journal as journal_rules
 from bento.core import trust_rules
 from bento.core.declared import check_satisfied
+from bento.core.deploy_plan import same_build
 from bento.core.journal import Journal, Point
 from bento.core.trust_rules import Floor
 from bento.errors import BentoError, InputError, Refused
@@ -38,6 +39,7 @@ class Taken:
 
     outcome: "Outcome"
     reason: str
+    again: bool = False  # though refused, worth another try while nothing changes here
 
 
 def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
@@ -51,7 +53,7 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
         new_system, built = _system(host, manifest, log)
         _check_declaration(new_system, manifest)
     except Refused as error:
-        taken = Taken("refused", error.message)
+        taken = Taken("refused", error.message, again=isinstance(error, nix.NotToBeHad))
     except (BentoError, OSError) as error:
         taken = Taken("failed", str(error))
     else:
@@ -83,7 +85,8 @@ def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
         return
     # What was built, switched to and rolled back would be so again, and people would notice. What failed before that
     # (a build without a link to its caches, say) disturbs nobody: it is tried again at once, though not for ever.
-    disturbed = taken.outcome in ("rolled-back", "refused") or host.state.journal().phase != "idle"
+    refused = taken.outcome == "refused" and not taken.again
+    disturbed = refused or taken.outcome == "rolled-back" or host.state.journal().phase != "idle"
     until = host.circumstances() if disturbed else None
     host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed", until=until))
 
@@ -93,9 +96,11 @@ def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
     committed = host.state.journal().committed
     if committed.system is not None and committed.serial is not None and _in_place(host, committed.system):
         last = stored_manifest(host, committed.serial)
-        if (last.config, last.settings) == (manifest.config, manifest.settings):
+        if same_build(last, manifest):
             host.say("the configuration is the one that runs: no build")
             return committed.system, False
+    if manifest.settings.evaluate == "server":
+        return _fetched(host, manifest), True
     tree = host.state.config / manifest.config.digest
     shutil.rmtree(tree, ignore_errors=True)
     unpack(host.state.objects / manifest.config.digest, tree)
@@ -114,6 +119,15 @@ def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
             raise Refused(said)
         log.add(said + "\n")
     return system, True
+
+
+def _fetched(host: Host, manifest: Manifest) -> str:
+    """The signed system, from a substituter: for a host without the memory to evaluate. Raises Refused."""
+    if manifest.system is None:
+        raise Refused("the release names no system, and its settings forbid this host to evaluate")
+    host.say(f"fetching {manifest.system}")
+    nix.fetch(manifest.system, host.gc_root("new"))
+    return manifest.system
 
 
 def _check_declaration(system: str, manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -23,6 +24,7 @@ from bento.names import printable
 
 _NOT_FOUND = 127  # a shell's exit code; those above say that a signal ended it
 _LONGEST = 4096  # characters of a line
+_RESULTS = 100  # lines kept until the end; an agent says one
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,7 +78,8 @@ def push(context: click.Context, name: str, action: str | None, address: str | N
     if not copy_closure(release, remote):
         say(host.name, "its system isn't in this Nix store: the host builds it")
     say(host.name, f"sending release {release.manifest.serial}")
-    return _ended(host, remote, send(release, remote, _tell(host)))
+    said = _Said(host)
+    return said.ended(remote, send(release, remote, said.tell))
 
 
 @click.command("trigger")
@@ -96,28 +99,34 @@ def trigger_run(context: click.Context, name: str, address: str | None) -> int:
     """
     host = one_host(current_fleet(context), name)
     remote = remote_of(host, address, os.environ)
-    return _ended(host, remote, trigger(remote, _tell(host)))
+    said = _Said(host)
+    return said.ended(remote, trigger(remote, said.tell))
 
 
-def _tell(host: Host) -> Callable[[Stream, str], None]:
-    """What a host says is shown, its result on stdout; but it can't steer the terminal."""
-    say = Progress()
+class _Said:
+    """What a host says is shown, but can't steer the terminal. Its result goes to stdout, after all the rest."""
 
-    def tell(stream: Stream, line: str) -> None:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._progress = Progress()
+        self._results: deque[str] = deque(maxlen=_RESULTS)
+
+    def tell(self, stream: Stream, line: str) -> None:
+        """One line as the host said it."""
         if not line.strip():
             return
         if stream == "out":
-            click.echo(f"{host.name}: {printable(line, _LONGEST)}")
+            self._results.append(printable(line, _LONGEST))
         else:
-            say.output(host.name, line)
+            self._progress.output(self._host.name, line)
 
-    return tell
-
-
-def _ended(host: Host, remote: Remote, code: int) -> int:
-    if code == _NOT_FOUND:
-        warn(
-            f"{' '.join(remote.agent)} wasn't found on {host.name}",
-            [f'say how it is called there, in bento.toml under [hosts.{host.name}]: agent = ["…"]'],
-        )
-    return code if 0 <= code < _NOT_FOUND else 1
+    def ended(self, remote: Remote, code: int) -> int:
+        """Show the result; the exit code for this program."""
+        for line in self._results:
+            click.echo(f"{self._host.name}: {line}")
+        if code == _NOT_FOUND:
+            warn(
+                f"{' '.join(remote.agent)} wasn't found on {self._host.name}",
+                [f'say how it is called there, in bento.toml under [hosts.{self._host.name}]: agent = ["…"]'],
+            )
+        return code if 0 <= code < _NOT_FOUND else 1

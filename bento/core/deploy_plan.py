@@ -24,10 +24,22 @@ def same_content(
     secrets: tuple[SecretRef, ...],
     templates: tuple[TemplateRef, ...],
     settings: Settings,
+    system: SystemPath | None = None,
 ) -> bool:
-    """Nothing a host would do differently: nothing is written and the serial stays."""
+    """Nothing a host would do differently: nothing is written and the serial stays.
+
+    `system` counts where the host takes it as it is: a host that evaluates looks at the configuration.
+    """
     before = (previous.config, previous.secrets, previous.templates, previous.settings)
+    if settings.evaluate == "server" and previous.system != system:
+        return False
     return before == (config, secrets, templates, settings)
+
+
+def same_build(one: Manifest, other: Manifest) -> bool:
+    """Whether a host gets the same system from both."""
+    fetched = other.settings.evaluate == "server"
+    return (one.config, one.settings) == (other.config, other.settings) and not (fetched and one.system != other.system)
 
 
 def compose(
@@ -57,7 +69,7 @@ def compose(
         created=now,
         previous=sha256(document.raw) if document is not None else None,
         config=config,
-        system=system if config.kind == "flake" else None,
+        system=system if config.kind == "flake" or settings.evaluate == "server" else None,
         secrets=secrets,
         templates=templates,
         settings=settings,

@@ -9,7 +9,7 @@ from pydantic import Field, PlainValidator, ValidationError
 
 from bento.errors import InputError
 from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, NoticeField, SerialField, WindowField
-from bento.models.manifest import Action, OnDifference, RebootPolicy
+from bento.models.manifest import Action, Evaluate, OnDifference, RebootPolicy
 from bento.models.strict import Source, parse_toml
 from bento.models.targets import SftpPlace, parse_target
 from bento.names import BadName, did_you_mean, printable
@@ -121,6 +121,7 @@ class DefaultsTable(Frozen):
     tags: tuple[TagField, ...] = ()
     action: Action = "switch"
     on_difference: OnDifference = "report"
+    evaluate: Evaluate = "host"
     reboot: RebootPolicy = "never"
     reboot_window: WindowField | None = None
     reboot_notice: NoticeField = 5

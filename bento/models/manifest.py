@@ -31,6 +31,7 @@ from bento_secrets.templates import parse_template
 ConfigKind = Literal["flake", "channel"]
 Action = Literal["switch", "boot"]
 OnDifference = Literal["report", "refuse"]
+Evaluate = Literal["host", "server"]
 RebootPolicy = Literal["never", "when-needed"]
 
 
@@ -79,13 +80,15 @@ class Settings(Frozen):
     """What the admin asks of the host. `args` are Nix's, for the host's build.
 
     `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
-    new setting, so the host builds. `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes.
+    new setting, so the host builds. With `evaluate` by the server the host only fetches the signed system path.
+    `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes.
     """
 
     action: Action = "switch"
     on_difference: OnDifference = "report"
     args: ArgsField = ()
     rebuild: Seconds | None = None
+    evaluate: Evaluate = "host"
     reboot: RebootPolicy = "never"
     reboot_window: WindowField | None = None
     reboot_notice: NoticeField = 5

@@ -113,7 +113,7 @@ def test_the_wheel_that_the_package_takes_is_one_of_the_requirements(tmp_path: P
 def test_the_agent_does_its_whole_run_without_what_only_the_admin_needs(world: World, tmp_path: Path) -> None:
     """nix/package.nix leaves that out of the agent's closure."""
     names = evaluated(f"import {PROJECT}/nix/lib/admin-only.nix", tmp_path / "nix-home")
-    blocked = [{"pyyaml": "yaml"}.get(name, name) for name in names]
+    blocked = [{"pyyaml": "yaml", "inotify-simple": "inotify_simple"}.get(name, name) for name in names]
     folder = tmp_path / "blocked"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(

@@ -146,6 +146,26 @@ def test_an_address_that_no_host_could_use_writes_nothing(tmp_path: Path) -> Non
     assert not (tmp_path / "acme").exists()
 
 
+def test_a_fleet_that_is_published_by_sftp_knows_that_server_and_not_this_machine_s_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = tmp_path / "own.pub"
+    own.write_text(public(5).line)
+    monkeypatch.setattr("bento.admin.init.SERVER_KEY", own)
+    key, url = key_file(tmp_path / "k", 1, pub=True), "sftp://bento@server.example.org:2222/srv"
+    made = init(tmp_path / "one", Answers(publish=url, signing_key=key))
+    assert any("host_keys" in sentence for sentence in made.todo)
+    assert public(5).line not in (tmp_path / "one/utils/trust.toml").read_text()
+    init(tmp_path / "two", Answers(publish=url, signing_key=key, server_key=public(3)))
+    server = load_trust(tmp_path / "two").servers[0]
+    assert (server.address, server.port, server.host_keys) == ("server.example.org", 2222, (public(3),))
+    assert [str(target) for target in load_fleet(tmp_path / "two").publish_to] == [url]
+    with pytest.raises(InputError, match="names no user"):
+        init(tmp_path / "three", Answers(publish="sftp://server/srv", signing_key=key))
+    assert not (tmp_path / "three").exists()
+
+
 @pytest.mark.parametrize("server_key", [None, public(3)])
 def test_a_refused_answer_leaves_no_key_behind(tmp_path: Path, home: Path, server_key: SshPublicKey | None) -> None:
     for answers in (

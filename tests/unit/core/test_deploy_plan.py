@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.samples import FLEET, SYSTEM, WEB, digest, manifest, quick, secret
+from unit.samples import FLEET, OTHER_SYSTEM, SYSTEM, WEB, digest, manifest, quick, secret
 
-from bento.core.deploy_plan import MAX_AHEAD, compose, next_serial, same_content
+from bento.core.deploy_plan import MAX_AHEAD, compose, next_serial, same_build, same_content
 from bento.errors import WorkFailed
 from bento.models.manifest import ConfigRef, Manifest, Settings
 from bento.models.signed import SignedDocument, sha256
@@ -114,3 +114,23 @@ def test_a_next_release_names_the_whole_file_before_it_and_rises() -> None:
 
 def test_a_channel_host_is_promised_no_path() -> None:
     assert composed(None, "channel").system is None
+
+
+def test_another_system_is_another_release_only_for_a_host_that_takes_it_as_it_is() -> None:
+    by_server = manifest(settings=Settings(evaluate="server"))
+    for before, new in ((manifest(), False), (by_server, True)):
+        same = same_content(before, before.config, (), (), before.settings, OTHER_SYSTEM)
+        assert same is not new
+        other = before.model_copy(update={"system": OTHER_SYSTEM})
+        assert same_build(before, other) is not new
+        assert same_build(before, before)
+
+
+def test_a_channel_host_that_takes_a_system_as_it_is_is_told_which() -> None:
+    for evaluate, named in (("host", None), ("server", SYSTEM)):
+        made = compose(
+            fleet="acme", host=WEB, now=1, previous=None, system=SYSTEM, secrets=(), templates=(),
+            config=manifest().config.model_copy(update={"kind": "channel", "attribute": None}),
+            settings=Settings.model_validate({"evaluate": evaluate}),
+        )  # fmt: skip
+        assert made.system == named
