@@ -15,6 +15,7 @@ from bento.cli.logs import logs
 from bento.cli.man import man
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
+from bento.cli.server import server
 from bento.cli.status import status
 from bento.cli.top import main_of
 
@@ -59,7 +60,7 @@ def demo(keep: bool) -> int:
 
 
 for command in (
-    *(init, host, secret, build, check, deploy, rollback, status, diff, logs),
+    *(init, host, secret, build, check, deploy, rollback, status, diff, logs, server),
     *(flake_update, completion, man, demo),
 ):
     bento.add_command(command)
