@@ -2,7 +2,7 @@
 
 from bento_secrets.errors import BadName, BentoError, InputError
 
-__all__ = ["BadName", "BentoError", "EnvironmentFailed", "InputError", "Refused", "SomeHostsFailed", "WorkFailed"]
+__all__ = ["BadName", "BentoError", "EnvironmentFailed", "InputError", "Refused", "WorkFailed"]
 
 
 class EnvironmentFailed(BentoError):
@@ -11,12 +11,6 @@ class EnvironmentFailed(BentoError):
 
 class WorkFailed(BentoError):
     """The work was tried and failed: a build, a switch, a transfer."""
-
-
-class SomeHostsFailed(BentoError):
-    """Some hosts failed and the others went on."""
-
-    exit_code = 3
 
 
 class Refused(BentoError):

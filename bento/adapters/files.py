@@ -11,7 +11,18 @@ from pathlib import Path
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento_secrets.durable import fsync_dir, write_atomic
 
-__all__ = ["WaitingLock", "busy_lock", "fsync_dir", "holder", "read_capped", "read_capped_at", "store", "write_atomic"]
+__all__ = [
+    "WaitingLock",
+    "busy_lock",
+    "fsync_dir",
+    "holder",
+    "publish_text",
+    "read_capped",
+    "read_capped_at",
+    "sign_lock",
+    "store",
+    "write_atomic",
+]
 
 _AGAIN = 0.05  # seconds
 
@@ -28,6 +39,22 @@ def store(path: Path, data: bytes, mode: int) -> None:
         raise EnvironmentFailed(f"can't write {path}: {error.strerror}", f"see the disk: df -h {path.parent}") from None
 
 
+def publish_text(path: Path, text: str) -> None:
+    """Put a text where others read it, 0644, whole or not at all; it needn't survive a power cut, so no disk waits.
+
+    Raises EnvironmentFailed.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise EnvironmentFailed(f"can't write {path}: {error.strerror}") from None
+
+
 @contextmanager
 def busy_lock(path: Path, what: str) -> Iterator[None]:
     """Hold an exclusive lock on `path` (made 0600). Raises Busy, naming `what`, when it is held already."""
@@ -40,12 +67,15 @@ def busy_lock(path: Path, what: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"{what} is under way already", "wait for it to end") from None
-        with suppress(OSError):  # for people, and for `holder`; on a full disk it is left out
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def sign_lock(path: Path) -> None:
+    """Write this process into a lock that it holds, for `holder`. On a full disk it is left out."""
+    with suppress(OSError):
+        path.write_text(f"{os.getpid()}\n", "ascii")
 
 
 def holder(path: Path) -> int | None:

@@ -59,7 +59,10 @@ class PublishFolder:
         try:
             mine.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise EnvironmentFailed(f"can't write to the publish folder {self.root}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't write to the publish folder {self.root}: {error.strerror}",
+                f"publish as its owner, or to another: see ls -ld {self.root}, and [publish] to in bento.toml",
+            ) from None
         with busy_lock(mine / "lock", f"another deploy to {self.root}"):
             yield
 

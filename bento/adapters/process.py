@@ -1,13 +1,16 @@
 """The one place that starts programs: an argv list, never a shell; secrets never go through argv or environment."""
 
 import os
+import queue
 import shutil
 import signal
 import subprocess
+import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO, Literal
 
 from bento.errors import EnvironmentFailed
 
@@ -20,6 +23,8 @@ _PACKAGES = {
     "nix-instantiate": "nix (Debian: apt install nix-bin)",
     "nix-store": "nix (Debian: apt install nix-bin)",
     "sops": "sops (nix-shell -p sops, or https://getsops.io)",
+    "nix-copy-closure": "nix (Debian: apt install nix-bin)",
+    "ssh": "OpenSSH (Debian: apt install openssh-client)",
     "ssh-keygen": "OpenSSH (Debian: apt install openssh-client)",
 }
 
@@ -171,6 +176,75 @@ class _Lines:
         """What was said last without a line's end."""
         if self._rest:
             self._on_line(self._rest.decode("utf-8", "replace"))
+
+
+Stream = Literal["out", "err"]
+_Said = queue.Queue[tuple[Stream, str] | None]  # None: one of the two streams has ended
+_WAITING_LINES = 1000  # that a program may be ahead of who reads them
+
+
+def converse(argv: Sequence[str], feed: Iterable[bytes], on_line: Callable[[Stream, str], None]) -> int:
+    """Run a program, hand it `feed` as its stdin, and each line that it says to `on_line` as it comes.
+
+    Returns its exit code, negative for a signal. Lines come without their end, as the program wrote them: control
+    characters and all. It may stop reading before all is fed. Raises EnvironmentFailed where it can't be started, and
+    what `feed` raises; the program is ended then.
+    """
+    try:
+        process = subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except OSError as error:
+        raise _not_started(argv[0], error) from None
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise AssertionError("pipes were asked for")
+    said: _Said = queue.Queue(_WAITING_LINES)
+    failed: list[BaseException] = []
+    writer = threading.Thread(target=_write, args=(process, process.stdin, feed, failed), daemon=True)
+    readers = [
+        threading.Thread(target=_read, args=args, daemon=True)
+        for args in (("out", process.stdout, said), ("err", process.stderr, said))
+    ]
+    for thread in (writer, *readers):
+        thread.start()
+    try:
+        ended = 0
+        while ended < len(readers):
+            got = said.get()
+            if got is None:
+                ended += 1
+            else:
+                on_line(*got)
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    writer.join()
+    if failed:
+        raise failed[0]
+    return code
+
+
+def _write(
+    process: subprocess.Popen[bytes], stdin: IO[bytes], feed: Iterable[bytes], failed: list[BaseException]
+) -> None:
+    try:
+        with stdin:
+            for chunk in feed:
+                stdin.write(chunk)
+                stdin.flush()
+    except BrokenPipeError:
+        pass  # it has heard enough
+    except BaseException as error:  # noqa: BLE001 — raised again in the caller's thread
+        failed.append(error)
+        process.terminate()
+
+
+def _read(stream: Stream, pipe: IO[bytes], said: _Said) -> None:
+    lines = _Lines(lambda line: said.put((stream, line)))
+    while chunk := pipe.read1(65536):  # type: ignore[attr-defined] # it is a BufferedReader
+        lines.feed(chunk)
+    lines.end()
+    said.put(None)
 
 
 def attend(argv: Sequence[str], env: Mapping[str, str]) -> int:

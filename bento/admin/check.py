@@ -1,9 +1,11 @@
 """`bento check`: everything that can be known before a host suffers. It changes nothing, and opens no secret."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bento.adapters.folder import PublishFolder
 from bento.admin.check_fleet import check_git, check_roots, check_sealed, check_sources
 from bento.admin.check_found import Finding, Found, Unchecked, error_of, guarded, merged
 from bento.admin.check_keys import check_identities, check_pins, check_signing
@@ -11,7 +13,8 @@ from bento.admin.check_machine import PUBLISH_ROOM, STORE_ROOM, check_memory, ch
 from bento.admin.check_server import check_server
 from bento.admin.deploy import collect_secrets
 from bento.admin.inventory import Fleet, Host, load_fleet, load_trust
-from bento.errors import BentoError, InputError
+from bento.admin.targets import targets_of
+from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.trust import Trust
 from bento.names import HostName
 from bento_secrets.check import check as check_copies
@@ -119,6 +122,21 @@ def _trust(fleet: Fleet, trust: Trust) -> Iterator[Found]:
     yield from guarded("keys", check_signing(fleet, trust))
     for server in trust.servers:
         yield from guarded("server", check_pins(server))
+    yield from guarded("server", _logins(fleet, trust))
+
+
+def _logins(fleet: Fleet, trust: Trust) -> Iterator[Found]:
+    """Whether this admin gets in where releases go by SFTP. Nothing is read or written there."""
+    for target in targets_of(fleet, trust):
+        if isinstance(target, PublishFolder):
+            continue
+        try:
+            with target.opened():
+                pass
+        except EnvironmentFailed as error:
+            yield Unchecked(f"whether releases can be published to {target.name}", error.message, error.hints)
+        except BentoError as error:
+            yield error_of("server", error)
 
 
 def _published(fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
@@ -141,5 +159,8 @@ def _publish_folder(folder: Path, fleet: Fleet, hosts: Sequence[Host]) -> Iterat
         hints = (f"make it: mkdir -p {folder}", "or name another in bento.toml: [publish] to")
         yield Finding("error", "server", f"the publish folder {folder} isn't there", hints)
         return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        hint = f"deploy as its owner: ls -ld {folder}"
+        yield Finding("warning", "server", f"this user can't publish: he may not write to {folder}", (hint,))
     yield from check_server(folder, hosts, len(fleet.hosts))
     yield from guarded("machine", check_room(folder, PUBLISH_ROOM, "releases", f"see what is there: du -sh {folder}/*"))

@@ -58,6 +58,9 @@ def check_sources(fleet: Fleet, hosts: Iterable[Host]) -> Iterator[Found]:
         names = tuple(host.name for host in users)
         try:
             trees = collect_trees(users, fleet)
+        except EnvironmentFailed as error:  # which is a finding about this machine, and told there
+            yield Unchecked(f"the configuration of {', '.join(names)}", error.message, error.hints)
+            continue
         except BentoError as error:
             yield error_of("fleet", error, names)
             continue

@@ -66,7 +66,10 @@ def check_way(folder: Path) -> Iterator[Found]:
                 "error",
                 "server",
                 f"{one} {wrong}: sshd refuses every chroot below it",
-                (f"chown root:root {_word(one)} && chmod go-w {_word(one)}", "or publish elsewhere: [publish] to"),
+                # What lies above may be shared by all, as /tmp is: that is no place for chroots, and not to be changed.
+                (f"chown root:root {_word(one)} && chmod go-w {_word(one)}",)
+                if one == folder
+                else ("publish elsewhere, for example to /home/chroot: [publish] to in bento.toml",),
             )
 
 

@@ -9,10 +9,13 @@ from bento.errors import InputError
 from bento.models.limits import LIMITS
 from bento.models.manifest import Manifest, parse_manifest
 from bento.models.signed import SignedDocument, sha256, split
+from bento.names import Digest, Serial
 
 Release = tuple[SignedDocument, Manifest]
 
 LONGEST: Final = 10_000  # releases looked back at
+KEEP_RELEASES: Final = 3
+KEEP_SECONDS: Final = 24 * 3600
 
 
 def history(target: PublishTarget, newest: Release) -> Iterator[Release]:
@@ -37,3 +40,20 @@ def _links(target: PublishTarget, newest: Release) -> Iterator[Release]:
             manifest = parse_manifest(document.line)
         except InputError:
             return
+
+
+def objects_of(manifest: Manifest) -> dict[Digest, int]:
+    """The objects of a release, with their sizes in bytes."""
+    return {manifest.config.digest: manifest.config.size, **{one.digest: one.size for one in manifest.secrets}}
+
+
+def in_use(target: PublishTarget, newest: Release, now: int, hold: Serial | None) -> Iterator[Digest]:
+    """The objects of the last releases, and all manifests down to them and to the one that the host is held at."""
+    for number, (_, manifest) in enumerate(history(target, newest)):
+        recent = number < KEEP_RELEASES or manifest.created >= now - KEEP_SECONDS
+        if not recent and (hold is None or manifest.serial < hold):
+            return
+        if recent:  # what the host is held at has the objects of the newest
+            yield from objects_of(manifest)
+        if manifest.previous is not None:
+            yield manifest.previous

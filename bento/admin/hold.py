@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bento.adapters.transport import PublishTarget
-from bento.admin.history import Release, history
+from bento.admin.history import Release, history, objects_of
 from bento.admin.inventory import Host
-from bento.admin.publish import Content, newest_published, objects_of
+from bento.admin.publish import Content
+from bento.admin.standing import newest_published
 from bento.admin.workspace import Workspace
 from bento.core.deploy_plan import same_content
 from bento.errors import InputError, WorkFailed

@@ -1,5 +1,7 @@
 """`bento init`: make the fleet folder of the design, each file saying what may stand in it."""
 
+import os
+import shlex
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +11,12 @@ import tomlkit
 
 from bento.adapters.process import run
 from bento.adapters.signatures import public_half
+from bento.admin.discover import NOTHING, Found, find_hosts
+from bento.admin.edit import as_written
 from bento.admin.inventory import LOCAL, MAIN, TRUST
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.targets import SftpPlace, parse_target
-from bento.models.trust import parse_fleet_name, parse_trust
+from bento.models.trust import parse_address, parse_fleet_name, parse_trust
 from bento_secrets.durable import write_atomic
 from bento_secrets.ssh_keys import SshPublicKey
 from bento_secrets.store import SecretStore
@@ -32,13 +36,13 @@ admins = []                # age or ssh recipients that may open secrets too; em
 
 [build]
 jobs = 2                   # hosts built at once
-mode = "build"             # or "dry-build": deploy only evaluates, and each host builds for itself
+mode = {mode}{mode_pad}# or "dry-build": deploy only evaluates, and each host builds for itself
 args = []                  # Nix arguments for both sides, for example ["--fallback"]
 local_args = []            # only here
 remote_args = []           # only on the hosts
 
 [defaults]                 # holds for every host; a host's own setting wins
-action = "switch"          # or "boot": take effect at the next boot
+{source}action = "switch"          # or "boot": take effect at the next boot
 on_difference = "report"   # or "refuse", when a host builds another system than this machine did
 evaluate = "host"          # or "server": a host too small to evaluate fetches the system that was built here
 reboot = "never"           # or "when-needed": for a new kernel, or when nothing else leads back to the old system
@@ -75,7 +79,7 @@ revoked = []               # signers that count no more, even while they stand a
 address = {address}{address_note}
 port = {port}
 host_keys = [{server_key}]{key_note}
-timeout = 20               # seconds
+timeout = {timeout}               # seconds
 """
 
 _EXAMPLE = """\
@@ -92,12 +96,15 @@ _EXAMPLE = """\
 }
 """
 
-_GITIGNORE = f"/{LOCAL}\nresult\nresult-*\n.direnv/\n"
+GITIGNORE = f"/{LOCAL}\nresult\nresult-*\n.direnv/\n"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the person named; None means: find or make it."""
+    """What the person named; None means: find or make it.
+
+    `source` is a flake's folder, as typed, whose hosts are to be the fleet's; `timeout` is in seconds.
+    """
 
     fleet: str | None = None
     publish: str = "/home/chroot"
@@ -105,44 +112,78 @@ class Answers:
     port: int = 22
     server_key: SshPublicKey | None = None
     signing_key: Path | None = None
+    source: str | None = None
+    timeout: int = 20
+    dry_build: bool = False
+    example: bool = True
 
 
 @dataclass(frozen=True)
 class Made:
-    """`todo` are sentences on what the person has to fill in."""
+    """`todo` are sentences on what the person has to fill in; `found` are the hosts of the source."""
 
     root: Path
     fleet: str
     signing_key: Path
     key_is_new: bool
     todo: tuple[str, ...]
+    found: Found = NOTHING
 
 
 def init(root: Path, answers: Answers) -> Made:
-    """Make a fleet in `root`. Raises InputError where there is one already or a file is in the way."""
+    """Make a fleet in `root`. Raises InputError where there is one already or a file is in the way.
+
+    All that can be refused is, before anything is written: a new signing key too.
+    """
     root = root.absolute()
     fleet = parse_fleet_name(answers.fleet or root.name)
-    for name in (MAIN, LOCAL, TRUST, "secrets/secrets.toml"):
-        if (root / name).exists():
-            raise InputError(f"{root} is a fleet already: it has {name}", f"look at it: bento --dir {root} status")
-    if (root / "flake.nix").exists():
-        raise InputError(
-            f"{root} has a flake.nix: Nix would copy the whole folder, with secrets/, into its store",
-            "make the fleet in another folder, with each flake under hosts/",
-        )
+    check_place(root)
+    if answers.address is not None:
+        _check_address(answers.address)
     answers, server_key = _server(answers)
+    found = NOTHING
+    if answers.source is not None:
+        found = find_hosts(Path(os.path.realpath(Path(answers.source).expanduser())), root)
     key, is_new = _signing_key(fleet, answers.signing_key)
-    signer = public_half(key)
     try:
-        _write(root, fleet, answers, server_key, key, signer)
-    except OSError as error:
-        raise EnvironmentFailed(f"can't make the fleet in {root}: {error.strerror}") from None
+        _write(root, fleet, answers, server_key, key, public_half(key))
+    except BaseException as error:
+        if is_new:  # nothing knows it yet
+            for path in (key, key.with_name(key.name + ".pub")):
+                path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise EnvironmentFailed(
+                f"can't make the fleet in {root}: {error.strerror}",
+                f"make it in a folder of yours: bento init ~/{fleet}",
+            ) from None
+        raise
     todo = []
     if answers.address is None:
         todo.append(f"{TRUST}: check `address`, by which hosts reach the server")
     if server_key is None:
         todo.append(f"{TRUST}: put the server's host key into `host_keys` (its /etc/ssh/ssh_host_ed25519_key.pub)")
-    return Made(root, fleet, key, is_new, tuple(todo))
+    return Made(root, fleet, key, is_new, (*todo, *found.warnings), found)
+
+
+def check_place(root: Path) -> None:
+    """Raise InputError where no fleet can be made in `root`, an absolute path."""
+    for name in (MAIN, LOCAL, TRUST, "secrets/secrets.toml"):
+        if (root / name).exists():
+            look = f"bento --dir {shlex.quote(str(root))} status"
+            raise InputError(f"{root} is a fleet already: it has {name}", f"look at it: {look}")
+    if (root / "flake.nix").exists():
+        beside = shlex.quote(str(root.with_name(f"{root.name}-fleet")))
+        raise InputError(
+            f"{root} has a flake.nix: Nix would copy the whole folder, with secrets/, into its store",
+            f"make the fleet beside it: bento init {beside} --source {shlex.quote(str(root))}",
+        )
+
+
+def _check_address(address: str) -> None:
+    try:
+        parse_address(address)
+    except InputError as error:
+        raise InputError(error.message, "give one such as bento.example.org or 192.0.2.1: --address HOST") from None
 
 
 def _server(answers: Answers) -> tuple[Answers, SshPublicKey | None]:
@@ -194,17 +235,31 @@ def _write(
         port=answers.port,
         server_key=f'"{server_key.line}"' if server_key else "",
         key_note="" if server_key else "   # the line of the server's /etc/ssh/ssh_host_ed25519_key.pub",
+        timeout=answers.timeout,
     )
     _check(trust, server_key)
-    for folder in ("hosts/example", "utils"):
+    example = answers.example and answers.source is None
+    for folder in ("hosts/example" if example else "hosts", "utils"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     SecretStore(root / "secrets").create()
     _write_new(root / TRUST, trust)
-    _write_new(root / "hosts/example/configuration.nix", _EXAMPLE)
-    _write_new(root / ".gitignore", _GITIGNORE)
+    if example:
+        _write_new(root / "hosts/example/configuration.nix", _EXAMPLE)
+    _write_new(root / ".gitignore", GITIGNORE)
     _write_new(root / LOCAL, _LOCAL_TOML.format(key=_quoted(_short(key))))
     # Last: with it the folder is a fleet.
-    _write_new(root / MAIN, _BENTO_TOML.format(publish=_quoted(answers.publish)))
+    _write_new(root / MAIN, _settings(root, answers))
+
+
+def _settings(root: Path, answers: Answers) -> str:
+    mode = '"dry-build"' if answers.dry_build else '"build"'
+    source = ""
+    if answers.source is not None:
+        folder = _quoted(as_written(answers.source, root))
+        source = f"source = {folder}   # the flake that has the hosts; one that lies elsewhere has its own\n"
+    return _BENTO_TOML.format(
+        publish=_quoted(answers.publish), mode=mode, mode_pad=" " * (20 - len(mode)), source=source
+    )
 
 
 def _quoted(text: str) -> str:

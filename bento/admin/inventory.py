@@ -27,7 +27,8 @@ TRUST = "utils/trust.toml"
 class Host:
     """One host. `source` is its configuration's folder, absolute; `attribute` its nixosConfigurations name.
 
-    With `hold` it gets that release's content until the line goes.
+    With `hold` it gets that release's content until the line goes. ssh reaches it at `address` (USER@HOST), where
+    `agent` calls its agent.
     """
 
     name: HostName
@@ -38,6 +39,8 @@ class Host:
     attribute: str
     settings: Settings
     hold: Serial | None = None
+    address: str | None = None
+    agent: tuple[str, ...] = ("bento-agent",)
 
     @property
     def member(self) -> Member:
@@ -174,6 +177,8 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
             reboot_notice=table.reboot_notice,
         ),
         hold=table.hold,
+        address=table.address,
+        agent=table.agent,
     )
 
 

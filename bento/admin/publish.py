@@ -14,23 +14,21 @@ from typing import Literal
 from bento.adapters import signatures
 from bento.adapters.process import require
 from bento.adapters.transport import PublishTarget
-from bento.admin.history import Release, history
+from bento.admin.history import Release, in_use, objects_of
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
+from bento.admin.standing import NotOurs, Standing, read_published
 from bento.core import signer_rules
 from bento.core.deploy_plan import compose, same_content
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
-from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef, parse_manifest
-from bento.models.signed import SignedDocument, sha256, split
+from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef
+from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import NAMESPACE_RELEASE, Trust
 from bento.names import Digest, HostName, Serial, SystemPath
 from bento_secrets.ssh_keys import SshPublicKey
 
 Change = Literal["first release", "configuration", "secrets", "settings", "objects", "signatures"]
-
-KEEP_RELEASES = 3
-KEEP_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -67,71 +65,7 @@ class Published:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What a target has of a host: its verified release, if any."""
-
-    target: PublishTarget
-    document: SignedDocument | None = None
-    manifest: Manifest | None = None
-
-    @property
-    def release(self) -> tuple[Manifest, SignedDocument]:
-        """Both, of one that has a release."""
-        if self.manifest is None or self.document is None:
-            raise AssertionError("nothing is published there")
-        return self.manifest, self.document
-
-
 BeforeSigning = Callable[[SignedDocument | None], None]
-
-
-class NotOurs(InputError):
-    """What is published doesn't verify: it counts as nothing, and a deploy replaces it."""
-
-
-def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
-    """The published manifest, verified; None before the first. Raises InputError where it doesn't verify."""
-    raw = target.read_manifest(host)
-    if raw is None:
-        return None
-    try:
-        document = split(raw, f"the published manifest of {host}")
-    except InputError as error:
-        raise NotOurs(error.message) from None
-    if not signatures.verified_here(document, trust.signers, NAMESPACE_RELEASE):
-        raise NotOurs(
-            f"the published manifest of {host} is not signed by one of the signers in utils/trust.toml",
-            "somebody changed it on the server, or the signing key is new; publish anew: bento deploy",
-        )
-    manifest = parse_manifest(document.line)
-    if manifest.host != host:
-        raise NotOurs(f"the published manifest of {host} belongs to {manifest.host}", "publish anew: bento deploy")
-    if manifest.fleet != trust.fleet:
-        raise InputError(
-            f"what is published for {host} is of the fleet '{manifest.fleet}', utils/trust.toml says '{trust.fleet}'",
-            "hosts refuse another fleet's releases: put the name back, or publish to another folder",
-        )
-    return document, manifest
-
-
-def newest_published(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> tuple[PublishTarget, Release]:
-    """The newest verified release, and a target that has it. Raises InputError where there is none."""
-    found: list[tuple[PublishTarget, Release]] = []
-    wrong: list[InputError] = []
-    for target in targets:
-        try:
-            release = read_published(target, host, trust)
-        except InputError as error:
-            wrong.append(error)
-            continue
-        if release is not None:
-            found.append((target, release))
-    if found:
-        return max(found, key=lambda one: one[1][1].serial)
-    if wrong:
-        raise wrong[0]
-    raise InputError(f"nothing is published for {host} yet", f"publish it: bento deploy --on {host}")
 
 
 def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
@@ -425,30 +359,13 @@ def _tidy(one: Standing, newest: Release, now: int, hold: Serial | None, warning
     """Drop what no recent release needs. The release is published: a failure here is no more than said."""
     host = newest[1].host
     try:
-        keep = set(_in_use(one.target, newest, now, hold))
+        keep = set(in_use(one.target, newest, now, hold))
         if one.manifest is not None:  # a host may be fetching it at this moment
             keep.update(objects_of(one.manifest))
         one.target.drop_objects_except(host, frozenset(keep))
         one.target.drop_reports_but(host, LIMITS.reports_kept)
     except BentoError as error:
         warnings.append(f"what is old of {host} couldn't be removed: {error.message}")
-
-
-def objects_of(manifest: Manifest) -> dict[Digest, int]:
-    """The objects of a release, with their sizes in bytes."""
-    return {manifest.config.digest: manifest.config.size, **{one.digest: one.size for one in manifest.secrets}}
-
-
-def _in_use(target: PublishTarget, newest: Release, now: int, hold: Serial | None) -> Iterator[Digest]:
-    """The objects of the last releases, and all manifests down to them and to the one that the host is held at."""
-    for number, (_, manifest) in enumerate(history(target, newest)):
-        recent = number < KEEP_RELEASES or manifest.created >= now - KEEP_SECONDS
-        if not recent and (hold is None or manifest.serial < hold):
-            return
-        if recent:  # what the host is held at has the objects of the newest
-            yield from objects_of(manifest)
-        if manifest.previous is not None:
-            yield manifest.previous
 
 
 def changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:

@@ -8,7 +8,7 @@ from itertools import islice
 from bento.adapters import signatures
 from bento.adapters.transport import PublishTarget
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import read_published
+from bento.admin.standing import read_published
 from bento.admin.targets import reading, targets_of
 from bento.core.host_state import HostState, derive
 from bento.errors import InputError

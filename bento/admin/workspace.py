@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ class Workspace:
 
     def __init__(self, fleet: Path) -> None:
         tag = hashlib.sha256(os.fsencode(fleet)).hexdigest()[:12]
-        self.root = platformdirs.user_state_path("bento") / f"{fleet.name}-{tag}"
+        # Nix takes a tree by a URL, in which a space or an # of the fleet's folder would be something else.
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", fleet.name)
+        self.root = platformdirs.user_state_path("bento") / f"{name}-{tag}"
 
     def prepare(self) -> None:
         """Make the folders. Raises EnvironmentFailed."""

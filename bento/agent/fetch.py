@@ -5,8 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from bento.adapters.sftp import Session
 from bento.agent.host import Host
+from bento.agent.link import Session
 from bento.errors import EnvironmentFailed, Refused
 from bento.models.manifest import Manifest
 from bento.names import Digest

@@ -20,6 +20,14 @@ Say = Callable[[str], None]  # a line that a person can follow in the journal
 
 
 @dataclass(frozen=True)
+class Confirmation:
+    """Who, in place of the server, must reach this host after a switch. `silence` says that he didn't."""
+
+    reached: Callable[[float], bool]  # within so many seconds
+    silence: str
+
+
+@dataclass(frozen=True)
 class Host:
     """What every step of a run needs. `clock` gives UTC seconds; `for_users` holds what is opened before users are.
 
@@ -37,6 +45,12 @@ class Host:
     clock: Callable[[], int]
     say: Say
     command: tuple[str, ...]
+    confirmation: Confirmation | None = None
+
+    @property
+    def silence(self) -> str:
+        """What is said where nobody confirmed a switch."""
+        return "the server could not be reached" if self.confirmation is None else self.confirmation.silence
 
     @property
     def name(self) -> HostName:

@@ -2,21 +2,31 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bento.agent.host import Host
 from bento.errors import BentoError, InputError, Refused
 from bento.models.trust import Server
 from bento.names import HostName
 
-if TYPE_CHECKING:  # paramiko is imported only when a connection is wanted
-    from bento.adapters.sftp import Session
-
 _PAUSE = 2.0  # seconds between two probes
 _LEAST = 1.0  # seconds that a probe gets, however late it is
 MANIFEST = "release/manifest"
+
+
+class Session(Protocol):
+    """What a run reads a release from and puts reports into: a server's (adapters/sftp.py), or a push (receive.py)."""
+
+    def read(self, path: str, limit: int) -> bytes:
+        """A whole file of at most `limit` bytes."""
+
+    def stream(self, path: str, limit: int, sink: Callable[[bytes], object]) -> None:
+        """Hand a file of at most `limit` bytes to `sink` in pieces."""
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file."""
 
 
 def in_order(servers: tuple[Server, ...], host: HostName) -> tuple[Server, ...]:
@@ -32,7 +42,7 @@ def in_order(servers: tuple[Server, ...], host: HostName) -> tuple[Server, ...]:
 
 
 @contextmanager
-def connected(host: Host, within: float | None = None) -> "Iterator[Session]":
+def connected(host: Host, within: float | None = None) -> Iterator[Session]:
     """A session with the first server, in this host's order, that can be used. `within`: seconds for all of it.
 
     A server that is away, shows a wrong key or refuses the login is passed over, and named. If none is left: raises
@@ -71,8 +81,10 @@ def _summed_up(failed: list[BentoError]) -> BentoError:
 def reachable_within(host: Host, seconds: float) -> bool:
     """Whether a server lets this host in and shows a manifest before the deadline. Tries at least once.
 
-    No probe outlasts the deadline, however slowly a server answers.
+    No probe outlasts the deadline, however slowly a server answers. Where it isn't the server who confirms, ask him.
     """
+    if host.confirmation is not None:
+        return host.confirmation.reached(seconds)
     from bento.models.limits import LIMITS
 
     deadline = time.monotonic() + seconds

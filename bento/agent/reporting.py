@@ -1,11 +1,14 @@
 """Reports and heartbeats: made, signed with the host key, kept until the server has them."""
 
+import random
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bento.adapters import signatures
 from bento.agent.host import Host
 from bento.agent.install import live_manifest
+from bento.core import spool
 from bento.errors import BentoError
 from bento.models.limits import LIMITS
 from bento.models.signed import canonical, sha256
@@ -13,7 +16,7 @@ from bento.models.trust import NAMESPACE_REPORT
 from bento.names import Digest, SecretName, Serial
 
 if TYPE_CHECKING:
-    from bento.adapters.sftp import Session
+    from bento.agent.link import Session
     from bento.models.manifest import Manifest
     from bento.models.report import Outcome, SecretReport
 
@@ -106,14 +109,22 @@ def send_heartbeat(host: Host, session: "Session") -> None:
 
 
 def deliver(host: Host) -> bool:
-    """Send the spool and a heartbeat over a connection of their own; False where the server is away: later, then."""
+    """Send the spool and a heartbeat over a connection of their own, in a few tries; False: at the next run, then."""
+    from bento.adapters.sftp import ServerAway
     from bento.agent.link import connected
 
-    try:
-        with connected(host) as session:
-            send_spooled(host, session)
-            send_heartbeat(host, session)
-    except BentoError as error:
-        host.say(f"the report waits to be sent: {error.message}")
-        return False
-    return True
+    number = 0
+    while True:
+        number += 1
+        try:
+            with connected(host) as session:
+                send_spooled(host, session)
+                send_heartbeat(host, session)
+        except BentoError as error:
+            seconds = spool.pause(number, random.random()) if isinstance(error, ServerAway) else None  # noqa: S311 — spreads load, guards nothing
+            if seconds is None:
+                host.say(f"the report waits to be sent: {error.message}")
+                return False
+            time.sleep(seconds)
+        else:
+            return True

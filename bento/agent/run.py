@@ -1,12 +1,16 @@
 """`bento-agent run`: poll → verify → fetch → open → build → activate → confirm → report."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bento.adapters.files import publish_text
+from bento.agent.facts import facts_of, textfile
 from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
 from bento.agent.reboot import reboot_if_wanted
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
+from bento.agent.suspend import suspended
 from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
 from bento.core.trust_rules import Floor, NothingNew, Refuse
@@ -17,7 +21,7 @@ from bento.models.trust import NAMESPACE_RELEASE
 from bento.names import Digest, Serial
 
 if TYPE_CHECKING:
-    from bento.adapters.sftp import Session
+    from bento.agent.link import Session
     from bento.models.manifest import Manifest
     from bento.models.report import Outcome
 
@@ -42,22 +46,41 @@ class Ran:
     code: int
 
 
-def run(host: Host) -> Ran:
-    """One run. Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result."""
+def run(host: Host, pushed: "Session | None" = None) -> Ran:
+    """One run, with the server or with what was `pushed`.
+
+    Raises AgentBusy, RuntimeUnsafe, Damaged, EnvironmentFailed (no server); the rest is in the result.
+    """
     with locked(host):
-        host.ensure_runtime()
-        ran = _run(host)
-        reboot_if_wanted(host)
+        try:
+            host.ensure_runtime()
+            ran = _run(host, pushed)
+            if suspended(host) is None:
+                reboot_if_wanted(host)
+        except BentoError as error:
+            write_metrics(host, error.exit_code)
+            raise
+        write_metrics(host, ran.code)
     return ran
 
 
-def _run(host: Host) -> Ran:
+def write_metrics(host: Host, code: int) -> None:
+    """Leave the facts for Prometheus, where the settings name a file. Never raises: it is no part of the work."""
+    if host.settings.metrics is None:
+        return
+    try:
+        publish_text(host.settings.metrics, textfile(facts_of(host), host.clock(), code))
+    except BentoError as error:
+        host.say(f"the metrics can't be written: {error.message}")
+
+
+def _run(host: Host, pushed: "Session | None") -> Ran:
     recovered = _recover(host)
     if recovered is not None and host.state.journal().phase != "idle":
         # Neither forward nor back: no release is taken over a switch whose old system isn't in force again.
         deliver(host)
         return recovered
-    polled = _poll(host)
+    polled = _poll(host, pushed)
     if isinstance(polled, Ran):
         return recovered or polled if polled.outcome is None and polled.code == 0 else polled
     from bento.agent.take import take_release
@@ -87,11 +110,11 @@ def _recover(host: Host) -> Ran | None:
     return None
 
 
-def _poll(host: Host) -> "Ran | tuple[Manifest, Floor]":
+def _poll(host: Host, pushed: "Session | None") -> "Ran | tuple[Manifest, Floor]":
     """Ask the server, decide by the trust rules, fetch. A Ran where there is nothing to take."""
     from bento.adapters.sftp import NotThere
 
-    with connected(host) as session:
+    with connected(host) if pushed is None else nullcontext(pushed) as session:
         _send(host, session)
         try:
             raw = session.read(MANIFEST, LIMITS.manifest)
@@ -123,6 +146,10 @@ def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest,
     verdict = trust_rules.judge(offer, host.trust.fleet, host.name, floor)
     if isinstance(verdict, Refuse):
         raise Refused(verdict.reason)
+    pause = suspended(host)
+    if pause is not None:
+        _send(host, session, heartbeat=True)
+        return Ran(None, f"release {manifest.serial} waits: updates are suspended {pause}", 0)
     host.say(f"release {manifest.serial}: taking it")
     try:
         _keep(host, session, manifest, raw, verdict.floor)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from bento.adapters.files import read_capped, store
+from bento.core import spool
 from bento.core.journal import PHASES, Journal, Point
 from bento.core.trust_rules import PROGRESS, Floor
 from bento.errors import EnvironmentFailed, InputError
@@ -15,7 +16,6 @@ from bento.names import MAX_SERIAL, Digest, Serial
 from bento_secrets.durable import fsync_dir
 
 _SMALL = 1024 * 1024  # bytes; more than any of the small state files
-SPOOLED = 50  # reports kept while the server is away
 
 
 class Damaged(EnvironmentFailed):
@@ -32,6 +32,7 @@ class State:
         self.config = root / "config"
         self.spool = root / "spool"
         self.roots = root / "roots"
+        self.awaiting = root / "awaiting"  # the serial that an admin is to confirm; gone once he has
 
     def prepare(self) -> None:
         """Make the folders, 0700. Raises EnvironmentFailed."""
@@ -82,6 +83,21 @@ class State:
     def write_rebooted_for(self, purpose: str) -> None:
         """Remember it: once is enough."""
         self._write("rebooted.json", {"purpose": purpose})
+
+    def suspended_until(self) -> int | None:
+        """When a person wants updates again, in UTC seconds; None for now. Raises Damaged."""
+        table = self._read("suspended.json")
+        try:
+            return None if table is None else table.number("until", least=0, most=MAX_SERIAL)
+        except InputError as error:
+            raise self._damaged("suspended.json", error) from None
+
+    def write_suspended_until(self, until: int | None) -> None:
+        """Remember it; None forgets it."""
+        if until is not None:
+            self._write("suspended.json", {"until": until})
+        else:
+            (self.root / "suspended.json").unlink(missing_ok=True)
 
     # What the run is doing.
 
@@ -212,7 +228,8 @@ class State:
     def put_in_spool(self, counter: int, raw: bytes) -> None:
         """Keep a report until it is sent; of too many, the oldest go."""
         store(self.spool / f"{counter:020}.report", raw, 0o600)
-        for path in self.spooled()[:-SPOOLED]:
+        waiting = self.spooled()
+        for path in waiting[: spool.dropped([path.stat().st_size for path in waiting])]:
             path.unlink(missing_ok=True)
 
     def sent(self, report: Path) -> None:

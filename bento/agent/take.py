@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bento.adapters import bootloader, nix
+from bento.adapters import bootloader, desktop, nix
 from bento.adapters.declared import declaration_of
 from bento.adapters.tree import unpack
 from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, switch
@@ -61,11 +61,22 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
     # The report first: a kill in between costs a second report, not the only one.
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=(before, new_system), log=log.text)
     _settle_floor(host, floor, taken)
+    _notify(host, before, taken)
     try:
         prune(host)
     except (BentoError, OSError) as error:  # what isn't tidied up now is by the next release
         host.say(f"can't remove what isn't needed any more: {error}")
     return taken
+
+
+def _notify(host: Host, before: str | None, taken: Taken) -> None:
+    """Tell who is at the machine what he would else only wonder about: another system, or a reboot that is wanted."""
+    if not host.settings.desktop:
+        return
+    if taken.outcome == "reboot-needed" or (taken.outcome == "succeeded" and reason_to_reboot(host) is not None):
+        desktop.notify("This computer has an update", "It takes effect when the computer is started anew.")
+    elif taken.outcome in ("succeeded", "degraded") and host.running() != before:
+        desktop.notify("This computer was updated", f"It now has release {host.state.journal().committed.serial}.")
 
 
 def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
@@ -184,9 +195,9 @@ def _undo(host: Host, journal: Journal, log: Log, why: str) -> Taken:
 
 def _unreachable(host: Host, journal: Journal, log: Log) -> Taken:
     """The server went silent after the switch. If it stays so on the old system, the release wasn't to blame."""
-    undone = _undo(host, journal, log, "after the switch the server could not be reached")
+    undone = _undo(host, journal, log, f"after the switch {host.silence}")
     if undone.outcome == "rolled-back" and not reachable_within(host, PROBE_AGAIN):
-        return Taken("unconfirmed", "the server can't be reached, neither with the new system nor with the old")
+        return Taken("unconfirmed", f"{host.silence}, neither with the new system nor with the old")
     return undone
 
 

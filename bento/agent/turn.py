@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bento.adapters.files import Busy, busy_lock
+from bento.adapters.files import Busy, busy_lock, sign_lock
 from bento.adapters.systemd import SWITCH_UNIT, Systemd
 from bento.agent.host import Host
 
@@ -22,11 +22,13 @@ def systemd_of(host: Host) -> Systemd:
 @contextmanager
 def locked(host: Host) -> Iterator[None]:
     """Hold the agent's lock. Raises AgentBusy."""
+    lock = host.state.root / "lock"
     with ExitStack() as stack:
         try:
-            stack.enter_context(busy_lock(host.state.root / "lock", "another run of the agent"))
+            stack.enter_context(busy_lock(lock, "another run of the agent"))
         except Busy as error:
             raise AgentBusy(error.message, *error.hints) from None
+        sign_lock(lock)
         yield
 
 

@@ -1,48 +1,39 @@
 """`bento-agent`: what runs on a host."""
 
 import json
-import shlex
 import shutil
+import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bento import __version__
 from bento.agent.host import Host, open_host
 from bento.cli.agent_validate import validate
-from bento.cli.top import complain, main_of
-from bento.errors import BentoError
+from bento.cli.top import complain, main_of, remember_typed
 from bento.models.agent_settings import read_agent_settings
+from bento.names import Serial
+
+if TYPE_CHECKING:
+    from bento.agent.run import Ran
 
 DEGRADED = 4
+_LONGEST_RUN = 600.0  # seconds that `confirm --wait` waits for the run to end
 SETTINGS = "/etc/bento/agent.toml"
 
 
-class _Agent(click.Group):
-    """Its hints name the settings that this command was given, so that they can be typed as they stand."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BentoError as error:
-            error.hints = tuple(_named(ctx, hint) for hint in error.hints)
-            raise
-
-
-def _named(context: click.Context, hint: str) -> str:
-    config = context.find_root().params["config"]
-    return hint if config == SETTINGS else hint.replace("bento-agent ", f"bento-agent --config {shlex.quote(config)} ")
-
-
-@click.group(cls=_Agent, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", default=SETTINGS, show_default=True, metavar="FILE", help="Its settings.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="bento-agent")
 def agent(config: str, debug: bool) -> None:
     """Keep this host at the release that its admin signed for it."""
+    del debug  # cli/top.py looks for it by itself
+    remember_typed("bento-agent", "--config", None if config == SETTINGS else config)
 
 
 def _host(context: click.Context) -> Host:
@@ -51,7 +42,13 @@ def _host(context: click.Context) -> Host:
     # Links are followed: a new system moves /run/current-system/sw, and this agent must still be found.
     program = Path(shutil.which(sys.argv[0]) or sys.argv[0]).resolve()
     command = (str(program), "--config", str(config.resolve()))
-    return open_host(settings, lambda: int(time.time()), lambda line: click.echo(line, err=True), command)
+    return open_host(settings, lambda: int(time.time()), _say, command)
+
+
+def _say(line: str) -> None:
+    """A reader that has gone, as over a broken ssh connection, must not end a switch half-way."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 @agent.command("run")
@@ -68,14 +65,60 @@ def run_once(context: click.Context) -> int:
     """
     from bento.agent.run import run
 
-    done = run(_host(context))
+    return _told(run(_host(context)))
+
+
+def _told(done: "Ran") -> int:
     if done.code == 0:
         click.echo(done.message)
     else:
         failed_before = done.outcome is None and done.code == 1
         hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
-        complain(done.message, [_named(context, hint)])
+        complain(done.message, [hint])
     return done.code
+
+
+@agent.command("receive")
+@click.pass_context
+def receive(context: click.Context) -> int:
+    """Take a release from stdin, as `bento push` sends it: verified and judged as one from the server.
+
+    A switch is confirmed by the admin who comes back (`bento-agent confirm`), in place of the server. The exit codes
+    are those of `run`.
+
+    \b
+    Example:
+      cat release | bento-agent receive
+    """
+    from bento.agent.receive import receive
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the run ends in order though the connection is gone
+
+    def announce(serial: Serial) -> None:
+        with suppress(OSError):
+            click.echo(f"confirm {serial}")
+            sys.stdout.flush()
+
+    return _told(receive(_host(context), 0, announce))
+
+
+@agent.command("confirm")
+@click.argument("serial", type=int)
+@click.option("--wait", is_flag=True, help="Until the run has ended.")
+@click.pass_context
+def confirm(context: click.Context, serial: int, wait: bool) -> None:
+    """Say that the admin still reaches this host: the switch that waits for it stands.
+
+    \b
+    Exit: 0 confirmed or installed, 5 the run is over without it, 75 a run is under way that doesn't wait for this.
+
+    \b
+    Example:
+      bento-agent confirm 1795381234
+    """
+    from bento.agent.control import confirm
+
+    click.echo(confirm(_host(context), Serial.parse(serial), wait=_LONGEST_RUN if wait else 0))
 
 
 @agent.command("retry")
@@ -160,37 +203,62 @@ def install_secrets(context: click.Context, system: str | None, for_users: bool)
     return 0
 
 
-@agent.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@agent.command("suspend")
+@click.option("--for", "span", default="12h", show_default=True, metavar="SPAN", help="30m, 12h or 7d; 30d at most.")
 @click.pass_context
-def status(context: click.Context, as_json: bool) -> None:
-    """Show which release this host has, and whether anything is under way.
+def suspend(context: click.Context, span: str) -> None:
+    """Take no updates and make no reboot for a while. What is under way goes on; the server sees that the host lives.
 
     \b
     Example:
-      bento-agent status --json
+      bento-agent suspend --for 7d
     """
-    host = _host(context)
-    journal, floor = host.state.journal(), host.state.floor()
-    live = host.runtime.live()
-    facts = {
-        "host": host.name,
-        "fleet": host.trust.fleet,
-        "phase": journal.phase,
-        "committed": journal.committed.serial,
-        "system": journal.committed.system,
-        "running": host.running(),
-        "secrets": live,
-        "accepted": None if floor is None else floor.serial,
-        "tries": 0 if floor is None else floor.tries,
-        "reports_waiting": len(host.state.spooled()),
-    }
+    from bento.agent.suspend import parse_span, suspend
+
+    seconds = parse_span(span)
+    click.echo(suspend(_host(context), seconds))
+
+
+@agent.command("resume")
+@click.pass_context
+def resume(context: click.Context) -> None:
+    """Take updates again.
+
+    \b
+    Example:
+      bento-agent resume
+    """
+    from bento.agent.suspend import resume
+
+    click.echo(resume(_host(context)))
+
+
+@agent.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--oneline", is_flag=True, help="Print one short line, for a status bar.")
+@click.pass_context
+def status(context: click.Context, as_json: bool, oneline: bool) -> None:
+    """Show which release this host has, and whether anything is under way.
+
+    \b
+    State: new, up to date, reboot wanted, updating, failing, failed (it is left: see bento-agent retry), suspended,
+    switching, committing.
+
+    \b
+    Example:
+      bento-agent status --oneline
+    """
+    from bento.agent.facts import facts_of
+
+    facts = facts_of(_host(context))
     if as_json:
-        json.dump(facts, sys.stdout, indent=2)
+        json.dump(facts.as_dict(), sys.stdout, indent=2)
         click.echo()
-        return
-    for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
+    elif oneline:
+        click.echo(facts.oneline())
+    else:
+        for name, value in facts.as_dict().items():
+            click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
 
 
 agent.add_command(validate)

@@ -11,7 +11,7 @@ from bento.admin.check import check as look
 from bento.admin.check_found import Finding, Unchecked
 from bento.cli.context import chosen, fleet_root, json_option, on_option
 from bento.cli.render import show_json
-from bento.cli.top import visible
+from bento.cli.top import as_typed, visible
 
 WRONG = 1
 _SHOWN = 5  # hosts named in one line
@@ -63,7 +63,7 @@ def _show(done: Checked) -> None:
 
 def _show_hints(hints: Sequence[str]) -> None:
     for hint in hints:
-        click.echo(visible(f"  hint: {hint}"))
+        click.echo(visible(f"  hint: {as_typed(hint)}"))
 
 
 def _hosts(one: Finding) -> str:

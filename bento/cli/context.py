@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +72,13 @@ def ask(prompt: str) -> str:
             return getpass.getpass(f"{prompt}: ", stream=terminal)
     except (OSError, EOFError):
         return ""
+
+
+def confirmed(question: str, otherwise: str) -> bool:
+    """What a person answers at the terminal. Raises InputError with the hint `otherwise` where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise InputError("there is no terminal to ask at, and nothing was changed", otherwise)
+    return click.confirm(question, err=True)
 
 
 def ask_visibly(prompt: str) -> str:

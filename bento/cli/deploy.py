@@ -13,6 +13,7 @@ from bento.admin.inventory import load_trust
 from bento.admin.plan import plan_deploy
 from bento.admin.waves import Clocks, Waved, canaries_among, deploy_in_waves
 from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, some, verbose_option
+from bento.cli.completing import HOSTS
 from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.diff import show_plan
 from bento.cli.render import progress, show_json
@@ -32,7 +33,14 @@ CLOCKS = Clocks(lambda: int(time.time()), time.monotonic, time.sleep)
 )
 @click.option("--break-lock", is_flag=True, help="Take the lock of a deploy that is dead, on servers.")
 @click.option("--dry-run", is_flag=True, help="Show what would be built and published; write nothing.")
-@click.option("--canary", "canaries", multiple=True, metavar="HOSTS", help="Publish to these first, and wait for them.")
+@click.option(
+    "--canary",
+    "canaries",
+    multiple=True,
+    type=HOSTS,
+    metavar="HOSTS",
+    help="Publish to these first, and wait for them.",
+)
 @click.option("--wait", metavar="TIME", help="How long for --canary: 90s, 10m, 1h. Default: 10m.")
 @json_option
 @click.pass_context

@@ -1,26 +1,21 @@
-"""`bento host add|list|rekey|show`."""
+"""`bento host add|list|remove|show`, and the group that all host commands are in."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bento.admin.edit import add_host, as_written, replace_keys
+from bento.admin.edit import add_host, as_written
 from bento.admin.inventory import Host
-from bento.admin.secret_changes import rekey_secrets
-from bento.admin.secrets import identities_of
+from bento.admin.removal import Removal, plan_removal
+from bento.admin.removal import remove as take_out
 from bento.cli.completing import HOST
-from bento.cli.context import ask, chosen, current_fleet, fleet_root, identity_option, json_option, on_option
+from bento.cli.context import chosen, confirmed, current_fleet, fleet_root, json_option, on_option
+from bento.cli.host_keys import add_one, key_options, parse_keys, rekey, remove_one
 from bento.cli.render import show_json, show_table
-from bento.cli.secret_care import show_steps
-from bento.cli.top import complain
 from bento.errors import InputError
-from bento.names import HostName, TagName, Target, did_you_mean, printable
-from bento_secrets.rekey import add_again
-from bento_secrets.ssh_keys import SshPublicKey
-
-SOME_LEFT = 3
-_KEY_FILE = 64 * 1024  # bytes; an authorized_keys-like file with every key of one host
+from bento.names import HostName, TagName, did_you_mean, printable
 
 
 @click.group()
@@ -30,15 +25,7 @@ def host() -> None:
 
 @host.command("add")
 @click.argument("name")
-@click.option("--key", "keys", multiple=True, metavar="KEY", help="The host's SSH public key, as text.")
-@click.option(
-    "--key-file",
-    "files",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A .pub file; one key a line.",
-)
+@key_options
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag, for --on @TAG and secrets for @TAG.")
 @click.option(
     "--source", metavar="DIR", type=click.Path(), help="Its configuration's folder. Default: hosts/NAME in the fleet."
@@ -50,6 +37,8 @@ def add(
     name: str,
     keys: tuple[str, ...],
     files: tuple[Path, ...],
+    scan: str | None,
+    fingerprint: str | None,
     tags: tuple[str, ...],
     source: str | None,
     attribute: str | None,
@@ -59,14 +48,16 @@ def add(
     \b
     Examples:
       bento host add web --key-file web.pub --tag dc1
-      ssh-keyscan -t ed25519 web | bento host add web --key-file /dev/stdin
+      bento host add web --scan web.example.org
       bento host add web --key "ssh-ed25519 AAAA… root@web"
       bento host add laptop --key-file laptop.pub --source ../my-flake --attribute MyLaptop
     """
     parsed_name = HostName.parse(name)
-    parsed = _parse_keys("add", parsed_name, keys, files)
-    root = fleet_root(context)
     parsed_tags = tuple(TagName.parse(tag.removeprefix("@")) for tag in tags)
+    root = fleet_root(context)
+    if scan is not None and parsed_name in current_fleet(context).hosts:
+        raise InputError(f"the host {parsed_name} is in bento.toml already", f"see it: bento host show {parsed_name}")
+    parsed = parse_keys("add", parsed_name, keys, files, scan, fingerprint)
     written = None if source is None else as_written(source, root)
     add_host(root, parsed_name, parsed, parsed_tags, written, attribute)
     click.echo(f"added {parsed_name} to bento.toml")
@@ -74,84 +65,6 @@ def add(
     added = fleet.hosts[parsed_name]
     if not added.source.is_dir():
         click.echo(f"next: put its configuration into {fleet.shown(added.source)}/")
-
-
-@host.command("rekey")
-@click.argument("name", type=HOST)
-@click.option("--key", "keys", multiple=True, metavar="KEY", help="The host's new SSH public key, as text.")
-@click.option(
-    "--key-file",
-    "files",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A .pub file; one key a line.",
-)
-@identity_option
-@click.pass_context
-def rekey(
-    context: click.Context, name: str, keys: tuple[str, ...], files: tuple[Path, ...], identities: tuple[Path, ...]
-) -> int:
-    """Give a host a new key, and seal its secrets to it.
-
-    Secrets that your identity opens are sealed again; the others are named, and need their file again (exit 3). All of
-    them are marked "must rotate": the old key could open them.
-
-    \b
-    Examples:
-      bento host rekey web --key-file web.pub
-      ssh-keyscan -t ed25519 web | bento host rekey web --key-file /dev/stdin
-    """
-    parsed_name = HostName.parse(name)
-    parsed = _parse_keys("rekey", parsed_name, keys, files)
-    root = fleet_root(context)
-    opened = identities_of(current_fleet(context), identities, ask)
-    fleet = replace_keys(root, parsed_name, parsed)
-    click.echo(f"{parsed_name} has the key {parsed[0].fingerprint} in bento.toml now")
-    done = rekey_secrets(fleet, opened, Target(parsed_name), click.echo, partial=True)
-    show_steps(done.done)
-    if not done.left:
-        if done.done:
-            click.echo("next: bento deploy")
-        return 0
-    said = ", ".join(dict.fromkeys(str(step.name) for step in done.left))
-    complain(f"{parsed_name} can't open these until they are added again: {said}", add_again(done.left))
-    return SOME_LEFT
-
-
-def _parse_keys(
-    command: str, name: HostName, keys: tuple[str, ...], files: tuple[Path, ...]
-) -> tuple[SshPublicKey, ...]:
-    lines = [*keys, *(line for file in files for line in _key_lines(file))]
-    if not lines:
-        raise InputError(
-            f"{name} needs a key: that of its /etc/ssh/ssh_host_ed25519_key.pub",
-            f"bento host {command} {name} --key-file FILE",
-        )
-    return tuple(SshPublicKey.parse(line) for line in lines)
-
-
-def _key_lines(file: Path) -> list[str]:
-    try:
-        with file.open("rb") as handle:
-            text = handle.read(_KEY_FILE).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not a text"
-        raise InputError(f"can't read {file}: {why}", "name the host's .pub file") from None
-    if "PRIVATE KEY" in text:
-        raise InputError(f"{file} is a private key; it must never leave its host", f"name the public half: {file}.pub")
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
-        raise InputError(f"{file} holds no key")
-    return [_without_address(line) for line in lines]
-
-
-def _without_address(line: str) -> str:
-    """A line as ssh-keyscan prints it begins with the address."""
-    first, _, rest = line.partition(" ")
-    return (
-        rest if rest.startswith(("ssh-", "ecdsa-", "sk-")) and not first.startswith(("ssh-", "ecdsa-", "sk-")) else line
-    )
 
 
 @host.command("list")
@@ -175,6 +88,57 @@ def list_hosts(context: click.Context, on: tuple[str, ...], as_json: bool) -> No
     else:
         rows = [[one.name, " ".join(one.tags) or "-", one.keys[0].kind, one.keys[0].fingerprint] for one in hosts]
         show_table(["host", "tags", "key", "fingerprint"], rows)
+
+
+@host.command("remove")
+@click.argument("name", type=HOST)
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.pass_context
+def remove(context: click.Context, name: str, dry_run: bool, yes: bool) -> None:
+    """Take a host out of the fleet, with its sealed secrets.
+
+    Secrets that only it has go too. What it shared with others is marked "must rotate", since it could open that. Its
+    configuration, and what is published for it, stay; the commands that remove them are printed.
+
+    \b
+    Examples:
+      bento host remove web --dry-run
+      bento host remove web --yes
+    """
+    parsed_name = HostName.parse(name)
+    fleet = current_fleet(context)
+    plan = plan_removal(fleet, parsed_name)
+    if dry_run:
+        _show_removal(parsed_name, plan, would=True)
+        return
+    if not yes:
+        _show_removal(parsed_name, plan, would=True)
+        if not confirmed(f"Remove {parsed_name}?", f"if you mean it: bento host remove {parsed_name} --yes"):
+            raise InputError(f"{parsed_name} was not removed", f"see what would be: bento host remove {name} --dry-run")
+    take_out(fleet, parsed_name)
+    _show_removal(parsed_name, plan, would=False)
+
+
+def _show_removal(name: HostName, plan: Removal, *, would: bool) -> None:
+    removed = "would remove" if would else "removed"
+    click.echo(f"{removed} {name} from bento.toml")
+    for one in plan.forgotten.declared:
+        click.echo(f"{removed} the secret {one.name} for {one.target}: no other host has it")
+    gone = {one.name for one in plan.forgotten.declared}
+    for copy in plan.forgotten.copies:
+        if copy not in gone:
+            click.echo(f"{removed} its copy of {copy}")
+    for path in plan.folders:
+        click.echo(f"stays: {path}/; to remove it: rm -r {shlex.quote(str(path))}")
+    for place in plan.published:
+        command = "with sftp or there" if "://" in place else f"rm -r {shlex.quote(place)}"
+        click.echo(f"stays: {place}, which its key can still fetch; to remove it: {command}")
+    if plan.has_account:
+        click.echo(f"stays: its account on this machine; to remove it: userdel {name}")
+    for one in plan.forgotten.exposed:
+        again = f"bento secret add {one.target} FILE --name {one.name} --replace"
+        click.echo(f"must be changed, since {name} could open it: {one.name} for {one.target}: {again}")
 
 
 @host.command("show")
@@ -211,3 +175,7 @@ def _facts(one: Host) -> dict[str, Any]:
         "recipient": one.recipient.text,
         "tags": list(one.tags),
     }
+
+
+for command in (rekey, add_one, remove_one):
+    host.add_command(command)

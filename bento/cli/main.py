@@ -13,11 +13,13 @@ from bento.cli.hosts import host
 from bento.cli.init import init
 from bento.cli.logs import logs
 from bento.cli.man import man
+from bento.cli.migrate import migrate
+from bento.cli.push import push, trigger_run
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
 from bento.cli.server import server
 from bento.cli.status import status
-from bento.cli.top import main_of
+from bento.cli.top import main_of, remember_typed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,6 +43,8 @@ def bento(directory: str | None, debug: bool) -> None:
       bento deploy
       bento status
     """
+    del debug  # cli/top.py looks for it by itself
+    remember_typed("bento", "--dir", directory)
 
 
 @click.command()
@@ -60,8 +64,8 @@ def demo(keep: bool) -> int:
 
 
 for command in (
-    *(init, host, secret, build, check, deploy, rollback, status, diff, logs, server),
-    *(flake_update, completion, man, demo),
+    *(init, migrate, host, secret, build, check, deploy, push, trigger_run, rollback, status, diff, logs),
+    *(server, flake_update, completion, man, demo),
 ):
     bento.add_command(command)
 

@@ -8,6 +8,7 @@ import click
 from bento.admin.hold import SecretsBack, go_on
 from bento.admin.inventory import Fleet, Host, load_trust
 from bento.admin.rollback import Back, Earlier, earlier_releases, let_go, plan_rollback, roll_back
+from bento.cli.completing import HOST
 from bento.cli.context import current_fleet, json_option
 from bento.cli.render import ago, progress, short_system, show_json, show_table
 from bento.cli.top import complain, warn
@@ -17,7 +18,7 @@ from bento.names import HostName, Serial, did_you_mean, printable
 
 
 @click.command()
-@click.argument("name", metavar="HOST")
+@click.argument("name", metavar="HOST", type=HOST)
 @click.argument("serial", type=int, required=False)
 @click.option("--release", is_flag=True, help="Let the host follow the fleet again; nothing is published yet.")
 @click.option("--list", "listing", is_flag=True, help="Show what it can go back to.")

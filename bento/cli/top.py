@@ -1,6 +1,8 @@
 """Where errors become words and exit codes: the only place that ends the program."""
 
 import os
+import re
+import shlex
 import signal
 import sys
 import traceback
@@ -25,7 +27,24 @@ def warn(message: str, hints: Sequence[str] = ()) -> None:
 def _say(kind: str, message: str, hints: Sequence[str]) -> None:
     click.echo(f"{kind}: {visible(message)}", err=True)
     for hint in hints:
-        click.echo(f"hint: {visible(hint)}", err=True)
+        click.echo(f"hint: {visible(as_typed(hint))}", err=True)
+
+
+_typed: dict[str, str] = {}  # by program: its name with the options that a person gave it
+
+
+def remember_typed(program: str, option: str, value: str | None) -> None:
+    """Have hints name `program` with an option that it was given: without it they would mean another fleet or host."""
+    _typed[program] = program if value is None else f"{program} {option} {shlex.quote(value)}"
+
+
+def as_typed(hint: str) -> str:
+    """A hint whose commands work as they stand. `bento init` makes its own folder."""
+    return re.sub(
+        r"(^|: |&& |sudo )(bento|bento-agent)(?= (?!init\b|completion\b|man\b|.*--help$)[a-z])",
+        lambda found: found[1] + _typed.get(found[2], found[2]),
+        hint,
+    )
 
 
 def visible(text: str) -> str:

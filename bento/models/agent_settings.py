@@ -39,7 +39,8 @@ class AgentSettings:
 
     `failed_units`: what units mean that fail since the switch. `deadline`: seconds from the beginning of a switch until
     a timer outside of the agent undoes it. `systemd_run`: the words for systemd-run; None is its own name where there
-    is a systemd, and nothing is to do without one.
+    is a systemd, and nothing is to do without one. `metrics` is for node_exporter's textfile collector. `desktop`:
+    whether people who are logged in get a notice.
     """
 
     host: HostName
@@ -53,6 +54,8 @@ class AgentSettings:
     systemctl: tuple[str, ...]
     systemd_run: tuple[str, ...] | None
     shutdown: tuple[str, ...]
+    metrics: Path | None
+    desktop: bool
 
 
 def _path(text: str) -> Path:
@@ -98,23 +101,29 @@ def parse_agent_settings(text: str, name: str = "agent.toml") -> AgentSettings:
     systemd_run = systemd.texts("run") if systemd.has("run") else None
     shutdown = systemd.texts("shutdown", ("shutdown",))
     systemd.done()
+    prometheus = table.table("prometheus", optional=True)
+    metrics = prometheus.parse("file", prometheus.text("file"), _path) if prometheus.has("file") else None
+    prometheus.done()
+    notice = table.table("notice", optional=True)
+    desktop = (notice.choice("desktop", ("on", "off")) if notice.has("desktop") else "on") == "on"
+    notice.done()
     table.done()
     if not systemctl:
         raise systemd.wrong("command", "is empty")
     return AgentSettings(
-        *(
-            host,
-            identities,
-            trust,
-            paths,
-            confirm_timeout,
-            deadline,
-            failed_units,
-            health,
-            systemctl,
-            systemd_run,
-            shutdown,
-        )
+        host=host,
+        identities=identities,
+        trust=trust,
+        paths=paths,
+        confirm_timeout=confirm_timeout,
+        deadline=deadline,
+        failed_units=failed_units,
+        health=health,
+        systemctl=systemctl,
+        systemd_run=systemd_run,
+        shutdown=shutdown,
+        metrics=metrics,
+        desktop=desktop,
     )
 
 

@@ -1,6 +1,7 @@
 """`bento.toml` with `bento.local.toml` over it: the admin's side of a fleet."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,10 @@ from bento.names import BadName, did_you_mean, printable
 from bento_secrets.names import TagName
 from bento_secrets.ssh_keys import SshPublicKey
 
+# Both reach ssh's command line as one word that can't be taken for an option.
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_ADDRESS = re.compile(r"[A-Za-z0-9:\[][A-Za-z0-9.:%_\]-]{0,254}")
+
 
 def _tag(value: object) -> TagName:
     if not isinstance(value, str):
@@ -23,6 +28,27 @@ def _tag(value: object) -> TagName:
 
 
 TagField = Annotated[TagName, PlainValidator(_tag)]
+
+
+def parse_address(text: str) -> str:
+    """Where ssh reaches a host: HOST, or USER@HOST. Root, where it names no user. Raises InputError."""
+    user, at, host = text.rpartition("@")
+    if not at:
+        user = "root"
+    if not _USER.fullmatch(user) or not _ADDRESS.fullmatch(host):
+        raise InputError(
+            f"'{printable(text)}' is no address", "write it as HOST or USER@HOST; a port goes to NIX_SSHOPTS"
+        )
+    return f"{user}@{host}"
+
+
+def _address(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 — pydantic turns only ValueErrors into its own
+    return parse_address(value)
+
+
+AddressField = Annotated[str, PlainValidator(_address)]
 
 
 def _targets(value: object) -> tuple[str | SftpPlace, ...]:
@@ -98,7 +124,8 @@ class ServerTable(Frozen):
 class DefaultsTable(Frozen):
     """Host settings that hold where a host has none of its own.
 
-    `source` is the configuration's folder: absolute, `~/…`, or from the fleet folder.
+    `source` is the configuration's folder: absolute, `~/…`, or from the fleet folder. `agent` is how its agent
+    is called over ssh.
     """
 
     source: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
@@ -109,16 +136,19 @@ class DefaultsTable(Frozen):
     reboot: RebootPolicy = "never"
     reboot_window: WindowField | None = None
     reboot_notice: NoticeField = 5
+    agent: Annotated[ArgsField, Field(min_length=1)] = ("bento-agent",)
 
 
 class HostTable(DefaultsTable):
     """One host. `keys`: ssh public keys, all may log in, secrets are sealed to the first.
 
-    `hold` is set by `bento rollback`: publish this release's content until the line goes.
+    `address` (`HOST` or `USER@HOST`) is where push and trigger reach it over ssh. `hold` is set by `bento rollback`:
+    publish this release's content until the line goes.
     """
 
     keys: Annotated[tuple[str, ...], Field(min_length=1)]
     attribute: AttributeField | None = None
+    address: AddressField | None = None
     hold: SerialField | None = None
 
 

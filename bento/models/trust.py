@@ -39,14 +39,19 @@ def parse_fleet_name(text: str) -> str:
     return text
 
 
+_EXAMPLE = "for example: bento.example.org"
+
+
 def parse_address(text: str) -> str:
     """A host name or IP address, or InputError."""
     if not text or len(text) > 255 or not text.isascii() or not text.isprintable() or set(text) & set(" /@\"'"):  # noqa: PLR2004 — DNS's limit
-        raise InputError(f"'{printable(text)}' is no host name or IP address")
+        raise InputError(f"'{printable(text)}' is no host name or IP address", _EXAMPLE)
     try:
         text.encode("idna")  # what a look-up does first
     except UnicodeError:
-        raise InputError(f"'{printable(text)}' is no host name or IP address") from None
+        raise InputError(
+            f"'{printable(text)}' is no host name or IP address", "for example: bento.example.org"
+        ) from None
     return text
 
 

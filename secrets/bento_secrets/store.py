@@ -12,6 +12,7 @@ from bento_secrets.copies import CopyReader, Found, copy_path
 from bento_secrets.declared import Attributes, Declaration, parse_declarations
 from bento_secrets.drafts import Draft, NewSecret
 from bento_secrets.errors import InputError, StoreFailed
+from bento_secrets.forget import Forgotten, forget
 from bento_secrets.limits import LIMITS
 from bento_secrets.lock import Copies, parse_lock, render_lock
 from bento_secrets.members import Member, adopted, effective, with_targets
@@ -171,6 +172,18 @@ class SecretStore:
             ]
             done = rekey.carry_out(heirs, draft, reader, members, admins, identities, partial=True)
         return Removed(tuple(host for host, _ in dropped), done.done, done.left)
+
+    def forget(self, host: HostName, members: Sequence[Member], *, dry_run: bool = False) -> Forgotten:
+        """Drop all that is only for a host that leaves; mark what it shared "must rotate". `dry_run` writes nothing.
+
+        `members` still has the host.
+        """
+        if dry_run:
+            with opened(self.folder, writing=False) as folder_fd:
+                draft, _ = self._draft(folder_fd, members, staging.read_plan(folder_fd))
+                return forget(draft, host, members)
+        with self._change(members) as (draft, _):
+            return forget(draft, host, members)
 
     def rekey_plan(
         self, members: Sequence[Member], admins: Sequence[Recipient], only: Target | None = None

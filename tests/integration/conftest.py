@@ -1,6 +1,5 @@
-"""Fixtures over real parts. They need root; without it their tests are skipped, and the summary says so."""
+"""Fixtures over real parts. Most need root, by `as_root` (tests/conftest.py)."""
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,13 +15,6 @@ from rig.desk import Desk
 from rig.keys import make_ssh_key
 from rig.lone import LoneHost
 from rig.world import World, said
-
-
-@pytest.fixture(scope="session")
-def as_root() -> None:
-    """For a test that mounts, or that makes users."""
-    if os.getuid() != 0:
-        pytest.skip("needs root: it mounts and makes system users")
 
 
 @pytest.fixture(scope="session")

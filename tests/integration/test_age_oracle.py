@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from bento_secrets.ssh_keys import SshPublicKey
 from oracles import seeds
 from oracles.vectors import ACCEPTED, ED25519, OPENABLE, SEALED, Sealed
 
-pytestmark = pytest.mark.skipif(shutil.which("age") is None, reason="needs the age command")
+pytestmark = pytest.mark.programs("age")
 SIZES = [0, 1, 64 * 1024 - 1, 64 * 1024, 1024 * 1024]
 PAIRS = {
     "AAAAC3NzaC1lZDI1NTE5AAAAIOHz+U0YtjINc54dZiJNclfmEFifF7RXCFlNlTbuZBji": (

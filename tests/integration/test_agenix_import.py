@@ -12,9 +12,7 @@ from rig import markers
 from rig.acme import PLAIN, Acme, identities, tree, unchanged
 from rig.world import PROGRAMS
 
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("age", "nix-instantiate"))), reason="needs the age and nix-instantiate commands"
-)
+pytestmark = pytest.mark.programs("age", "nix-instantiate")
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +234,7 @@ def test_no_plaintext_and_no_identity_is_left_anywhere(agenix: Acme) -> None:
     assert markers.hits(PLAIN.encode(), *places) == [agenix.folder / "tmp/control"]
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.programs("strace")
 @pytest.mark.parametrize(
     ("call", "fault", "step"), [("rename,renameat,renameat2", "signal=KILL", 1), ("fsync", "error=ENOSPC", 3)]
 )

@@ -94,9 +94,11 @@ def test_a_run_that_hangs_is_stopped_by_the_timers_command_and_undone(
     assert journal.phase == "switching"
     # another agent holds the lock and never ends; it even lets SIGTERM pass by
     code = (
-        "import signal, sys, time; from bento.adapters.files import busy_lock; from pathlib import Path\n"
+        "import signal, sys, time; from bento.adapters.files import busy_lock, sign_lock\n"
+        "from pathlib import Path\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "with busy_lock(Path(sys.argv[1]), 'it'): print('held', flush=True); time.sleep(1000)"
+        "with busy_lock(Path(sys.argv[1]), 'it'):\n"
+        "    sign_lock(Path(sys.argv[1])); print('held', flush=True); time.sleep(1000)"
     )
     argv = [sys.executable, "-c", code, str(host.state.root / "lock"), "bento-agent"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as hung:

@@ -298,7 +298,7 @@ def test_a_file_of_the_tree_that_vanishes_while_it_is_read_is_named(
 
     monkeypatch.setattr(pack.os, "scandir", Then)
     with pytest.raises(InputError, match=r"hosts/web/brief\.nix"):
-        pack.collect(desk.fleet / "hosts/web", desk.fleet)
+        pack.collect(desk.fleet / "hosts/web", desk.fleet, "web")
 
 
 def test_a_file_that_vanishes_between_looking_and_packing_is_named(tmp_path: Path) -> None:

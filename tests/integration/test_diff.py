@@ -25,6 +25,19 @@ def add_token(world: World, web: Machine) -> None:
     world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"1")
 
 
+def hold_at_the_first(world: World, web: Machine) -> None:
+    """As `bento rollback` writes it, but before it publishes; and what the first deploy packed isn't here any more."""
+    first = world.status(web)["published"]["serial"]
+    web.write(System("second"))
+    world.bento("deploy")
+    settings(world, f"[hosts.{web.name}]\n", f"[hosts.{web.name}]\nhold = {first}\n")
+
+
+def only_evaluate(world: World, web: Machine) -> None:
+    settings(world, 'mode = "build"', 'mode = "dry-build"')
+    web.write(System("changed"))
+
+
 EDITS: dict[str, Callable[[World, Machine], object]] = {
     "nothing": lambda _world, _web: None,
     "configuration": lambda _world, web: web.write(System("changed")),
@@ -32,6 +45,8 @@ EDITS: dict[str, Callable[[World, Machine], object]] = {
     "settings": lambda world, _web: settings(world, 'action = "switch"', 'action = "boot"'),
     "objects": lambda world, web: next((world.manifest(web).parent / "objects").iterdir()).unlink(),
     "first release": lambda world, web: world.manifest(web).unlink(),
+    "a machine too small to build": only_evaluate,
+    "an earlier release": hold_at_the_first,
     "a forged release": lambda world, web: world.manifest(web).write_text("{}\n"),
 }
 

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 from unit.admin.test_publish import START, Place
 
+from bento.adapters.files import Busy
 from bento.adapters.folder import PublishFolder
 from bento.adapters.sftp import logged_in
 from bento.adapters.sftp_keys import publisher
 from bento.adapters.sftp_lock import Owner
 from bento.adapters.sftp_target import Locking, SftpTarget
-from bento.admin.deploy import _publish_all
-from bento.admin.publish import Content, read_published
-from bento.admin.workspace import Workspace
+from bento.admin.deploy import _each
+from bento.admin.publish import Content
+from bento.admin.shares import Shares
+from bento.admin.standing import read_published
 from bento.errors import BentoError
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server
@@ -111,25 +113,32 @@ def test_a_publish_that_is_cut_anywhere_shows_the_old_release_or_the_new_and_the
     assert not (link.sshd.publish / ".publisher/lock").exists()
 
 
-def test_many_hosts_cost_less_than_a_round_trip_each(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_is_lost_during_the_builds_is_made_again_and_a_broken_lock_is_noticed(link: Link) -> None:
+    with Relay(link.sshd.port) as relay:
+        target = link.target(relay.port)
+        with target.locked():
+            relay.cut()
+            target.refresh()
+            link.place.publish(link.place.content("one"), int(time.time()), to=[target])
+            lock = link.sshd.publish / ".publisher/lock"
+            hers = '{"owner":"her","time":1,"token":"hers"}'
+            lock.write_text(hers)
+            with pytest.raises(Busy, match="broke this deploy's lock"):
+                target.refresh()
+        assert lock.read_text() == hers
+    assert link.seen.read_manifest(HostName("web")) is not None
+
+
+def test_many_hosts_cost_less_than_a_round_trip_each(link: Link) -> None:
     """A file put and confirmed the usual way takes four, and a host has at least three files."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(link.place.path / "state"))
 
     def deploy(port: int, what: str) -> float:
         contents = [link.place.content(f"{what} {name}", f"{what} sealed {name}", host=name) for name in link.names]
         began = time.monotonic()
         target = link.target(port)
         with target.locked():
-            done, failed = _publish_all(
-                [target],
-                contents,
-                link.place.trust,
-                (link.place.key,),
-                Workspace(link.place.path),
-                lambda: int(time.time()),
-                lambda *_: None,
-            )
-        assert (len(done), failed) == (HOSTS, {})
+            shares = Shares()
+            _each(lambda content: link.place.publish(content, int(time.time()), shares, [target]), contents, [target])
         return time.monotonic() - began
 
     near = deploy(link.sshd.port, "near")

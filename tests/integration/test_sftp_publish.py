@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from bento.core.deploy_plan import MAX_AHEAD
+from bento.demo.systems import System
 from rig import HostUser, Sshd, make_ssh_key
+from rig.desk import tree
 from rig.world import Machine, World, said
 
 pytestmark = pytest.mark.timeout(300)
@@ -312,3 +314,19 @@ def test_reports_that_lie_on_different_mirrors_are_read_as_one(publishing: Publi
         assert len(list((server.publish / web.name / "reports").glob("*.report"))) == 1
     assert world.status(web)["state"] == "up to date"
     assert world.status(web)["secrets"] == {"installed": 1, "expected": 1}
+
+
+def test_plan_and_diff_read_through_sftp_and_write_nothing(publishing: Publishing) -> None:
+    world = publishing.world
+    web = publishing.add("web")
+    before = tree(world.sshd.publish)
+    assert "build, publish (first release)" in world.bento("deploy", "--dry-run")
+    assert tree(world.sshd.publish) == before
+    publishing.deploy()
+    web.run()
+    assert world.bento("diff") == f"{web.name}: nothing changes\n"
+    web.write(System("changed"))
+    before = tree(world.sshd.publish)
+    assert "build, publish (configuration)" in world.bento("deploy", "--dry-run")
+    assert "isn't built yet" in world.bento("diff", "--next")
+    assert tree(world.sshd.publish) == before

@@ -4,7 +4,6 @@ The program `sops` isn't in Debian: rig/sops.py stands in.
 """
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ import pytest
 from rig import markers, sops
 from rig.acme import PLAIN, Acme, identities, tree, unchanged
 
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("age", "nix-instantiate"))), reason="needs the age and nix-instantiate commands"
-)
+pytestmark = pytest.mark.programs("age", "nix-instantiate")
 
 
 @pytest.fixture(scope="module")

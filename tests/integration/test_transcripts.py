@@ -33,6 +33,7 @@ PLACEHOLDERS = {
     "<digest>": r"[0-9a-f]{64}",
     "<fingerprint>": r"SHA256:[A-Za-z0-9+/]{43}",
     "<key>": r"AAAA[A-Za-z0-9+/]+=*",
+    "<port>": r"[1-9][0-9]*",
     "<recipient>": r"age1[0-9a-z]{58}",
     "<serial>": r"[1-9][0-9]{9}",
     "<system>": r"/nix/store/[0-9a-z]{32}-nixos-system-[a-z0-9-]+",
@@ -70,6 +71,73 @@ trust = "$PWD/trust.toml"
 state = "/run/state"
 runtime = "/run/bento"
 EOF
+}
+server() { # an SFTP server with the key server.pub lets the key in signing.pub publish; $port is its
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    top=$(dirname "$PWD")
+    mkdir -p /run/sshd /run/sftp/.publisher && chmod 700 /run/sftp/.publisher && cp "$top/server" /run/server_key
+    cat >/run/sshd_config <<EOF
+Port $port
+ListenAddress 127.0.0.1
+HostKey /run/server_key
+PidFile none
+AuthorizedKeysFile $top/signing.pub
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+Subsystem sftp internal-sftp
+ForceCommand internal-sftp
+EOF
+    /usr/sbin/sshd -f /run/sshd_config -E /run/sshd.log && server=$(cut -d' ' -f1,2 "$top/server.pub") &&
+        to "sftp://root@127.0.0.1:$port/run/sftp"
+}
+to() { # publish there, knowing the server's key
+    sed -i "s#^to = .*#to = '$1'\\nhost_keys = ['$server']\\nidentity = '../signing'#; /^host_keys/d; /^identity/d" \
+        bento.toml
+}
+"""
+_REMOTE = r"""
+remote() { # this machine is also the host web, reached by ssh as root; its server doesn't answer
+    here=${PWD%/*} && mkdir ../host ../ssh /run/sshd && export -p >../ssh/env || return
+    signer=$(cut -d' ' -f1,2 ../signing.pub) server=$(cut -d' ' -f1,2 ../server.pub)
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    cat >../host/trust.toml <<EOF
+format = 1
+fleet = "acme"
+signers = ["$signer"]
+[[servers]]
+address = "127.0.0.1"
+port = 1
+host_keys = ["$server"]
+EOF
+    cat >../host/agent.toml <<EOF
+host = "web"
+identities = ["$here/web"]
+trust = "$here/host/trust.toml"
+[paths]
+state = "/run/state"
+[systemd]
+command = ["true"]
+EOF
+    cat >../ssh/agent <<EOF
+#!/bin/sh
+. $here/ssh/env
+exec bento-agent --config $here/host/agent.toml "\$@"
+EOF
+    cat >../ssh/config <<EOF
+Port $port
+ListenAddress 127.0.0.1
+HostKey $here/server
+PidFile none
+AuthorizedKeysFile $here/signing.pub
+UsePAM no
+StrictModes no
+SetEnv NIX_CONF_DIR=$here/ssh PATH=$PATH
+EOF
+    chmod +x ../ssh/agent && echo "$NIX_CONFIG" >../ssh/nix.conf && echo "[127.0.0.1]:$port $server" >../ssh/known_hosts
+    export NIX_SSHOPTS="-F none -p $port -i $here/signing -o UserKnownHostsFile=$here/ssh/known_hosts"
+    sed -i "/^.hosts.web.\$/a address = \"127.0.0.1\"\\nagent = [\"$here/ssh/agent\"]" bento.toml &&
+        /usr/sbin/sshd -E "$here/ssh/log" -f "$here/ssh/config"
 }
 """
 _END = "\x01"  # what the shell prints after each command, with its exit code
@@ -148,7 +216,7 @@ class Session:
         path = f"{PROGRAMS}:{root.env['PATH']}"
         env = {"PATH": path, "HOME": str(folder / "home"), "COLUMNS": "100", "GIT_CEILING_DIRECTORIES": str(folder)}
         self._shell = root.popen(["sh"], env=env, cwd=folder, stdin=-1, stderr=-2)
-        assert self.run(_PRELUDE) == (0, [])
+        assert self.run(_PRELUDE + _REMOTE) == (0, [])
 
     def run(self, command: str) -> tuple[int, list[str]]:
         """Run a command in the shell itself, so that `cd` lasts; its exit code and what it printed."""

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,9 +14,7 @@ from bento_secrets.sealing import Plaintext, open_sealed, seal
 from oracles import typage
 from oracles.vectors import ED25519, OPENABLE, SEALED
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("node") is None or shutil.which("npm") is None, reason="needs node and npm"
-)
+pytestmark = pytest.mark.programs("node", "npm")
 SIZES = [0, 1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 300_000]
 
 

@@ -85,6 +85,7 @@ class LoneHost:
         self._script("bin/systemd-run", _SYSTEMD_RUN.format(folder=folder))
         self.runtime = Runtime(folder / "run")
         self.timeout, self.deadline = 1, 600
+        self.desktop = "off"
         self.settings: dict[str, Any] = {}  # what the admin asks, in both releases
         self.confirm = ""  # further lines of that table
         self.systemd = f'[systemd]\ncommand = ["{folder}/bin/systemctl"]\nrun = ["{folder}/bin/systemd-run"]'
@@ -121,6 +122,8 @@ host_keys = ["{self._sshd.host_key_line}"]
 host = "{self.name}"
 identities = ["{self.folder}/key"]
 trust = "{self.folder}/trust.toml"
+[notice]
+desktop = "{self.desktop}"
 [paths]
 state = "{self.folder}/state"
 runtime = "{self.folder}/run"

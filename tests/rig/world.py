@@ -148,6 +148,8 @@ trust = "{machine.folder}/trust.toml"
 state = "{machine.state}"
 [confirm]
 timeout = {confirm}
+[notice]
+desktop = "off"
 [systemd]
 command = ["{machine.folder}/systemctl"]
 """

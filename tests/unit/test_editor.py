@@ -1,6 +1,5 @@
 """Which editor `bento secret edit` starts, and where the text lies meanwhile."""
 
-import os
 import stat
 import subprocess
 import sys
@@ -61,6 +60,7 @@ def test_a_disk_is_not_taken_for_ram(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert not folder.path.is_relative_to(tmp_path)
 
 
+@pytest.mark.root
 def test_root_gets_a_tmpfs_without_swap_of_its_own_and_others_are_warned() -> None:
     """In a process of its own, which keeps the namespace that is made."""
     script = """
@@ -74,8 +74,6 @@ with ramfolder.ram_folder() as folder:
     print(folder.warning, mounts, folder.path.stat().st_mode & 0o777)
 assert not folder.path.exists()
 """
-    if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
     run = [sys.executable, "-c", script]
     own = subprocess.check_output([*run, "root"], text=True)
     assert own.startswith("None [")

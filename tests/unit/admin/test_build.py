@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ class Nix:
             self._now += 1
             self.at_once = max(self.at_once, self._now)
         self._all_in.wait(5)
+        time.sleep(0.1)  # one too many would come in now
         with self._lock:
             self._now -= 1
         return SYSTEM

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from unit.samples import key_file
+from unit.samples import key_file, public
 
 from bento.admin import check_keys, check_machine
 from bento.admin.check import check
@@ -256,3 +256,21 @@ def test_a_secret_s_finding_counts_for_the_chosen_hosts_only(fleet_root: Path) -
     for name, there in (("db", True), ("web", False)):
         done = check(fleet_root, lambda fleet, name=name: tuple(host for host in fleet.hosts if host == name), 0)
         assert (wanted in [one.message for one in done.findings if one.severity == "error"]) is there
+
+
+def test_a_publish_server_must_be_pinned_and_is_logged_in_to(fleet_root: Path) -> None:
+    settings = fleet_root / "bento.toml"
+    text = settings.read_text().replace(f'to = "{fleet_root.parent}/publish"', 'to = "sftp://me@127.0.0.1:1/srv"')
+    settings.write_text(text)
+    done = check(fleet_root, lambda fleet: tuple(fleet.hosts), 0)
+    assert [one.message for one in done.findings if one.area == "server"] == [
+        "the host key of sftp://me@127.0.0.1:1/srv isn't known"
+    ]
+    settings.write_text(text.replace('1/srv"', f'1/srv"\nhost_keys = ["{public(3).line}"]', 1))
+    done = check(fleet_root, lambda fleet: tuple(fleet.hosts), 0)
+    assert [one.message for one in done.findings if one.area == "server"] == []
+    there = [
+        one for one in done.unchecked if one.what == "whether releases can be published to sftp://me@127.0.0.1:1/srv"
+    ]
+    assert len(there) == 1
+    assert "can't reach the server 127.0.0.1:1" in there[0].why

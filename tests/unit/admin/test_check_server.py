@@ -146,6 +146,7 @@ def test_what_differs_by_host_only_is_said_once() -> None:
     assert one.hosts == (WEB, db)
 
 
+@pytest.mark.root
 def test_a_folder_on_the_way_that_others_may_write_to_is_told_once_for_all_chroots(tmp_path: Path) -> None:
     wide = tmp_path / "wide"
     (wide / "chroots").mkdir(parents=True)
@@ -155,6 +156,7 @@ def test_a_folder_on_the_way_that_others_may_write_to_is_told_once_for_all_chroo
     assert "(mode 1777): sshd refuses every chroot below it" in messages[0]
 
 
+@pytest.mark.root
 def test_a_reports_folder_that_is_a_link_is_an_error_and_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "web/release").mkdir(parents=True)
     (tmp_path / "web/reports").symlink_to("/etc")

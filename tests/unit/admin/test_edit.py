@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from unit.samples import public
 
-from bento.admin.edit import add_host
+from bento.admin.edit import add_host, add_key, remove_host, remove_key
 from bento.admin.inventory import load_fleet
 from bento.errors import InputError
 from bento.names import HostName, TagName
@@ -85,3 +85,96 @@ def test_a_fleet_that_is_broken_already_is_not_touched(fleet_root: Path) -> None
     with (fleet_root / "bento.toml").open("a") as file:
         file.write("[build\n")
     assert "not valid TOML" in unchanged_by(fleet_root, NEW, KEY).message
+
+
+LAYOUTS = {
+    "between others": (
+        "# one\n[hosts.web]\nkeys = [{0}]  # w\ntags = []\n\n# two\n\n# db's\n[hosts.db]\nkeys = [{1}]\n",
+        "# one\n\n# two\n\n# db's\n[hosts.db]\nkeys = [{1}]\n",
+    ),
+    "last": (
+        "[hosts.db]\nkeys = [{1}]\n\n# web's\n[hosts.web]\nkeys = [\n  {0},  # k\n]\n# inside\ntags = []\n# end\n",
+        "[hosts.db]\nkeys = [{1}]\n\n# web's\n# end\n",
+    ),
+    "quoted, with a comment": (
+        '[hosts."web"] # the front\nkeys = [{0}]\n[hosts.db]\nkeys = [{1}]\n',
+        "[hosts.db]\nkeys = [{1}]\n",
+    ),
+    "beside another of a longer name": (
+        "[hosts.web2]\nkeys = [{1}]\n[hosts.web]\nkeys = [{0}]\n",
+        "[hosts.web2]\nkeys = [{1}]\n",
+    ),
+    "Windows line ends": (
+        "[hosts.web]\r\nkeys = [{0}]\r\n\r\n# two\r\n[hosts.db]\r\nkeys = [{1}]\r\n",
+        "\r\n# two\r\n[hosts.db]\r\nkeys = [{1}]\r\n",
+    ),
+    "the only one": ("# a\n[hosts.web]\nkeys = [{0}]\n# b\n[build]\njobs = 3\n", "# a\n# b\n[build]\njobs = 3\n"),
+    "under a header": ("[hosts]\n# c\n[hosts.web]\nkeys = [{0}]\n", "[hosts]\n# c\n"),
+}
+
+
+def filled(text: str) -> bytes:
+    return text.replace("{0}", f'"{public(11).line}"').replace("{1}", f'"{public(12).line}"').encode()
+
+
+@pytest.mark.parametrize(("before", "after"), LAYOUTS.values(), ids=LAYOUTS)
+def test_a_host_goes_and_everything_outside_of_its_table_stays_to_the_byte(
+    fleet_root: Path, before: str, after: str
+) -> None:
+    path = fleet_root / "bento.toml"
+    path.write_bytes(filled(before))
+    remove_host(fleet_root, HostName("web"))
+    assert path.read_bytes() == filled(after)
+    assert "web" not in load_fleet(fleet_root).hosts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hosts.web.keys = [{0}]\n",
+        "[hosts]\nweb = { keys = [{0}] }\n",
+        "[hosts.web]\nkeys = [{0}]\n[build]\nargs = ['''\n[hosts.web]\n''']\n",  # looks like its table, and isn't
+    ],
+)
+def test_a_host_that_is_written_otherwise_is_left_to_a_person(fleet_root: Path, text: str) -> None:
+    path = fleet_root / "bento.toml"
+    path.write_bytes(filled(text))
+    with pytest.raises(InputError) as error:
+        remove_host(fleet_root, HostName("web"))
+    assert error.value.hints == ("take it out there by hand",)
+    assert path.read_bytes() == filled(text)
+
+
+def test_a_host_with_settings_of_this_admin_s_own_is_not_half_removed(fleet_root: Path) -> None:
+    (fleet_root / "bento.local.toml").write_text('[hosts.web]\naction = "boot"\n')
+    before = (fleet_root / "bento.toml").read_bytes()
+    with pytest.raises(InputError, match=r"bento\.local\.toml has settings for web"):
+        remove_host(fleet_root, HostName("web"))
+    assert (fleet_root / "bento.toml").read_bytes() == before
+
+
+def test_a_key_comes_after_the_others_and_goes_again_and_comments_stay(fleet_root: Path) -> None:
+    path, db = fleet_root / "bento.toml", HostName("db")
+    blobs = [public(12).blob, public(13).blob]
+    assert [key.blob for key in add_key(fleet_root, db, KEY).hosts[db].keys] == [*blobs, KEY.blob]
+    assert "# today's" in path.read_text()
+    assert "# tomorrow's" in path.read_text()
+    remove_key(fleet_root, db, KEY.fingerprint)
+    assert [key.blob for key in load_fleet(fleet_root).hosts[db].keys] == blobs
+    remove_key(fleet_root, db, f"{public(13).line} whoever")
+    assert [key.blob for key in load_fleet(fleet_root).hosts[db].keys] == blobs[:1]
+    assert "# today's" in path.read_text()
+
+
+@pytest.mark.parametrize("wanted", ["SHA256:x", "", "ssh-ed25519", public(11).line])
+def test_a_key_that_the_host_does_not_have_takes_nothing_away(fleet_root: Path, wanted: str) -> None:
+    before = (fleet_root / "bento.toml").read_bytes()
+    with pytest.raises(InputError, match="db has no such key"):
+        remove_key(fleet_root, HostName("db"), wanted)
+    assert (fleet_root / "bento.toml").read_bytes() == before
+
+
+def test_the_key_that_secrets_are_sealed_to_stays(fleet_root: Path) -> None:
+    with pytest.raises(InputError, match="to which its secrets are sealed") as error:
+        remove_key(fleet_root, HostName("db"), public(12).fingerprint)
+    assert error.value.hints == (f"put another first: bento host rekey db --key '{public(13).line}' --keep",)

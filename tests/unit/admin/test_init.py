@@ -7,10 +7,14 @@ import platformdirs
 import pytest
 from unit.samples import key_file, public
 
+from bento.admin import discover
 from bento.admin import init as module
+from bento.admin.edit import add_host
 from bento.admin.init import Answers, init
 from bento.admin.inventory import load_fleet, load_trust
-from bento.errors import InputError
+from bento.errors import EnvironmentFailed, InputError
+from bento.names import HostName
+from bento_secrets.ssh_keys import SshPublicKey
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +144,72 @@ def test_an_address_that_no_host_could_use_writes_nothing(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="a b"):
         init(tmp_path / "acme", Answers(address="a b", server_key=public(3), signing_key=key))
     assert not (tmp_path / "acme").exists()
+
+
+def test_a_fleet_that_is_published_by_sftp_knows_that_server_and_not_this_machine_s_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = tmp_path / "own.pub"
+    own.write_text(public(5).line)
+    monkeypatch.setattr("bento.admin.init.SERVER_KEY", own)
+    key, url = key_file(tmp_path / "k", 1, pub=True), "sftp://bento@server.example.org:2222/srv"
+    made = init(tmp_path / "one", Answers(publish=url, signing_key=key))
+    assert any("host_keys" in sentence for sentence in made.todo)
+    assert public(5).line not in (tmp_path / "one/utils/trust.toml").read_text()
+    init(tmp_path / "two", Answers(publish=url, signing_key=key, server_key=public(3)))
+    server = load_trust(tmp_path / "two").servers[0]
+    assert (server.address, server.port, server.host_keys) == ("server.example.org", 2222, (public(3),))
+    assert [str(target) for target in load_fleet(tmp_path / "two").publish_to] == [url]
+    with pytest.raises(InputError, match="names no user"):
+        init(tmp_path / "three", Answers(publish="sftp://server/srv", signing_key=key))
+    assert not (tmp_path / "three").exists()
+
+
+@pytest.mark.parametrize("server_key", [None, public(3)])
+def test_a_refused_answer_leaves_no_key_behind(tmp_path: Path, home: Path, server_key: SshPublicKey | None) -> None:
+    for answers in (
+        Answers(address="a b", server_key=server_key),
+        Answers(address="", server_key=server_key),
+        Answers(address="x", server_key=server_key, source=str(tmp_path / "gone")),
+    ):
+        with pytest.raises(InputError):
+            init(tmp_path / "acme", answers)
+        assert not (tmp_path / "acme").exists()
+        assert not home.exists()
+
+
+def test_a_new_key_goes_with_a_fleet_that_can_t_be_written(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_atomic", full)
+    with pytest.raises(EnvironmentFailed, match="No space left"):
+        init(tmp_path / "acme", Answers(address="x", server_key=public(3)))
+    assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_a_key_that_was_there_stays_when_the_fleet_can_t_be_written(tmp_path: Path, home: Path) -> None:
+    made = init(tmp_path / "acme", Answers(address="x", server_key=public(3)))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFailed):
+        init(tmp_path / "file/acme", Answers(address="x", server_key=public(3)))
+    assert made.signing_key.is_file()
+
+
+def test_a_source_is_written_as_seen_from_the_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    (tmp_path / "flake").mkdir()
+    (tmp_path / "flake/flake.nix").write_text("{ outputs = _: { nixosConfigurations = { }; }; }")
+    monkeypatch.setattr(discover, "configurations", lambda _tree: ("web",))
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    for given, name in (("../flake", "one"), (str(tmp_path / "flake"), "two")):
+        made = init(tmp_path / name, Answers(address="x", server_key=public(3), source=given))
+        assert made.found.attributes == ("web",)
+        add_host(made.root, HostName("web"), (public(11),), ())
+        assert load_fleet(made.root).hosts[HostName("web")].source == tmp_path / "flake"
+        assert not (made.root / "hosts/example").exists()

@@ -10,8 +10,8 @@ from unit.samples import WEB, digest
 from bento.adapters.folder import PublishFolder
 from bento.adapters.wire import ServerAway
 from bento.admin.memory import Known, Memory
-from bento.admin.publish import read_published
 from bento.admin.shares import Shares
+from bento.admin.standing import read_published
 from bento.errors import BentoError
 from bento.models.signed import sha256
 from bento.names import Digest, HostName, Serial

@@ -10,9 +10,11 @@ from unit.samples import FLEET, SYSTEM, WEB, digest, key_file, public, secret
 from bento.adapters.folder import PublishFolder
 from bento.adapters.signatures import sign
 from bento.adapters.transport import PublishTarget
+from bento.admin.history import KEEP_SECONDS
 from bento.admin.memory import Memory
-from bento.admin.publish import KEEP_SECONDS, Content, Published, check_signers, publish, read_published
+from bento.admin.publish import Content, Published, check_signers, publish
 from bento.admin.shares import Shares
+from bento.admin.standing import read_published
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.manifest import ConfigRef, Manifest, Settings, parse_manifest
 from bento.models.signed import sha256, split

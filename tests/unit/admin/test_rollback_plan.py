@@ -9,12 +9,13 @@ from unit.samples import SYSTEM, WEB, digest, public, secret
 from bento.adapters.folder import PublishFolder
 from bento.admin.deploy import Deployed, Plan, prepare, publish_prepared
 from bento.admin.edit import set_hold
-from bento.admin.history import history
+from bento.admin.history import KEEP_SECONDS, history
 from bento.admin.hold import ObjectsGone, held_content
 from bento.admin.inventory import Fleet, load_fleet, load_trust
-from bento.admin.publish import KEEP_SECONDS, Content, publish, read_published
+from bento.admin.publish import Content, publish
 from bento.admin.rollback import earlier_releases, let_go, plan_rollback, roll_back
 from bento.admin.shares import Shares
+from bento.admin.standing import read_published
 from bento.admin.targets import targets_of, writing
 from bento.admin.workspace import Workspace
 from bento.errors import InputError

@@ -41,7 +41,7 @@ class Net:
     def host(self, *servers: Server) -> Host:
         settings = SimpleNamespace(identities=(Path("/key"),))
         trust = Trust(FLEET, (public(1),), servers or SERVERS)
-        return SimpleNamespace(name=WEB, settings=settings, trust=trust, say=self.said.append)  # type: ignore[return-value]
+        return SimpleNamespace(name=WEB, settings=settings, trust=trust, say=self.said.append, confirmation=None)  # type: ignore[return-value]
 
     def asked_names(self) -> list[str]:
         return [name for name, _ in self.asked]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.samples import digest, digests, manifest, quick, serials
 
-from bento.agent.state import SPOOLED, Damaged, State
+from bento.agent.state import Damaged, State
 from bento.core.journal import Journal, Point
+from bento.core.spool import MOST, MOST_BYTES
 from bento.core.trust_rules import Floor
 from bento.errors import BentoError
 from bento.models.signed import SignedDocument
@@ -255,9 +256,17 @@ def test_the_spool_comes_back_oldest_first_and_a_sent_report_is_gone(state: Stat
 
 
 def test_a_long_time_offline_keeps_the_newest_reports(state: State) -> None:
-    for counter in range(1, SPOOLED + 11):
+    for counter in range(1, MOST + 11):
         state.put_in_spool(counter, str(counter).encode())
-    assert [path.read_bytes() for path in state.spooled()] == [str(n).encode() for n in range(11, SPOOLED + 11)]
+    assert [path.read_bytes() for path in state.spooled()] == [str(n).encode() for n in range(11, MOST + 11)]
+
+
+def test_large_reports_are_bounded_together_and_the_newest_always_stays(state: State) -> None:
+    for counter in range(1, 6):
+        state.put_in_spool(counter, b"x" * (MOST_BYTES // 3))
+    assert [path.name[-8] for path in state.spooled()] == ["3", "4", "5"]
+    state.put_in_spool(6, b"x" * (MOST_BYTES + 1))
+    assert [path.name[-8] for path in state.spooled()] == ["6"]
 
 
 def test_a_manifest_is_kept_as_it_came(state: State) -> None:

@@ -10,8 +10,8 @@ import pytest
 from bento.adapters.files import Busy
 from bento.agent.run import EXIT
 from bento.agent.turn import AgentBusy
-from bento.cli.top import main_of
-from bento.errors import BadName, BentoError, EnvironmentFailed, InputError, Refused, SomeHostsFailed, WorkFailed
+from bento.cli.top import as_typed, main_of, remember_typed
+from bento.errors import BadName, BentoError, EnvironmentFailed, InputError, Refused, WorkFailed
 
 Ended = tuple[int, str, str]  # exit, stdout, stderr
 
@@ -64,7 +64,6 @@ def raiser(error: BaseException) -> Callable[[], object]:
         (Busy, 1),
         (InputError, 2),
         (BadName, 2),
-        (SomeHostsFailed, 3),
         (Refused, 6),
         (AgentBusy, 75),
     ],
@@ -149,3 +148,26 @@ def test_a_disk_or_file_error_is_said_in_words(end: Callable[..., Ended]) -> Non
     assert code == 1
     assert "no space left on device" in err.lower()
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("bento host list", "bento --dir '../my fleet' host list"),
+        ("see its keys: bento host show web", "see its keys: bento --dir '../my fleet' host show web"),
+        ("make one: bento init DIR", "make one: bento init DIR"),
+        ("put it into bento.toml, as bento writes it", "put it into bento.toml, as bento writes it"),
+        ("or name one: bento --dir DIR …", "or name one: bento --dir DIR …"),
+        ("git checkout HEAD -- /x/bento deploy", "git checkout HEAD -- /x/bento deploy"),
+        ("run: bento-agent run", "run: bento-agent --config x.toml run"),
+    ],
+)
+def test_a_hint_can_be_typed_as_it_stands_wherever_the_fleet_or_the_settings_are(hint: str, shown: str) -> None:
+    try:
+        remember_typed("bento", "--dir", "../my fleet")
+        remember_typed("bento-agent", "--config", "x.toml")
+        assert as_typed(hint) == shown
+    finally:
+        remember_typed("bento", "--dir", None)
+        remember_typed("bento-agent", "--config", None)
+    assert as_typed(hint) == hint

@@ -30,6 +30,10 @@ commands = [{ run = ["curl", "localhost"] }, { run = ["true"], timeout = 5 }]
 command = ["/x/recorder", "--log"]
 run = ["/x/apart"]
 shutdown = ["/x/shutdown"]
+[prometheus]
+file = "/x/bento.prom"
+[notice]
+desktop = "off"
 """
 
 
@@ -48,6 +52,8 @@ def test_a_full_file_is_read_whole() -> None:
     assert settings.systemctl == ("/x/recorder", "--log")
     assert settings.systemd_run == ("/x/apart",)
     assert settings.shutdown == ("/x/shutdown",)
+    assert settings.metrics == Path("/x/bento.prom")
+    assert not settings.desktop
 
 
 def test_the_host_name_alone_is_enough() -> None:
@@ -59,6 +65,7 @@ def test_the_host_name_alone_is_enough() -> None:
     assert settings.paths.profile == Path("/nix/var/nix/profiles/system")
     assert settings.paths.current_system == Path("/run/current-system")
     assert settings.confirm_timeout == 120
+    assert (settings.metrics, settings.desktop) == (None, True)
     assert settings.paths.boot == Path("/boot")
     assert (settings.deadline, settings.failed_units, settings.health) == (1800, "degrade", ())
     assert (settings.systemctl, settings.systemd_run) == (("systemctl",), None)

@@ -1,6 +1,5 @@
 """Keys, members and a RAM mount for the tests of the secrets module."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,10 +58,8 @@ def store(tmp_path: Path) -> SecretStore:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
+def runtime(as_root: None, tmp_path: Path) -> Iterator[Runtime]:
     """A runtime folder on a tmpfs of 1 MiB, unmounted afterwards."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
     made = Runtime(tmp_path / "run")
     made.ensure(1024 * 1024)
     yield made

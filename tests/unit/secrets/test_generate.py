@@ -117,7 +117,7 @@ def test_a_command_gives_its_bytes_and_no_shell_reads_it() -> None:
         (["true"], GeneratorFailed, "wrote nothing"),
         (["echo"], GeneratorFailed, "wrote nothing"),
         (["yes"], GeneratorFailed, "wrote more than"),
-        (["no-such-program"], InputError, "can't be started: no such file"),
+        (["/no/such-program"], InputError, "can't be started: no such file"),
         (["nul\0"], InputError, "can't be started"),
     ],
 )

@@ -103,6 +103,7 @@ def test_a_symlink_on_the_way_is_refused(tmp_path: Path, root: Path) -> None:
     assert (tmp_path / "real/key").is_symlink()
 
 
+@pytest.mark.root
 def test_missing_folders_are_made_only_where_root_alone_can_write(tmp_path: Path, root: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -192,8 +193,6 @@ def outside(victim: Path) -> dict[str, tuple[int, int, bytes]]:
 
 def race(tmp_path: Path, root: Path, seconds: float) -> tuple[bool, dict[str, int]]:
     """Make and remove links in a user's folders while he swaps them; whether another's folder changed."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: the racing process is another user's")
     home, victim = tmp_path / "home", tmp_path / "victim"
     (home / "app").mkdir(parents=True)
     for folder in (home, home / "app"):
@@ -222,6 +221,7 @@ def race(tmp_path: Path, root: Path, seconds: float) -> tuple[bool, dict[str, in
     return outside(victim) != before, done
 
 
+@pytest.mark.root
 def test_a_user_who_swaps_his_folders_for_links_gets_nothing_made_or_removed_elsewhere(
     tmp_path: Path, root: Path
 ) -> None:
@@ -231,6 +231,7 @@ def test_a_user_who_swaps_his_folders_for_links_gets_nothing_made_or_removed_els
     assert min(done.values()) > 100, done
 
 
+@pytest.mark.root
 def test_the_race_is_won_by_the_user_where_symlinks_are_followed(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

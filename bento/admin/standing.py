@@ -1,0 +1,77 @@
+"""What is published for a host now: read from a target, and believed only where a signer of this fleet signed it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bento.adapters import signatures
+from bento.adapters.transport import PublishTarget
+from bento.admin.history import Release
+from bento.errors import InputError
+from bento.models.manifest import Manifest, parse_manifest
+from bento.models.signed import SignedDocument, split
+from bento.models.trust import NAMESPACE_RELEASE, Trust
+from bento.names import HostName
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a target has of a host: its verified release, if any."""
+
+    target: PublishTarget
+    document: SignedDocument | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def release(self) -> tuple[Manifest, SignedDocument]:
+        """Both, of one that has a release."""
+        if self.manifest is None or self.document is None:
+            raise AssertionError("nothing is published there")
+        return self.manifest, self.document
+
+
+class NotOurs(InputError):
+    """What is published doesn't verify: it counts as nothing, and a deploy replaces it."""
+
+
+def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
+    """The published manifest, verified; None before the first. Raises InputError where it doesn't verify."""
+    raw = target.read_manifest(host)
+    if raw is None:
+        return None
+    try:
+        document = split(raw, f"the published manifest of {host}")
+    except InputError as error:
+        raise NotOurs(error.message) from None
+    if not signatures.verified_here(document, trust.signers, NAMESPACE_RELEASE):
+        raise NotOurs(
+            f"the published manifest of {host} is not signed by one of the signers in utils/trust.toml",
+            "somebody changed it on the server, or the signing key is new; publish anew: bento deploy",
+        )
+    manifest = parse_manifest(document.line)
+    if manifest.host != host:
+        raise NotOurs(f"the published manifest of {host} belongs to {manifest.host}", "publish anew: bento deploy")
+    if manifest.fleet != trust.fleet:
+        raise InputError(
+            f"what is published for {host} is of the fleet '{manifest.fleet}', utils/trust.toml says '{trust.fleet}'",
+            "hosts refuse another fleet's releases: put the name back, or publish to another folder",
+        )
+    return document, manifest
+
+
+def newest_published(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> tuple[PublishTarget, Release]:
+    """The newest verified release, and a target that has it. Raises InputError where there is none."""
+    found: list[tuple[PublishTarget, Release]] = []
+    wrong: list[InputError] = []
+    for target in targets:
+        try:
+            release = read_published(target, host, trust)
+        except InputError as error:
+            wrong.append(error)
+            continue
+        if release is not None:
+            found.append((target, release))
+    if found:
+        return max(found, key=lambda one: one[1][1].serial)
+    if wrong:
+        raise wrong[0]
+    raise InputError(f"nothing is published for {host} yet", f"publish it: bento deploy --on {host}")
