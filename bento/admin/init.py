@@ -49,6 +49,9 @@ reboot = "never"           # or "when-needed": for a new kernel, or when nothing
 # reboot_window = "02:00-05:00"   # only then, by the host's own clock
 # reboot_notice = 5               # minutes that people who are logged in get
 
+# [server]                   # what `bento server apply` makes of the SFTP server (NixOS: nix/server.nix)
+# publishers = ["ssh-ed25519 AAAA… admin"]   # keys that may publish there without being root
+
 # A host, as `bento host add` writes it:
 # [hosts.example]
 # keys = ["ssh-ed25519 AAAA… root@example"]   # all may log in; secrets are sealed to the first

@@ -13,6 +13,7 @@ import click
 
 from bento import __version__
 from bento.agent.host import Host, open_host
+from bento.cli.agent_bootstrap import bootstrap
 from bento.cli.agent_validate import validate
 from bento.cli.top import complain, main_of, remember_typed
 from bento.models.agent_settings import read_agent_settings
@@ -261,6 +262,7 @@ def status(context: click.Context, as_json: bool, oneline: bool) -> None:
             click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
 
 
+agent.add_command(bootstrap)
 agent.add_command(validate)
 
 main = main_of(agent, "bento-agent")

@@ -10,6 +10,7 @@ from bento.admin.edit import add_host, as_written
 from bento.admin.inventory import Host
 from bento.admin.removal import Removal, plan_removal
 from bento.admin.removal import remove as take_out
+from bento.cli.bootstrap import bootstrap
 from bento.cli.completing import HOST
 from bento.cli.context import chosen, confirmed, current_fleet, fleet_root, json_option, on_option
 from bento.cli.host_keys import add_one, key_options, parse_keys, rekey, remove_one
@@ -177,5 +178,5 @@ def _facts(one: Host) -> dict[str, Any]:
     }
 
 
-for command in (rekey, add_one, remove_one):
+for command in (bootstrap, rekey, add_one, remove_one):
     host.add_command(command)

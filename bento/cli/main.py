@@ -17,6 +17,7 @@ from bento.cli.migrate import migrate
 from bento.cli.push import push, trigger_run
 from bento.cli.rollback import rollback
 from bento.cli.secrets import secret
+from bento.cli.server import server
 from bento.cli.status import status
 from bento.cli.top import main_of, remember_typed
 
@@ -64,7 +65,7 @@ def demo(keep: bool) -> int:
 
 for command in (
     *(init, migrate, host, secret, build, check, deploy, push, trigger_run, rollback, status, diff, logs),
-    *(flake_update, completion, man, demo),
+    *(server, flake_update, completion, man, demo),
 ):
     bento.add_command(command)
 

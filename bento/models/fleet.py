@@ -110,6 +110,17 @@ class BuildTable(Frozen):
     remote_args: ArgsField = ()
 
 
+class ServerTable(Frozen):
+    """What `bento server apply` and nix/server.nix make. `publishers`: ssh keys that may publish without being root.
+
+    `folder` holds the hosts' chroots, by default the one that is published to; `quota`: MiB that a host may fill.
+    """
+
+    folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    publishers: tuple[Annotated[SshPublicKey, PlainValidator(_key)], ...] = ()
+    quota: Annotated[int, Field(ge=1, le=1_048_576)] = 64
+
+
 class DefaultsTable(Frozen):
     """Host settings that hold where a host has none of its own.
 
@@ -149,6 +160,7 @@ class FleetFile(Frozen):
     secrets: SecretsTable = SecretsTable()
     build: BuildTable = BuildTable()
     defaults: DefaultsTable = DefaultsTable()
+    server: ServerTable = ServerTable()
     hosts: dict[HostField, HostTable] = Field(default_factory=dict)
 
 

@@ -31,8 +31,7 @@ let
     coreutils = made "coreutils" { };
     gitMinimal = made "git" { };
     openssh = made "openssh" { };
-    harmonia = made "harmonia" { };
-    nix-serve-ng = made "nix-serve-ng" { };
+    linuxquota = made "quota" { };
   };
   # As NixOS has it.
   early = [

@@ -221,7 +221,7 @@ in
         default = [ ];
       };
     };
-    services.harmonia = any;
+    services.nix-serve = any;
     services.userborn.enable = lib.mkEnableOption "userborn";
     containers = any;
     systemd = {
