@@ -299,6 +299,19 @@ in
       };
     };
 
+    notices = mkOption {
+      type = types.bool;
+      default = true;
+      description = "Whether people who are logged in are told when an update was made or a reboot is wanted.";
+    };
+
+    metricsFile = mkOption {
+      type = types.nullOr (types.strMatching "/.*\\.prom");
+      default = null;
+      example = "/var/lib/node-exporter/bento.prom";
+      description = "Where to write the host's state for Prometheus's node_exporter (its textfile collector).";
+    };
+
     trigger = {
       enable = lib.mkEnableOption ''
         a socket that starts a poll when somebody connects. He learns nothing and sends nothing: a poll takes only what is
@@ -354,6 +367,8 @@ in
       services.bento.settings = {
         inherit (cfg) host identities;
         trust = "${trust}";
+        notice = mkIf (!cfg.notices) { desktop = "off"; };
+        prometheus = mkIf (cfg.metricsFile != null) { file = cfg.metricsFile; };
         confirm = {
           timeout = lib.mkDefault cfg.confirm.timeout;
           deadline = mkIf (cfg.confirm.deadline != null) cfg.confirm.deadline;

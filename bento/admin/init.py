@@ -57,7 +57,7 @@ reboot = "never"           # or "when-needed": for a new kernel, or when nothing
 # keys = ["ssh-ed25519 AAAA… root@example"]   # all may log in; secrets are sealed to the first
 # tags = ["web"]
 # attribute = "example"      # its nixosConfigurations name, if that isn't the host's own
-# source = "hosts/example"   # its configuration's folder, if that isn't hosts/NAME
+# source = "../my-flake"     # its configuration's folder, if that isn't hosts/NAME: any folder
 """
 
 _LOCAL_TOML = """\

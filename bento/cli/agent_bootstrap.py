@@ -5,7 +5,6 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -22,7 +21,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("bootstrap")
 @click.argument("name", required=False)
-@click.option("--trust", type=click.File("r"), metavar="FILE", help="The fleet's utils/trust.toml; - is stdin.")
+@click.option("--trust", type=_PATH, metavar="FILE", help="The fleet's utils/trust.toml; - is stdin.")
 @click.option("--identity", type=_PATH, default="/etc/ssh/ssh_host_ed25519_key", show_default=True, metavar="FILE",
               help="The host's private key; made if it isn't there.")  # fmt: skip
 @click.option("--state", type=_PATH, default="/var/lib/bento", show_default=True, metavar="DIR", help="Its memory.")
@@ -30,7 +29,7 @@ _PATH = click.Path(path_type=Path)
               help="How long to wait for the admin.")  # fmt: skip
 @click.pass_context
 def bootstrap(
-    context: click.Context, name: str | None, trust: TextIO | None, identity: Path, state: Path, wait: int
+    context: click.Context, name: str | None, trust: Path | None, identity: Path, state: Path, wait: int
 ) -> int:
     """Make a fresh machine a host: print its public key, wait until the admin has added it, take the first release.
 
@@ -58,7 +57,7 @@ def bootstrap(
                 "there is nothing to trust: name the fleet's trust file",
                 "let the admin's machine print the whole command: bento host bootstrap NAME",
             )
-        settings = write_settings(state, HostName.parse(name), identity, trust.read(_TRUST))
+        settings = write_settings(state, HostName.parse(name), identity, _text(trust))
     host = _host(settings)
     key = ensure_identity(host.settings.identities[0], _say)
     click.echo(key.line)
@@ -73,6 +72,17 @@ def bootstrap(
     if settings != own and not own.exists():
         warn(f"the new system has no {own}: it won't poll by itself", ["let its configuration import nix/agent.nix"])
     return done.code
+
+
+def _text(trust: Path) -> str:
+    try:
+        if str(trust) == "-":
+            return sys.stdin.read(_TRUST)
+        with trust.open("r", encoding="utf-8") as file:
+            return file.read(_TRUST)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InputError(f"can't read {trust}: {why}", "it is the fleet's utils/trust.toml") from None
 
 
 def _host(settings: Path) -> Host:

@@ -6,6 +6,7 @@ import click
 import tomlkit
 
 from bento.admin.inventory import TRUST, load_trust
+from bento.cli.completing import HOST
 from bento.cli.context import current_fleet, fleet_root
 from bento.errors import InputError
 from bento.names import HostName
@@ -14,7 +15,7 @@ _END = "END-OF-TRUST"
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=HOST)
 @click.option("--flake", metavar="URL", help="Where the machine gets Bento from; else bento-agent must be there.")
 @click.pass_context
 def bootstrap(context: click.Context, name: str, flake: str | None) -> None:

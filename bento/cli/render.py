@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bento.names import HostName
+from bento.names import HostName, harmless
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,7 +66,7 @@ def _lines(console: Any, table: Any) -> Iterator[str]:
 
 def clean(text: str) -> str:
     """One line without anything that could steer a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return harmless(text)
 
 
 def tidy(line: str) -> str:

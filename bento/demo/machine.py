@@ -27,19 +27,20 @@ sandbox = false
 build-users-group =
 """
 
-# A new root of bind mounts, so that the real one needs neither /nix nor /demo. It is pivot_root and not chroot because
-# Nix goes back to the root of its mount namespace.
-_HOLD = """
+# A new root of bind mounts: everything of this machine but the folders named in $2, which are those of $1, so that the
+# real root needs none of them. It is pivot_root and not chroot: Nix goes back to the root of its mount namespace.
+# The holder is `cat`: its stdin is a pipe from here, so it ends when we do. The tests' machines are made by it too.
+HOLD = """
 set -eu
 new=$1/root
 mount -t tmpfs -o mode=755 tmpfs "$new"
 for entry in /*; do
-    case $entry in /nix | /run | /demo) continue ;; esac
+    case " $2 " in *" ${entry#/} "*) continue ;; esac
     if [ -L "$entry" ]; then cp -P "$entry" "$new/"
     elif [ -d "$entry" ]; then mkdir "$new$entry"; mount --rbind "$entry" "$new$entry"
     fi
 done
-for own in nix run demo; do
+for own in $2; do
     mkdir "$new/$own"
     mount --bind "$1/$own" "$new/$own"
 done
@@ -127,7 +128,7 @@ class Machine:
         argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
         # In a session of its own: Ctrl-C is for us, and we tidy up.
         first = subprocess.Popen(
-            [*argv, "sh", "-c", _HOLD, "machine", str(self.folder)],
+            [*argv, "sh", "-c", HOLD, "machine", str(self.folder), "nix run demo"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

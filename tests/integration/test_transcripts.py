@@ -12,10 +12,8 @@ two or more, since tables are as wide as what stands in them. Variable parts are
 After a command that exits with 2, everything below the session's folder must be as it was before it.
 """
 
-import hashlib
 import re
 import shlex
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import pytest
 
 from bento.demo.systems import System, write_configuration, write_flake
 from rig import MakeRoot, PrivateRoot, make_ssh_key
+from rig.desk import tree
 from rig.world import PROGRAMS
 
 TRANSCRIPTS = sorted((Path(__file__).parents[1] / "transcripts").glob("*.txt"))
@@ -192,20 +191,6 @@ def matches(expected: list[str], printed: list[str], folder: Path) -> bool:
     return len(expected) == len(printed) and all(
         re.fullmatch(pattern(one, folder), other) for one, other in zip(expected, printed, strict=True)
     )
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Everything below a folder: kind, mode, and content or target."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        content = b""
-        if stat.S_ISLNK(status.st_mode):
-            content = bytes(path.readlink())
-        elif stat.S_ISREG(status.st_mode):
-            content = path.read_bytes()
-        found[str(path.relative_to(folder))] = f"{status.st_mode:o} {hashlib.sha256(content).hexdigest()}"
-    return found
 
 
 class Session:

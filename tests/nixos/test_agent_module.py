@@ -177,6 +177,8 @@ def test_a_secret_of_the_wrong_type_is_named(line: str, said: str, tmp_path: Pat
         ("confirm.deadline = 1;", "services.bento.confirm.deadline"),
         ('confirm.failedUnits = "reboot";', "services.bento.confirm.failedUnits"),
         ("confirm.commands = [ { run = [ ]; } ];", "services.bento.confirm.commands"),
+        ("notices = 1;", "services.bento.notices"),
+        ('metricsFile = "/x/y.txt";', "services.bento.metricsFile"),
         ("trigger.port = 70000;", "services.bento.trigger.port"),
         ("trustFile = 1;", "services.bento.trustFile"),
     ],
@@ -197,6 +199,7 @@ def test_what_is_set_reaches_the_agents_settings(tmp_path: Path) -> None:
             host = "other"; identities = [ "/etc/a" "/etc/b" ];
             confirm = { timeout = 300; deadline = 900; failedUnits = "fail"; };
             confirm.commands = [ { run = [ "/bin/x" "a b" ]; timeout = 5; } ];
+            notices = false; metricsFile = "/var/lib/x/bento.prom";
             settings.paths.state = "/var/lib/bento";
             """
         ),

@@ -11,34 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from bento.demo.machine import HOLD
 from bento.demo.systems import BOOT_DEFAULT, SWITCH_LOG
 from rig.nix import nix_env
-
-# A new root of bind mounts: everything of this machine but /nix and /run, which are the folder's own. So the real root
-# needs no /nix, and sessions can't disturb each other. It is pivot_root and not chroot because Nix goes back to the
-# root of its mount namespace. The holder is `cat`: its stdin is a pipe from the tests, so it ends when they do.
-_HOLD = """
-set -eu
-new=$1/root
-mount -t tmpfs -o mode=755 tmpfs "$new"
-for entry in /*; do
-    case $entry in /nix | /run) continue ;; esac
-    if [ -L "$entry" ]; then cp -P "$entry" "$new/"
-    elif [ -d "$entry" ]; then mkdir "$new$entry"; mount --rbind "$entry" "$new$entry"
-    fi
-done
-mkdir "$new/nix" "$new/run" "$new/.old"
-mount --bind "$1/nix" "$new/nix"
-mount --bind "$1/run" "$new/run"
-cd "$new"
-pivot_root . .old
-cd /
-umount -l /.old
-rmdir /.old
-umount -l "$new" # the new root has bound a copy of itself
-echo ready
-exec cat >/dev/null
-"""
 
 
 class PrivateRoot:
@@ -183,7 +158,7 @@ class PrivateRoot:
         return ["nsenter", namespace, "--", "env", f"--chdir={cwd or '/'}", *map(str, argv)]
 
     def _start(self) -> None:
-        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _HOLD, "hold", str(self.folder)]
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLD, "hold", str(self.folder), "nix run"]
         holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if holder.stdout is None or holder.stdout.readline() != b"ready\n":
             said = holder.communicate()[1].decode(errors="replace")
