@@ -107,3 +107,8 @@ def test_secrets_come_before_and_after_users_at_boot_and_anew_at_each_switch_and
     failed = booted.text(["systemctl", "list-units", "--failed", "--no-legend", "--plain", "bento-secrets*"])
     assert failed == ""
     assert booted.text(["systemctl", "is-active", "bento-agent.timer"]) == "active"
+
+    # the agent itself, in its sandbox: it gets as far as a machine without a network can
+    assert booted.run(["systemctl", "start", "bento-agent.service"]).returncode != 0
+    assert "can't reach the server" in booted.text(["journalctl", "--output=cat", "--unit=bento-agent.service"])
+    assert booted.text(["systemctl", "show", "--value", "--property=ExecMainStatus", "bento-agent.service"]) == "1"
