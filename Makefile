@@ -48,7 +48,7 @@ unit: $(DEV) ## run the unit tests (without those that need root, if you aren't 
 	$(BIN)/python -m pytest tests/unit $(NOT_ROOT)
 
 systemd-tests: need-systemd $(DEV) ## run the documented units under a real systemd (root)
-	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest tests/integration/test_real_systemd.py
+	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest tests/integration/test_real_systemd.py tests/integration/test_nixos_units.py
 
 nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=TREE, a nixpkgs or its lib (docs/nixos.md)
 	@test -d "$$BENTO_TEST_NIXPKGS/lib" || { echo "set BENTO_TEST_NIXPKGS to a folder with nixpkgs' lib/ in it"; exit 2; }

@@ -99,6 +99,7 @@ in
       '';
       postFixup = ''
         $out/bin/bento man $out/share/man
+        rm $out/share/man/man1/bento-agent*
         for shell in bash zsh fish; do
           $out/bin/bento completion $shell > bento.$shell
         done
@@ -121,6 +122,8 @@ in
       postInstall = ''
         rm $out/bin/bento
         rm -r $out/${python3Packages.python.sitePackages}/bento/{admin,demo}
+        mkdir -p $out/share/man/man1
+        PYTHONPATH=$out/${python3Packages.python.sitePackages}:$PYTHONPATH python ${./lib/agent-pages.py} $out/share/man/man1
       '';
       meta = meta // {
         description = "Keeps a NixOS machine at the release that its admin signed for it";

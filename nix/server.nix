@@ -15,6 +15,13 @@ let
   hosts = fleet.hosts or { };
   names = lib.attrNames hosts;
 
+  # Runs while the system is built, so it must be of the building machine's kind.
+  validator =
+    if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+      config.services.bento.package
+    else
+      (pkgs.pkgsBuildBuild.callPackage ./package.nix { }).bento-agent;
+
   group = "bento-hosts";
   publisher = "bento-publisher";
   hasPublisher = cfg.publishers != [ ];
@@ -123,10 +130,6 @@ in
     (mkIf cfg.enable {
       assertions = [
         {
-          assertion = !(config.users.users ? root) || !lib.elem "root" names;
-          message = "services.bento-server: a host can't be called root";
-        }
-        {
           assertion = !cfg.cache.enable || cfg.cache.address != null;
           message = "services.bento-server.cache needs an address to listen on: set services.bento-server.cache.address";
         }
@@ -137,6 +140,14 @@ in
             set services.bento.enable = true
           '';
         }
+      ];
+
+      # Bento reads the fleet file while the system is built: a host's name must not be a system account's.
+      system.checks = [
+        (pkgs.runCommand "bento-fleet-checked" { preferLocalBuild = true; } ''
+          ${validator}/bin/bento-agent validate --fleet ${cfg.fleetFile}
+          touch $out
+        '')
       ];
 
       users.groups = {

@@ -91,6 +91,10 @@ _EXAMPLE = """\
   networking.hostName = "example";
   system.stateVersion = "26.05";
 
+  # Bento's agent, from wherever you have Bento (docs/nixos.md), with the link: ln -s ../../utils hosts/NAME/utils
+  # imports = [ /path/to/bento/nix/agent.nix ];
+  # services.bento = { enable = true; trustFile = ./utils/trust.toml; };
+
   # A secret that was added with `bento secret add example FILE --name db-password` lies here, outside the Nix store:
   # services.something.passwordFile = "/run/bento/secrets/db-password";
 }

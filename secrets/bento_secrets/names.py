@@ -12,7 +12,7 @@ RESERVED_ACCOUNTS = frozenset(
     (  # noqa: SIM905 — thirty words read better than thirty lines
         "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody sshd ftp "
         "nfsnobody messagebus systemd-network systemd-resolve systemd-timesync systemd-coredump systemd-oom polkituser "
-        "nixbld nm-openvpn bento bento-publisher localhost"
+        "nixbld nm-openvpn bento bento-hosts bento-publisher localhost"
     ).split()
 )
 

@@ -133,3 +133,10 @@ def test_the_agent_does_its_whole_run_without_what_only_the_admin_needs(world: W
         assert done.returncode == 0, said(done)
     assert web.secret("token") == b"x"
     assert "was left out" in said(world.try_bento("status", env=env))
+
+
+def test_the_agents_package_gets_its_manual_pages(tmp_path: Path) -> None:
+    argv = [PROGRAMS / "python", PROJECT / "nix/lib/agent-pages.py", tmp_path]
+    done = subprocess.run(argv, capture_output=True, check=False)
+    assert done.returncode == 0, said(done)
+    assert {"bento-agent.1", "bento-agent-run.1"} <= {path.name for path in tmp_path.iterdir()}

@@ -177,6 +177,10 @@ in
       type = types.lines;
       default = "";
     };
+    system.checks = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+    };
     system.stateVersion = mkOption { type = types.str; };
     system.activationScripts = mkOption {
       default = { };

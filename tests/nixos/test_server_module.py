@@ -11,6 +11,7 @@ from bento.admin.inventory import load_fleet
 from bento.core.server_wish import ServerWish, folders, key_files, startups
 from rig import make_ssh_key
 from rig.nixos import PROJECT, evaluated, is_whole, machine
+from rig.world import PROGRAMS
 
 FLEET = PROJECT / "tests/nixos/fleet.toml"
 GOLDEN = PROJECT / "tests/nixos/golden"
@@ -86,6 +87,22 @@ def test_each_host_is_an_account_with_its_keys_and_no_password_and_the_publisher
         assert "".join(f"{key}\n" for key in keys) == file
         assert user["isSystemUser"] is True
         assert user["hashedPassword"] == "*"
+
+
+def test_bento_reads_the_fleet_file_while_the_system_is_built(tmp_path: Path) -> None:
+    if is_whole():
+        names = ask(server(), "map (one: one.name) m.config.system.checks", tmp_path)
+        assert "bento-fleet-checked" in names
+        return
+    (script,) = ask(server(), "map (one: one.script) m.config.system.checks", tmp_path)
+    command = script.splitlines()[0].split()
+    assert command[1:3] == ["validate", "--fleet"]
+    argv = [PROGRAMS / "bento-agent", "validate", "--fleet", FLEET]
+    assert subprocess.run(argv, check=False).returncode == 0
+    for good, bad in (("[hosts.web]", "[hosts.sshd]"), ("[hosts.web]", "[hosts.bento-hosts]"), ("AAAAC3N", "AAAAC3M")):
+        (tmp_path / "bad.toml").write_text(FLEET.read_text().replace(good, bad))
+        done = subprocess.run([*argv[:3], tmp_path / "bad.toml"], capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
 
 
 def sshd(configuration: str, tmp_path: Path, user: str) -> dict[str, str]:

@@ -1,0 +1,114 @@
+"""The units that nix/agent.nix writes where systemd makes users, under a real systemd: `make systemd-tests`.
+
+They are the golden files of tests/nixos, which compares them with what the module writes.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rig import nspawn
+from rig.nspawn import Nspawn
+from rig.world import PROGRAMS, Machine, World
+
+PROJECT = Path(__file__).parents[2]
+UNITS = PROJECT / "tests/nixos/golden/units"
+WANTED = {
+    "bento-secrets-for-users.service": "sysinit.target.wants",
+    "bento-secrets.service": "sysinit.target.wants",
+    "bento-secrets-switch.service": "sysinit-reactivation.target.requires",
+    "bento-agent.timer": "timers.target.wants",
+    "bento-agent.service": None,
+}
+REACTIVATION = "[Unit]\nDescription=Reactivate sysinit units\n"  # as NixOS has it
+USER = "[Unit]\nDescription=Somebody's\n[Service]\nExecStart=/bin/sleep 1000\n"
+
+
+@pytest.fixture
+def web(as_root: None, world: World) -> Machine:
+    if lacking := nspawn.missing():
+        pytest.skip(f"needs {', '.join(lacking)}: make systemd-tests installs them")
+    if not nspawn.is_cached() and "BENTO_SYSTEMD_TESTS" not in os.environ:
+        pytest.skip("needs a Debian to boot, which takes minutes to make: make systemd-tests")
+    machine = world.add("web")
+    add(world, machine, "token", b"first", "--owner", machine.name)
+    add(world, machine, "hash", b"$y$hash")
+    toml = world.fleet / "secrets/secrets.toml"
+    toml.write_text(toml.read_text().replace('name = "hash"\n', 'name = "hash"\nusers = true\n'))
+    world.bento("deploy")
+    machine.run()
+    return machine
+
+
+def add(world: World, machine: Machine, name: str, content: bytes, *options: str) -> None:
+    world.bento("secret", "add", machine.name, "-", "--name", name, *options, stdin=content)
+
+
+@pytest.fixture
+def booted(web: Machine, tmp_path: Path) -> Iterator[Nspawn]:
+    with Nspawn(tmp_path / "booted", [PROJECT, Path(sys.prefix)], [(web.state, "/var/lib/bento")]) as machine:
+        etc = machine.root / "etc"
+        for folder in ("ssh", "bento", "sysusers.d"):
+            (etc / folder).mkdir(exist_ok=True)
+        shutil.copy(web.folder / "key", etc / "ssh/ssh_host_ed25519_key")
+        shutil.copy(web.folder / "trust.toml", etc / "bento/trust.toml")
+        (etc / "bento/agent.toml").write_text(f'host = "{web.name}"\n')
+        (etc / f"sysusers.d/{web.name}.conf").write_text(f"u {web.name} - -\n")
+        (machine.root / "usr/local/bin/bento-agent").symlink_to(PROGRAMS / "bento-agent")
+        system = etc / "systemd/system"
+        (system / "sysinit-reactivation.target").write_text(REACTIVATION)
+        (system / "somebody.service").write_text(USER)
+        assert {path.name for path in UNITS.iterdir()} == set(WANTED)
+        for name, wanted in WANTED.items():
+            shutil.copy(UNITS / name, system / name)
+            if wanted is not None:
+                (system / wanted).mkdir(exist_ok=True)
+                (system / wanted / name).symlink_to(f"/etc/systemd/system/{name}")
+        machine.start()
+        yield machine
+
+
+def when(machine: Nspawn, unit: str, event: str = "Start") -> int:
+    return int(machine.text(["systemctl", "show", "--value", f"--property=ExecMain{event}TimestampMonotonic", unit]))
+
+
+def test_secrets_come_before_and_after_users_at_boot_and_anew_at_each_switch_and_at_nothing_else(
+    world: World, web: Machine, booted: Nspawn
+) -> None:
+    assert "ordering cycle" not in booted.text(["journalctl", "--boot", "--output=cat"])
+    place = "/run/bento/secrets"
+    assert booted.text(["cat", f"{place}/token"]) == "first"
+    assert booted.text(["stat", "-L", "-c", "%U %a", f"{place}/token"]) == f"{web.name} 400"
+    assert booted.text(["cat", f"{place}-for-users/hash"]) == "$y$hash"
+    users, boot, switch = "bento-secrets-for-users.service", "bento-secrets.service", "bento-secrets-switch.service"
+    assert when(booted, users, "Exit") <= when(booted, "systemd-sysusers.service")
+    assert when(booted, "systemd-sysusers.service", "Exit") <= when(booted, boot)
+    assert when(booted, switch) == 0
+
+    # a switch restarts the target, as NixOS's switch-to-configuration does
+    add(world, web, "token", b"second", "--replace")
+    world.bento("deploy")
+    web.run()
+    seen = {0}
+    for _ in range(2):
+        booted.text(["systemctl", "restart", "sysinit-reactivation.target"])
+        assert booted.text(["cat", f"{place}/token"]) == "second"
+        seen.add(when(booted, switch))
+    assert len(seen) == 3, "it must run at each switch"
+
+    # and nothing else does, though every service wants sysinit.target
+    before = [when(booted, unit) for unit in (users, boot, switch)]
+    booted.text(["systemctl", "start", "somebody.service"])
+    assert [when(booted, unit) for unit in (users, boot, switch)] == before
+    failed = booted.text(["systemctl", "list-units", "--failed", "--no-legend", "--plain", "bento-secrets*"])
+    assert failed == ""
+    assert booted.text(["systemctl", "is-active", "bento-agent.timer"]) == "active"
+
+    # the agent itself, in its sandbox: it gets as far as a machine without a network can
+    assert booted.run(["systemctl", "start", "bento-agent.service"]).returncode != 0
+    assert "can't reach the server" in booted.text(["journalctl", "--output=cat", "--unit=bento-agent.service"])
+    assert booted.text(["systemctl", "show", "--value", "--property=ExecMainStatus", "bento-agent.service"]) == "1"
