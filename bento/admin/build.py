@@ -51,12 +51,24 @@ class Built:
     fresh: bool
 
 
-def collect_trees(hosts: Iterable[Host], fleet: Fleet) -> Mapping[Path, Tree]:
-    """Every host's tree, by its source. Hosts of one flake share it. Raises InputError; writes nothing."""
-    users: dict[Path, HostName] = {}
+def collect_trees(hosts: Iterable[Host], fleet: Fleet) -> tuple[Mapping[Path, Tree], Mapping[HostName, BentoError]]:
+    """Every host's tree, by its source, and what is wrong with the others. Hosts of one flake share it.
+
+    Raises InputError, EnvironmentFailed where no host has one. Writes nothing.
+    """
+    users: dict[Path, list[HostName]] = {}
     for host in hosts:
-        users.setdefault(host.source, host.name)
-    return {source: collect(source, fleet.root, name) for source, name in users.items()}
+        users.setdefault(host.source, []).append(host.name)
+    trees: dict[Path, Tree] = {}
+    failed: dict[HostName, BentoError] = {}
+    for source, names in users.items():
+        try:
+            trees[source] = collect(source, fleet.root, names[0])
+        except BentoError as error:
+            failed.update(dict.fromkeys(names, error))
+    if failed and not trees:
+        raise next(iter(failed.values()))
+    return trees, failed
 
 
 def tree_warnings(trees: Mapping[Path, Tree]) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def check_sources(fleet: Fleet, hosts: Iterable[Host]) -> Iterator[Found]:
     for users in by_source.values():
         names = tuple(host.name for host in users)
         try:
-            trees = collect_trees(users, fleet)
+            trees, _ = collect_trees(users, fleet)  # they share one source
         except EnvironmentFailed as error:  # which is a finding about this machine, and told there
             yield Unchecked(f"the configuration of {', '.join(names)}", error.message, error.hints)
             continue

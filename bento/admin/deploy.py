@@ -108,7 +108,7 @@ def deploy(
     workspace = Workspace(fleet.root)
     targets = targets_of(fleet, trust, clock, break_lock=break_lock)
     plan = plan_hosts(fleet, chosen, clock())
-    with workspace.locked(), writing(targets) as reached:
+    with writing(targets) as reached, workspace.locked():
         prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
         usable = still_there(reached)
         done = publish_prepared(
@@ -126,8 +126,9 @@ def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
     if hosts:
         nix.require_nix()
     sealed, failed, findings = collect_secrets(fleet, hosts, now)
-    trees = collect_trees(hosts, fleet)
-    return Plan(tuple(hosts), held, sealed, trees, failed, (*tree_warnings(trees), *findings))
+    trees, unpacked = collect_trees(hosts, fleet)
+    ready = tuple(host for host in hosts if host.source in trees)
+    return Plan(ready, held, sealed, trees, {**failed, **unpacked}, (*tree_warnings(trees), *findings))
 
 
 def prepare(

@@ -109,18 +109,20 @@ def _build(
     fleet: Fleet, names: tuple[HostName, ...], jobs: int | None, *, dry: bool, verbose: bool
 ) -> tuple[Mapping[HostName, SystemPath], Mapping[HostName, BentoError]]:
     workspace = Workspace(fleet.root)
-    hosts = [fleet.hosts[name] for name in names]
-    trees = builder.collect_trees(hosts, fleet)
+    chosen_hosts = [fleet.hosts[name] for name in names]
+    trees, unpacked = builder.collect_trees(chosen_hosts, fleet)
+    hosts = [host for host in chosen_hosts if host.source in trees]
     for sentence in builder.tree_warnings(trees):
         warn(sentence)
     require_nix()
     with workspace.locked(), progress(plain=verbose) as say:
         packed = builder.pack_hosts(hosts, trees, workspace)
         if dry:
-            return builder.evaluate_hosts(packed, fleet, workspace, say)
+            found, failed = builder.evaluate_hosts(packed, fleet, workspace, say)
+            return found, {**unpacked, **failed}
         how = builder.How(jobs, show=say.output if verbose else None)
         built, failed = builder.build_hosts(packed, fleet, workspace, say, how)
-        return {one.packed.host.name: one.system for one in built}, failed
+        return {one.packed.host.name: one.system for one in built}, {**unpacked, **failed}
 
 
 def some(names: tuple[HostName, ...]) -> tuple[HostName, ...]:

@@ -132,7 +132,7 @@ def puller(machine: Machine, state: Path) -> Host:
 
 def pull(host: Host) -> Manifest:
     """One pull by the agent's own code. Raises EnvironmentFailed where the release went while it was being fetched."""
-    polled = agent_run._poll(host)
+    polled = agent_run._poll(host, None)
     assert isinstance(polled, tuple), polled
     return polled[0]
 

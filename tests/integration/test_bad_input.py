@@ -108,7 +108,7 @@ def test_an_unknown_host_or_tag_is_named_with_the_nearest(
 @pytest.mark.parametrize("command", ["build", "deploy"])
 def test_a_host_without_its_folder_is_named(desk: Desk, command: str) -> None:
     shutil.rmtree(desk.fleet / "hosts/db")
-    desk.refuses(command, named=("hosts/db", "mkdir -p hosts/db"))
+    desk.refuses(command, "--on", "db", named=("hosts/db", "mkdir -p hosts/db"))
 
 
 @pytest.mark.parametrize(
@@ -124,18 +124,18 @@ def test_a_symlink_out_of_the_fleet_is_named_and_nothing_behind_it_read(
     desk: Desk, target: str, said_target: str
 ) -> None:
     (desk.fleet / "hosts/web/extra").symlink_to(target)
-    desk.refuses("deploy", named=("hosts/web/extra", "leads out of the fleet", said_target))
+    desk.refuses("deploy", "--on", "web", named=("hosts/web/extra", "leads out of the fleet", said_target))
 
 
 def test_a_symlink_out_of_the_fleet_by_way_of_one_inside_is_seen(desk: Desk) -> None:
     (desk.fleet / "utils/away").symlink_to("/etc")
     (desk.fleet / "hosts/web/utils").symlink_to("../../utils")
-    desk.refuses("deploy", named=("utils/away", "leads out of the fleet, to /etc"))
+    desk.refuses("deploy", "--on", "web", named=("utils/away", "leads out of the fleet, to /etc"))
 
 
 def test_a_symlink_into_the_secret_store_is_refused(desk: Desk) -> None:
     (desk.fleet / "hosts/web/secrets").symlink_to("../../secrets/web")
-    desk.refuses("deploy", named=("hosts/web/secrets", "secrets/"))
+    desk.refuses("deploy", "--on", "web", named=("hosts/web/secrets", "secrets/"))
 
 
 AGE_KEY = "AGE-SECRET-KEY-1" + "Q" * 58
@@ -162,7 +162,10 @@ def test_a_private_key_in_a_hosts_folder_is_refused_before_it_reaches_a_nix_stor
     folder.mkdir()
     (folder / "file").write_text(private_files((desk.folder / "keys/web").read_text())[content])
     desk.refuses(
-        *command, named=("hosts/web/deep/file", "would become world-readable in the Nix store", "bento secret add")
+        *command,
+        "--on",
+        "web",
+        named=("hosts/web/deep/file", "would become world-readable in the Nix store", "bento secret add"),
     )
 
 

@@ -239,7 +239,7 @@ UNPACKABLE: dict[str, Callable[[Path], None]] = {
 @pytest.mark.parametrize("what", UNPACKABLE)
 def test_everything_that_cannot_be_packed_has_a_hint_and_its_folder(desk: Desk, what: str) -> None:
     UNPACKABLE[what](desk.fleet / "hosts/web")
-    desk.refuses("build", named=("hosts/web",))
+    desk.refuses("build", "--on", "web", named=("hosts/web",))
 
 
 def test_a_working_folder_that_is_gone_is_said(desk: Desk) -> None:

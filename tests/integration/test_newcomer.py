@@ -10,7 +10,7 @@ from bento.cli.main import bento
 from rig.desk import Desk, refused, tree
 
 # Commands that need no fleet, or make one.
-ELSEWHERE = {"bento init", "bento demo", "bento completion", "bento man"}
+ELSEWHERE = {"bento init", "bento demo", "bento completion", "bento man", "bento migrate"}
 # What a required argument may look like, by its name; else "x".
 SAMPLES = {"target": "web", "host": "web", "name": "web", "files": "keys/web.pub", "key": "SHA256:x"}
 

@@ -36,10 +36,11 @@ Each fault, and the test that shows it gone; one without a file is below. A last
         test_a_host_name_with_underscores_goes_all_the_way
     one missing user stops the whole deploy
         test_a_host_without_a_user_stops_no_other
+        test_hosts_that_cannot_be_packed_or_built_harm_only_themselves
     publish during an update is never "up to date"
         test_what_is_published_during_an_update_is_pending_and_taken_by_the_next_run
     a change of its own unit kills the update
-        test_agent_switch.py test_a_switch_runs_apart_from_the_agent
+        test_agent_switch.py test_a_switch_runs_apart_from_the_agent_and_a_timer_would_undo_it
     the server away at the end
         test_rollback.py test_without_the_server_after_the_switch_everything_goes_back_and_it_is_called_unconfirmed
     both sides build other paths from the same files
@@ -230,6 +231,19 @@ def test_a_host_without_a_user_stops_no_other(world: World, tmp_path: Path) -> N
     web.run()
     states = {row["host"]: row["state"] for row in json.loads(world.bento("status", "--json"))}
     assert states == {web.name: "up to date", "nobody-of-that-name": "new machine"}
+
+
+def test_hosts_that_cannot_be_packed_or_built_harm_only_themselves(world: World) -> None:
+    good, leak, broken = world.add("good"), world.add("leak"), world.add("broken", kind="channel")
+    (leak.source / "shadow").symlink_to("/etc/shadow")
+    (broken.source / "configuration.nix").write_text("{ this is no Nix\n")
+    done = world.try_bento("deploy", "--json")
+    assert done.returncode == 3, said(done)
+    facts = json.loads(done.stdout)
+    assert list(facts["published"]) == [good.name]
+    assert set(facts["failed"]) == {leak.name, broken.name}
+    assert "leads out of the fleet" in facts["failed"][leak.name]
+    good.run()
 
 
 def test_what_is_published_during_an_update_is_pending_and_taken_by_the_next_run(world: World) -> None:

@@ -62,7 +62,7 @@ def use(monkeypatch: pytest.MonkeyPatch, fake: Nix) -> None:
 
 def packed(fleet: Fleet, workspace: Workspace) -> tuple[build.Packed, ...]:
     hosts = list(fleet.hosts.values())
-    return build.pack_hosts(hosts, build.collect_trees(hosts, fleet), workspace)
+    return build.pack_hosts(hosts, build.collect_trees(hosts, fleet)[0], workspace)
 
 
 def quietly(host: HostName, what: str) -> None:
