@@ -27,7 +27,7 @@ NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit systemd-tests nixos-tests fuzz bench fresh clean need-venv need-demo need-test need-systemd need-fresh
+.PHONY: help demo test check unit systemd-tests nixos-tests cuts fuzz bench fresh clean need-venv need-demo need-test need-systemd need-fresh
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
@@ -53,6 +53,9 @@ systemd-tests: need-systemd $(DEV) ## run the documented units under a real syst
 nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=TREE, a nixpkgs or its lib (docs/nixos.md)
 	@test -d "$$BENTO_TEST_NIXPKGS/lib" || { echo "set BENTO_TEST_NIXPKGS to a folder with nixpkgs' lib/ in it"; exit 2; }
 	$(BIN)/python -m pytest tests/nixos
+
+cuts: need-test $(DEV) ## cut `bento secret add` and `rekey` at every write, rename and fsync: some minutes (root or not)
+	BENTO_CUTS=1 $(BIN)/python -m pytest tests/integration/test_secret_cuts.py
 
 fuzz: need-venv $(DEV) ## throw RUNS inputs at each parser of what others write (Python 3.11 on x86-64)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt

@@ -56,14 +56,19 @@ class Desk:
     def settings(self) -> Path:
         return self.fleet / "bento.toml"
 
+    @property
+    def env(self) -> dict[str, str]:
+        """What its programs get; never this machine's own home, state or Nix store."""
+        return {
+            **nix_env(self.folder / "home"),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "NIX_REMOTE": f"local?root={self.folder.parent / 'store'}",
+        }
+
     def bento(
         self, *args: str, stdin: bytes = b"", path: str | None = None, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        env = {
-            **nix_env(self.folder / "home"),
-            "XDG_STATE_HOME": str(self.folder / "state"),
-            "NIX_REMOTE": f"local?root={self.folder.parent / 'store'}",  # never this machine's own
-        }
+        env = self.env
         if path is not None:
             env["PATH"] = path
         argv = [str(PROGRAMS / "bento"), *args]

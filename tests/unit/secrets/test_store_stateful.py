@@ -200,6 +200,26 @@ class Store(RuleBasedStateMachine):
             if "host key replaced" in step.reasons:
                 assert lock[step.host, step.name].must_rotate
 
+    @rule(host=st.sampled_from(HOSTS))
+    def replace_host(self, host: str) -> None:
+        """`bento host remove`, then a new machine of that name, without tags: the old one opens nothing more."""
+        old, members = self.hosts[host].recipient.text, self.members
+        others = {tag for name, tags in self.tags.items() if name != host for tag in tags}
+        kept = {
+            place: content
+            for place, content in self.contents.items()
+            if str(place[0]) != host and (place[0].tag in others or place[0].tag not in self.tags[host])
+        }
+        holds = {key[1] for key in self.store.read().lock if key[0] == host}
+        done = self.store.forget(HostName(host), members)
+        assert set(done.copies) == holds
+        assert {(one.target, one.name) for one in done.declared} == set(self.contents) - set(kept)
+        assert {(one.target, one.name) for one in done.exposed} <= set(kept)
+        assert [openers for at, _, _, openers, _ in self.files() if at == host or old in openers] == []
+        self.contents = kept
+        self.hosts[host], self.tags[host] = new_identity(), set()
+        self.everybody.append(self.hosts[host])
+
     @rule(add=st.booleans())
     def change_admins(self, *, add: bool) -> None:
         if add and len(self.admins) < 2:
