@@ -13,12 +13,12 @@ from bento.adapters.ssh import Remote
 from bento.admin.deploy import deploy
 from bento.admin.inventory import Host, load_trust
 from bento.admin.push import copy_closure, published_release, remote_of, send, trigger, with_action
-from bento.cli.build import failures
+from bento.cli.build import failures, missed_targets
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet
 from bento.cli.render import Progress, progress
 from bento.cli.rollback import one_host
-from bento.cli.top import complain, warn
+from bento.cli.top import warn
 from bento.models.manifest import Action
 from bento.names import printable
 
@@ -66,8 +66,7 @@ def push(context: click.Context, name: str, action: str | None, address: str | N
         done = deploy(asked, trust, (host.name,), lambda: int(time.time()), say)
     for sentence in done.warnings:
         warn(sentence)
-    for target, error in done.missed.items():
-        complain(f"{target} lacks what was published: {error.message}", error.hints)
+    missed_targets(done.missed)
     if done.failed:
         return failures(done.failed, 1)
     if action is not None and action != host.settings.action:
