@@ -118,15 +118,21 @@ def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
     _show(waved.done, {"canaries": canaries, "not_published": list(waved.left)}, as_json)
     if not waved.proved and waved.canaries:
         warn("no canary got anything new, so they prove nothing about what the others got")
-    if not waved.left:
-        return _code(waved.done, of)
+    if not waved.left:  # all went well, or the others had failed before
+        code = _code(waved.done, of)
+        _name_bad(waved)
+        return code
     missed_targets(waved.done.missed)
     failures(waved.done.failed, of)
     complain(f"stopped after the canaries; nothing was published for {', '.join(waved.left)}", _next(waved))
+    _name_bad(waved)
+    return SOME_FAILED if waved.done.published else ALL_FAILED
+
+
+def _name_bad(waved: Waved) -> None:
     for name, one in waved.canaries.items():
         if one.verdict != "good":
             complain(f"{name}: {one.said}")
-    return SOME_FAILED if waved.done.published else ALL_FAILED
 
 
 def _next(waved: Waved) -> list[str]:
