@@ -17,7 +17,6 @@ from bento.cli.build import failures, missed_targets
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet
 from bento.cli.render import Progress, progress
-from bento.cli.rollback import one_host
 from bento.cli.top import warn
 from bento.models.manifest import Action
 from bento.names import printable
@@ -58,7 +57,7 @@ def push(context: click.Context, name: str, action: str | None, address: str | N
       NIX_SSHOPTS="-p 2222" bento push web
     """
     fleet = current_fleet(context)
-    host = one_host(fleet, name)
+    host = fleet.host(name)
     trust = load_trust(fleet.root)
     remote = remote_of(host, address, os.environ)
     asked = with_action(fleet, host, cast("Action | None", action))
@@ -96,7 +95,7 @@ def trigger_run(context: click.Context, name: str, address: str | None) -> int:
       bento trigger web
       NIX_SSHOPTS="-p 2222" TARGET_IP=192.0.2.7 bento trigger web
     """
-    host = one_host(current_fleet(context), name)
+    host = current_fleet(context).host(name)
     remote = remote_of(host, address, os.environ)
     said = _Said(host)
     return said.ended(remote, trigger(remote, said.tell))

@@ -16,7 +16,7 @@ from bento.cli.render import ago, progress, short_system, show_json, show_table
 from bento.cli.top import complain, warn
 from bento.errors import BentoError, InputError
 from bento.models.trust import Trust
-from bento.names import HostName, Serial, did_you_mean, printable
+from bento.names import Serial
 
 
 @click.command()
@@ -44,7 +44,7 @@ def rollback(
       bento rollback web --release
     """
     fleet = current_fleet(context)
-    host = one_host(fleet, name)
+    host = fleet.host(name)
     trust = load_trust(fleet.root)
     if release + listing + (dry_run or serial is not None) > 1:
         raise InputError("--release and --list stand alone", "see: bento rollback --help")
@@ -81,14 +81,6 @@ def _roll_back(fleet: Fleet, trust: Trust, host: Host, wanted: Serial | None, as
         return ALL_FAILED
     _show(host, back, done.published[host.name].manifest.serial, as_json, done.missed)
     return missed_targets(done.missed)
-
-
-def one_host(fleet: Fleet, name: str) -> Host:
-    """The host of that name. Raises InputError."""
-    found = fleet.hosts.get(HostName(name))
-    if found is None:
-        raise InputError(f"no host is called '{printable(name)}'", *did_you_mean(name, fleet.hosts), "bento host list")
-    return found
 
 
 def _show(host: Host, back: Back, serial: Serial | None, as_json: bool, missed: Mapping[str, BentoError]) -> None:
