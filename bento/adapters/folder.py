@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
 from bento.adapters.transport import is_left_over, newest_first
@@ -41,30 +42,35 @@ class PublishFolder:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Nothing to do for reading."""
+        """Raise EnvironmentFailed without the folder: a mirror that isn't mounted is away, not empty."""
+        self._check_there()
         yield
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the publisher's lock. Raises Busy when another deploy has it, EnvironmentFailed without the folder."""
-        if self.root.exists() and not self.root.is_dir():
-            raise EnvironmentFailed(f"{self.root} is not a folder", "name another in bento.toml: [publish] to")
-        if not self.root.is_dir():
-            raise EnvironmentFailed(
-                f"the publish folder {self.root} isn't there",
-                f"make it: mkdir -p {self.root}",
-                "or name another in bento.toml: [publish] to",
-            )
+        self._check_there()
         mine = self.root / ".publisher"
         try:
             mine.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise EnvironmentFailed(
                 f"can't write to the publish folder {self.root}: {error.strerror}",
-                f"publish as its owner, or to another: see ls -ld {self.root}, and [publish] to in bento.toml",
+                f"publish as its owner: ls -ld {quote(str(self.root))}",
+                "or name another in bento.toml: [publish] to",
             ) from None
         with busy_lock(mine / "lock", f"another deploy to {self.root}"):
             yield
+
+    def _check_there(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise EnvironmentFailed(f"{self.root} is not a folder", "name another in bento.toml: [publish] to")
+        if not self.root.is_dir():
+            raise EnvironmentFailed(
+                f"the publish folder {self.root} isn't there",
+                f"make it: mkdir -p {quote(str(self.root))}",
+                "or name another in bento.toml: [publish] to",
+            )
 
     def refresh(self) -> None:
         """Nothing to do: the lock is the kernel's."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters.folder import PublishFolder
 from bento.admin.check_fleet import check_git, check_roots, check_sealed, check_sources
@@ -156,11 +157,13 @@ def _published(fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
 
 def _publish_folder(folder: Path, fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
     if not folder.is_dir():
-        hints = (f"make it: mkdir -p {folder}", "or name another in bento.toml: [publish] to")
+        hints = (f"make it: mkdir -p {quote(str(folder))}", "or name another in bento.toml: [publish] to")
         yield Finding("error", "server", f"the publish folder {folder} isn't there", hints)
         return
     if not os.access(folder, os.W_OK | os.X_OK):
-        hint = f"deploy as its owner: ls -ld {folder}"
+        hint = f"deploy as its owner: ls -ld {quote(str(folder))}"
         yield Finding("warning", "server", f"this user can't publish: he may not write to {folder}", (hint,))
     yield from check_server(folder, hosts, len(fleet.hosts))
-    yield from guarded("machine", check_room(folder, PUBLISH_ROOM, "releases", f"see what is there: du -sh {folder}/*"))
+    yield from guarded(
+        "machine", check_room(folder, PUBLISH_ROOM, "releases", f"see what is there: du -sh {quote(str(folder))}/*")
+    )

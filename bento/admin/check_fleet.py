@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters.process import Done, run
 from bento.admin.build import collect_trees
@@ -128,7 +129,7 @@ def _is_sealed(path: Path) -> bool:
 def check_git(root: Path) -> Iterator[Found]:
     """What git has that it shouldn't, and what it hasn't yet. Nothing is written, the index neither."""
     if not any((folder / ".git").exists() for folder in (root, *root.parents)):
-        hint = f"keep its history: git init {root}"
+        hint = f"keep its history: git init {quote(str(root))}"
         yield Finding("note", "fleet", "the fleet is not in git: a sealed file that is lost is lost", (hint,))
         return
     try:

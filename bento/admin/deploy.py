@@ -237,7 +237,7 @@ def publish_prepared(
     warnings.extend(sentence for target in reached.targets for sentence in target.complaints(in_order))
     missed = {name: error for done in in_order.values() for name, error in done.missed.items()}
     in_failed = {name: failed[name] for name in chosen if name in failed}
-    return Deployed(in_order, in_failed, prepared.built, tuple(warnings), {**reached.missed, **missed})
+    return Deployed(in_order, in_failed, prepared.built, tuple(dict.fromkeys(warnings)), {**reached.missed, **missed})
 
 
 def _each(work: Callable[[Content], None], contents: Sequence[Content], targets: Sequence[PublishTarget]) -> None:

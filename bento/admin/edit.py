@@ -83,7 +83,7 @@ def as_written(folder: str, root: Path) -> str:
 def replace_keys(root: Path, name: HostName, keys: tuple[SshPublicKey, ...]) -> Fleet:
     """Give a host these keys in place of its old ones; the fleet as it is then. Raises InputError as add_host."""
     fleet = load_fleet(root)
-    known_host(fleet, name)
+    fleet.host(name)
     _check_keys(keys, [host for host in fleet.hosts.values() if host.name != name])
     if fleet.hosts[name].keys == keys:  # an earlier run may have been cut before it came to the secrets
         return fleet
@@ -97,7 +97,7 @@ def replace_keys(root: Path, name: HostName, keys: tuple[SshPublicKey, ...]) -> 
 def add_key(root: Path, name: HostName, key: SshPublicKey) -> Fleet:
     """Let a host log in with one more key, after those that it has; the fleet as it is then. Raises as add_host."""
     fleet = load_fleet(root)
-    host = known_host(fleet, name)
+    host = fleet.host(name)
     if key.blob in {one.blob for one in host.keys}:
         raise InputError(f"{name} has the key {key.fingerprint} already", f"see its keys: bento host show {name}")
     _check_keys([key], [one for one in fleet.hosts.values() if one.name != name])
@@ -114,7 +114,7 @@ def remove_key(root: Path, name: HostName, wanted: str) -> Fleet:
     The first key stays: secrets are sealed to it.
     """
     fleet = load_fleet(root)
-    host = known_host(fleet, name)
+    host = fleet.host(name)
     words = wanted.split()
     number = next(
         (i for i, key in enumerate(host.keys) if wanted == key.fingerprint or words[:2] == key.line.split()), None
@@ -133,13 +133,6 @@ def remove_key(root: Path, name: HostName, wanted: str) -> Fleet:
         del table["keys"][number]
 
     return _change_keys(root, name, drop, (*host.keys[:number], *host.keys[number + 1 :]))
-
-
-def known_host(fleet: Fleet, name: HostName) -> Host:
-    """The host of that name; InputError."""
-    if name not in fleet.hosts:
-        raise InputError(f"no host is called '{name}'", *did_you_mean(name, fleet.hosts), "bento host list")
-    return fleet.hosts[name]
 
 
 def _change_keys(root: Path, name: HostName, change: Callable[[Any], None], wanted: tuple[SshPublicKey, ...]) -> Fleet:
@@ -215,9 +208,7 @@ def _cut_table(text: str, path: tuple[str, ...]) -> str:
 def set_hold(root: Path, name: HostName, serial: Serial | None) -> None:
     """Set the host's `hold`, or take the line out. Raises InputError as add_host."""
     fleet = load_fleet(root)
-    if name not in fleet.hosts:
-        raise InputError(f"no host is called '{name}'", *did_you_mean(name, fleet.hosts), "bento host list")
-    if fleet.hosts[name].hold == serial:
+    if fleet.host(name).hold == serial:
         return
     path, text = _settings(root)
     document: Any = tomlkit.parse(text)

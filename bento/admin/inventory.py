@@ -12,7 +12,7 @@ from bento.models.manifest import Settings
 from bento.models.strict import Source
 from bento.models.targets import SftpPlace
 from bento.models.trust import Trust, parse_trust
-from bento.names import HostName, Serial, TagName, printable
+from bento.names import HostName, Serial, TagName, did_you_mean, printable
 from bento_secrets.members import Member
 from bento_secrets.recipients import Recipient
 from bento_secrets.ssh_keys import SshPublicKey
@@ -56,6 +56,17 @@ class Fleet:
     file: FleetFile
     hosts: Mapping[HostName, Host]
     admins: tuple[Recipient, ...]
+
+    def host(self, name: str) -> Host:
+        """The host of that name, as a person typed it. Raises InputError."""
+        found = self.hosts.get(HostName(name))
+        if found is None:
+            raise InputError(
+                f"no host is called '{printable(name)}'",
+                *did_you_mean(name, self.hosts),
+                "bento host list",
+            )
+        return found
 
     @property
     def store(self) -> SecretStore:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import islice
 
+from bento.admin.hosts_word import verified_report
 from bento.admin.inventory import Fleet, Host
-from bento.admin.status import verified_report
 from bento.admin.targets import reading, targets_of
 from bento.errors import InputError
 from bento.models.report import Report

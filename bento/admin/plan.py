@@ -7,7 +7,7 @@ from functools import partial
 from bento.adapters.transport import PublishTarget
 from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
 from bento.admin.deploy import content_of_today, plan_hosts
-from bento.admin.hold import check_openable, check_there, find, past, same
+from bento.admin.hold import check_openable, check_there, find, go_on, past, same
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Change, Content, changes, check_signers, draft, lacking, look_at
 from bento.admin.signing import check_accepted
@@ -36,11 +36,15 @@ class Planned:
 
 @dataclass(frozen=True)
 class Planning:
-    """What would become of each chosen host, as far as that can be known without building."""
+    """What would become of each chosen host, as far as that can be known without building.
+
+    `missed` names targets that can't be read now.
+    """
 
     hosts: Mapping[HostName, Planned]
     failed: Mapping[HostName, BentoError]
     warnings: tuple[str, ...]
+    missed: Mapping[str, BentoError]
 
 
 def plan_deploy(
@@ -65,12 +69,15 @@ def plan_deploy(
     keys = build_keys(packed, fleet) if packed else {}
     planned: dict[HostName, Planned] = {}
     failed, warnings = dict(ready.failed), list(ready.warnings)
+    missed: dict[str, BentoError] = {}
     dry = fleet.file.build.mode == "dry-build"
     with reading(targets_of(fleet, trust)) as reached:
+        missed.update(reached.missed)
 
         def add(host: Host, content: Content, *, build: bool) -> None:
             seen = look_at(reached.targets, content, trust, now, workspace.memory)
             warnings.extend(seen.warnings)
+            missed.update(seen.missed)
             if seen.current:
                 more = signing and lacking(seen.whole[0].release[::-1], trust, fleet.signing_keys)
                 manifest = seen.whole[0].release[0]
@@ -95,10 +102,10 @@ def plan_deploy(
             try:
                 content = _held(reached.targets, host, trust, workspace)
                 add(host, content, build=False)
-                warnings.append(f"{host.name} is held at release {host.hold}")
+                warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
             except BentoError as error:
                 failed[host.name] = error
-    return Planning({name: planned[name] for name in chosen if name in planned}, failed, tuple(warnings))
+    return Planning({name: planned[name] for name in chosen if name in planned}, failed, tuple(warnings), missed)
 
 
 def _held(targets: Sequence[PublishTarget], host: Host, trust: Trust, workspace: Workspace) -> Content:

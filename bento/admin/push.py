@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bento.adapters.process import Stream, require, run_keeping_tail
 from bento.adapters.ssh import BROKEN, Remote, ssh_options
+from bento.admin.hold import go_on
 from bento.admin.inventory import Fleet, Host
 from bento.admin.standing import newest_published
 from bento.admin.targets import reading, targets_of
@@ -50,9 +51,15 @@ def remote_of(host: Host, address: str | None, environment: Mapping[str, str]) -
 
 
 def with_action(fleet: Fleet, host: Host, action: Action | None) -> Fleet:
-    """The fleet in which the host has this action."""
+    """The fleet in which the host has this action. Raises InputError where it is held: at its settings, too."""
     if action is None:
         return fleet
+    if host.hold is not None:
+        raise InputError(
+            f"{host.name} is held at release {host.hold}, and its action is that release's",
+            f"push what it is held at: bento push {host.name}",
+            f"or let it go on: {go_on(host.name)}",
+        )
     changed = replace(host, settings=host.settings.model_copy(update={"action": action}))
     return replace(fleet, hosts={**fleet.hosts, host.name: changed})
 

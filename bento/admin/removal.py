@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bento.adapters.folder import account_group
-from bento.admin.edit import check_removable, known_host, remove_host
+from bento.admin.edit import check_removable, remove_host
 from bento.admin.inventory import Fleet
 from bento.admin.templates import declared_templates
 from bento.errors import InputError
@@ -24,7 +24,7 @@ class Removal:
 
 def plan_removal(fleet: Fleet, name: HostName) -> Removal:
     """What `remove` would do. Raises InputError where it would; writes nothing."""
-    host = known_host(fleet, name)
+    host = fleet.host(name)
     check_removable(fleet.root, name)
     forgotten = fleet.store.forget(name, fleet.members, dry_run=True)
     _check_templates(fleet, name)

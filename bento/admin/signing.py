@@ -8,35 +8,20 @@ from pathlib import Path
 
 from bento.adapters import signatures
 from bento.adapters.transport import PublishTarget
+from bento.admin.hosts_word import newest_heartbeat
 from bento.admin.inventory import Host
 from bento.core import signer_rules
 from bento.errors import InputError
-from bento.models.report import Heartbeat, parse_heartbeat
-from bento.models.signed import SignedDocument, split
-from bento.models.trust import NAMESPACE_RELEASE, NAMESPACE_REPORT, Trust
+from bento.models.signed import SignedDocument
+from bento.models.trust import NAMESPACE_RELEASE, Trust
 
 _UNKNOWN = frozenset({"nobody that we know"})
 
 
 def known_signers(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> frozenset[str] | None:
     """The fingerprints of those whose releases the host accepts, by its own signed word; None if it gave none."""
-    said = [one for target in targets if (one := _heartbeat(target, host, trust)) is not None]
-    newest = max(said, key=lambda one: (one.after, one.time), default=None)
+    newest = newest_heartbeat(targets, host, trust, [])
     return frozenset(newest.signers) or None if newest is not None else None
-
-
-def _heartbeat(target: PublishTarget, host: Host, trust: Trust) -> Heartbeat | None:
-    raw = target.read_heartbeat(host.name)
-    if raw is None:
-        return None
-    try:
-        document = split(raw, "a heartbeat")
-        if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
-            return None
-        heartbeat = parse_heartbeat(document.line)
-    except InputError:
-        return None
-    return heartbeat if (heartbeat.host, heartbeat.fleet) == (host.name, trust.fleet) else None
 
 
 def check_accepted(

@@ -5,17 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from bento.adapters import signatures
 from bento.adapters.transport import PublishTarget
+from bento.admin.hosts_word import newest_heartbeat, verified_report
 from bento.admin.inventory import Fleet, Host
 from bento.admin.standing import read_published
 from bento.admin.targets import reading, targets_of
 from bento.core.host_state import HostState, derive
 from bento.errors import InputError
 from bento.models.manifest import Manifest
-from bento.models.report import Heartbeat, Report, parse_heartbeat, parse_report
-from bento.models.signed import split
-from bento.models.trust import NAMESPACE_REPORT, Trust
+from bento.models.report import Report
+from bento.models.trust import Trust
 from bento.names import HostName
 
 LOOKED_AT = 20  # the newest reports of a host; older ones can't change its state
@@ -68,15 +67,11 @@ def _one(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> HostStat
     notes: list[str] = []
     published = _published(targets, host, trust, notes)
     reports: dict[int, Report] = {}
-    heartbeats: list[Heartbeat] = []
     for target in targets:
         for report in _reports(target, host, trust, notes):
             reports.setdefault(report.counter, report)
-        heartbeat = _heartbeat(target, host, trust, notes)
-        if heartbeat is not None:
-            heartbeats.append(heartbeat)
     newest = sorted(reports.values(), key=lambda one: one.counter, reverse=True)[:LOOKED_AT]
-    latest = max(heartbeats, key=lambda one: (one.after, one.time), default=None)
+    latest = newest_heartbeat(targets, host, trust, notes)
     return HostStatus(host, published, derive(published, newest, latest), tuple(notes))
 
 
@@ -109,32 +104,3 @@ def _reports(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) 
     if bad:
         notes.append(f"{bad} of its reports can't be verified")
     return reports
-
-
-def verified_report(raw: bytes | None, host: Host, trust: Trust) -> Report:
-    """The report of these bytes. Raises InputError, saying why it isn't one of this host; its bytes are not quoted."""
-    report = parse_report(_verified(raw, host))
-    if (report.host, report.fleet) != (host.name, trust.fleet):
-        raise InputError("it is about another host or fleet")
-    return report
-
-
-def _heartbeat(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) -> Heartbeat | None:
-    raw = target.read_heartbeat(host.name)
-    if raw is None:
-        return None
-    try:
-        heartbeat = parse_heartbeat(_verified(raw, host))
-    except InputError:
-        notes.append("its heartbeat can't be verified")
-        return None
-    return heartbeat if (heartbeat.host, heartbeat.fleet) == (host.name, trust.fleet) else None
-
-
-def _verified(raw: bytes | None, host: Host) -> bytes:
-    if raw is None:
-        raise InputError("it is no plain file, too large, or unreadable")
-    document = split(raw, "the report")
-    if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
-        raise InputError("it is not signed by the host")
-    return document.line

@@ -139,3 +139,10 @@ def failures(failed: Mapping[HostName, BentoError] | Mapping[str, BentoError], o
     if not failed:
         return 0
     return ALL_FAILED if len(failed) == of else SOME_FAILED
+
+
+def missed_targets(missed: Mapping[str, BentoError], state: str = "lacks what was published") -> int:
+    """Say each target that doesn't have what the others have; the exit code."""
+    for target, error in missed.items():
+        complain(f"{target} {state}: {error.message}", error.hints)
+    return SOME_FAILED if missed else 0

@@ -12,7 +12,7 @@ from bento.admin.deploy import deploy as publish_all
 from bento.admin.inventory import load_trust
 from bento.admin.plan import plan_deploy
 from bento.admin.waves import Clocks, Waved, canaries_among, deploy_in_waves
-from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, some, verbose_option
+from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, missed_targets, some, verbose_option
 from bento.cli.completing import HOSTS
 from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.diff import show_plan
@@ -106,12 +106,11 @@ def _show(done: Deployed, more: Mapping[str, Any], as_json: bool) -> None:
         changed = sum(one.changed is not None for one in done.published.values())
         unchanged = len(done.published) - changed
         click.echo(f"built {done.built}, published {changed}, unchanged {unchanged}, failed {len(done.failed)}")
-    for target, error in done.missed.items():
-        complain(f"{target} lacks what was published: {error.message}", error.hints)
 
 
 def _code(done: Deployed, of: int) -> int:
-    return failures(done.failed, of) or (SOME_FAILED if done.missed else 0)
+    missed = missed_targets(done.missed)
+    return failures(done.failed, of) or missed
 
 
 def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
@@ -119,14 +118,21 @@ def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
     _show(waved.done, {"canaries": canaries, "not_published": list(waved.left)}, as_json)
     if not waved.proved and waved.canaries:
         warn("no canary got anything new, so they prove nothing about what the others got")
-    if not waved.left:
-        return _code(waved.done, of)
+    if not waved.left:  # all went well, or the others had failed before
+        code = _code(waved.done, of)
+        _name_bad(waved)
+        return code
+    missed_targets(waved.done.missed)
     failures(waved.done.failed, of)
     complain(f"stopped after the canaries; nothing was published for {', '.join(waved.left)}", _next(waved))
+    _name_bad(waved)
+    return SOME_FAILED if waved.done.published else ALL_FAILED
+
+
+def _name_bad(waved: Waved) -> None:
     for name, one in waved.canaries.items():
         if one.verdict != "good":
             complain(f"{name}: {one.said}")
-    return SOME_FAILED if waved.done.published else ALL_FAILED
 
 
 def _next(waved: Waved) -> list[str]:

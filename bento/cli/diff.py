@@ -11,7 +11,7 @@ from bento.admin.diff import HostDiff
 from bento.admin.diff import diff as compare
 from bento.admin.inventory import load_trust
 from bento.admin.plan import Planned, Planning
-from bento.cli.build import failures, some
+from bento.cli.build import failures, missed_targets, some
 from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.render import clean, short_system, show_json, tidy
 from bento.cli.top import warn
@@ -89,10 +89,11 @@ def show_plan(planning: Planning, of: int, *, as_json: bool) -> int:
             {
                 "hosts": {name: _plan_facts(one) for name, one in planning.hosts.items()},
                 "failed": {name: error.message for name, error in planning.failed.items()},
+                "missed": {name: error.message for name, error in planning.missed.items()},
                 "warnings": list(planning.warnings),
             }
         )
-        return failures(planning.failed, of)
+        return _plan_code(planning, of)
     for name, one in planning.hosts.items():
         steps = ["build"] * one.build + ([f"publish ({', '.join(one.changes)})"] if one.changes else [])
         steps += [f"bring up to date: {', '.join(one.healed)}"] * bool(one.healed)
@@ -104,7 +105,13 @@ def show_plan(planning: Planning, of: int, *, as_json: bool) -> int:
     click.echo(
         f"would build {built}, publish {changed}, leave {len(planning.hosts) - changed}, fail {len(planning.failed)}"
     )
-    return failures(planning.failed, of)
+    return _plan_code(planning, of)
+
+
+def _plan_code(planning: Planning, of: int) -> int:
+    """As the deploy would end, as far as can be known."""
+    missed = missed_targets(planning.missed, "would be left out")
+    return failures(planning.failed, of) or missed
 
 
 def _plan_facts(one: Planned) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from bento.adapters.server_keys import shown_keys
-from bento.admin.edit import add_key, known_host, remove_key, replace_keys
+from bento.admin.edit import add_key, remove_key, replace_keys
 from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
 from bento.cli.completing import HOST
@@ -79,7 +79,7 @@ def rekey(
     """
     parsed_name = HostName.parse(name)
     before = current_fleet(context)
-    known_host(before, parsed_name)
+    before.host(parsed_name)
     parsed = parse_keys("rekey", parsed_name, keys, files, scan, fingerprint)
     root = fleet_root(context)
     opened = identities_of(before, identities, ask)
@@ -119,7 +119,7 @@ def add_one(
       bento host add-key web --scan web.example.org
     """
     parsed_name = HostName.parse(name)
-    known_host(current_fleet(context), parsed_name)
+    current_fleet(context).host(parsed_name)
     parsed = parse_keys("add-key", parsed_name, keys, files, scan, fingerprint)
     if len(parsed) != 1:
         raise InputError(f"these are {len(parsed)} keys, and one is added at a time", "name one")
@@ -142,7 +142,7 @@ def remove_one(context: click.Context, name: str, key: str) -> None:
       bento host remove-key web SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE
     """
     parsed_name = HostName.parse(name)
-    before = known_host(current_fleet(context), parsed_name)
+    before = current_fleet(context).host(parsed_name)
     after = remove_key(fleet_root(context), parsed_name, key).hosts[parsed_name]
     for gone in before.keys:
         if gone.blob not in {one.blob for one in after.keys}:

@@ -16,7 +16,7 @@ from bento.cli.context import chosen, confirmed, current_fleet, fleet_root, json
 from bento.cli.host_keys import add_one, key_options, parse_keys, rekey, remove_one
 from bento.cli.render import show_json, show_table
 from bento.errors import InputError
-from bento.names import HostName, TagName, did_you_mean, printable
+from bento.names import HostName, TagName
 
 
 @click.group()
@@ -154,9 +154,7 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
       bento host show web --json
     """
     fleet = current_fleet(context)
-    found = next((one for one in fleet.hosts.values() if one.name == name), None)
-    if found is None:
-        raise InputError(f"no host is called '{printable(name)}'", *did_you_mean(name, fleet.hosts), "bento host list")
+    found = fleet.host(name)
     if as_json:
         show_json(_facts(found))
         return

@@ -13,10 +13,8 @@ from bento.admin.logs import logs as read
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet, json_option
 from bento.cli.render import clean, short_system, show_json
-from bento.errors import InputError
 from bento.models.limits import LIMITS
 from bento.models.report import Report
-from bento.names import did_you_mean, printable
 
 
 @click.command()
@@ -39,14 +37,11 @@ def logs(context: click.Context, host: str, last: int, as_json: bool) -> None:
       bento logs web --json
     """
     fleet = current_fleet(context)
-    found = next((one for one in fleet.hosts.values() if one.name == host), None)
-    if found is None:
-        raise InputError(f"no host is called '{printable(host)}'", *did_you_mean(host, fleet.hosts), "bento host list")
-    shown = read(fleet, load_trust(fleet.root), found, last)
+    shown = read(fleet, load_trust(fleet.root), fleet.host(host), last)
     if as_json:
         show_json([_facts(one) for one in shown])
     elif not shown:
-        click.echo(f"{found.name} has not reported yet", err=True)
+        click.echo(f"{host} has not reported yet", err=True)
     else:
         for one in shown:
             for line in _lines(one):

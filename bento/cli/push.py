@@ -13,12 +13,11 @@ from bento.adapters.ssh import Remote
 from bento.admin.deploy import deploy
 from bento.admin.inventory import Host, load_trust
 from bento.admin.push import copy_closure, published_release, remote_of, send, trigger, with_action
-from bento.cli.build import failures
+from bento.cli.build import failures, missed_targets
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet
 from bento.cli.render import Progress, progress
-from bento.cli.rollback import one_host
-from bento.cli.top import complain, warn
+from bento.cli.top import warn
 from bento.models.manifest import Action
 from bento.names import printable
 
@@ -58,7 +57,7 @@ def push(context: click.Context, name: str, action: str | None, address: str | N
       NIX_SSHOPTS="-p 2222" bento push web
     """
     fleet = current_fleet(context)
-    host = one_host(fleet, name)
+    host = fleet.host(name)
     trust = load_trust(fleet.root)
     remote = remote_of(host, address, os.environ)
     asked = with_action(fleet, host, cast("Action | None", action))
@@ -66,8 +65,7 @@ def push(context: click.Context, name: str, action: str | None, address: str | N
         done = deploy(asked, trust, (host.name,), lambda: int(time.time()), say)
     for sentence in done.warnings:
         warn(sentence)
-    for target, error in done.missed.items():
-        complain(f"{target} lacks what was published: {error.message}", error.hints)
+    missed_targets(done.missed)
     if done.failed:
         return failures(done.failed, 1)
     if action is not None and action != host.settings.action:
@@ -97,7 +95,7 @@ def trigger_run(context: click.Context, name: str, address: str | None) -> int:
       bento trigger web
       NIX_SSHOPTS="-p 2222" TARGET_IP=192.0.2.7 bento trigger web
     """
-    host = one_host(current_fleet(context), name)
+    host = current_fleet(context).host(name)
     remote = remote_of(host, address, os.environ)
     said = _Said(host)
     return said.ended(remote, trigger(remote, said.tell))

@@ -1,6 +1,7 @@
 """`bento rollback`."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -8,13 +9,14 @@ import click
 from bento.admin.hold import SecretsBack, go_on
 from bento.admin.inventory import Fleet, Host, load_trust
 from bento.admin.rollback import Back, Earlier, earlier_releases, let_go, plan_rollback, roll_back
+from bento.cli.build import ALL_FAILED, missed_targets
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet, json_option
 from bento.cli.render import ago, progress, short_system, show_json, show_table
 from bento.cli.top import complain, warn
-from bento.errors import InputError
+from bento.errors import BentoError, InputError
 from bento.models.trust import Trust
-from bento.names import HostName, Serial, did_you_mean, printable
+from bento.names import Serial
 
 
 @click.command()
@@ -31,7 +33,8 @@ def rollback(
     """Publish a host's earlier content under a new serial, and hold the host there.
 
     Without SERIAL it is the release before, of another content. `hold` in bento.toml then keeps every deploy at that
-    content, secrets and settings included, until `--release`. Nothing is built here.
+    content, secrets and settings included, until `--release`. Nothing is built here. A
+    mirror that can't be reached is named (exit 3); the next deploy gives it what it missed.
 
     \b
     Examples:
@@ -41,23 +44,30 @@ def rollback(
       bento rollback web --release
     """
     fleet = current_fleet(context)
-    host = one_host(fleet, name)
+    host = fleet.host(name)
     trust = load_trust(fleet.root)
     if release + listing + (dry_run or serial is not None) > 1:
         raise InputError("--release and --list stand alone", "see: bento rollback --help")
     if release:
-        was = let_go(fleet, host)
-        click.echo(f"{host.name} is no longer held at release {was}")
-        click.echo(f"next: bento deploy --on {host.name}")
+        _release(fleet, host, as_json)
         return 0
     if listing:
         _list(host, earlier_releases(fleet, trust, host), as_json)
         return 0
     wanted = None if serial is None else Serial.parse(serial)
     if dry_run:
-        _show(host, plan_rollback(fleet, trust, host, wanted), None, as_json)
+        _show(host, plan_rollback(fleet, trust, host, wanted), None, as_json, {})
         return 0
     return _roll_back(fleet, trust, host, wanted, as_json)
+
+
+def _release(fleet: Fleet, host: Host, as_json: bool) -> None:
+    was = let_go(fleet, host)
+    if as_json:
+        show_json({"host": host.name, "held_at": None, "was_held_at": was})
+    else:
+        click.echo(f"{host.name} is no longer held at release {was}")
+        click.echo(f"next: bento deploy --on {host.name}")
 
 
 def _roll_back(fleet: Fleet, trust: Trust, host: Host, wanted: Serial | None, as_json: bool) -> int:
@@ -68,20 +78,12 @@ def _roll_back(fleet: Fleet, trust: Trust, host: Host, wanted: Serial | None, as
     error = done.failed.get(host.name)
     if error is not None:
         complain(f"{error.message}; hold is set, so the next deploy tries again", error.hints)
-        return 1
-    _show(host, back, done.published[host.name].manifest.serial, as_json)
-    return 0
+        return ALL_FAILED
+    _show(host, back, done.published[host.name].manifest.serial, as_json, done.missed)
+    return missed_targets(done.missed)
 
 
-def one_host(fleet: Fleet, name: str) -> Host:
-    """The host of that name. Raises InputError."""
-    found = fleet.hosts.get(HostName(name))
-    if found is None:
-        raise InputError(f"no host is called '{printable(name)}'", *did_you_mean(name, fleet.hosts), "bento host list")
-    return found
-
-
-def _show(host: Host, back: Back, serial: Serial | None, as_json: bool) -> None:
+def _show(host: Host, back: Back, serial: Serial | None, as_json: bool, missed: Mapping[str, BentoError]) -> None:
     earlier, secrets = back.earlier, back.secrets
     if as_json:
         facts: dict[str, Any] = {
@@ -90,6 +92,7 @@ def _show(host: Host, back: Back, serial: Serial | None, as_json: bool) -> None:
             "published": serial,
             "system": earlier.system,
             "secrets": {"back": secrets.changed, "returning": secrets.returning, "leaving": secrets.leaving},
+            "missed": {name: error.message for name, error in missed.items()},
         }
         show_json(facts)
         return

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from bento_secrets import durable
 from bento_secrets.errors import InputError, LinkRefused
@@ -169,7 +170,7 @@ def _check_roots_alone(folder: int, path: str, parts: list[str]) -> None:
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
         raise LinkRefused(
             f"the folder for the link {path} is missing, and /{'/'.join(parts)} isn't root's alone",
-            f"make it as its user first: mkdir -p {Path(path).parent}",
+            f"make it as its user first: mkdir -p {quote(str(Path(path).parent))}",
         )
 
 

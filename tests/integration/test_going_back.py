@@ -68,7 +68,18 @@ def test_json_says_the_same_as_the_words(world: World, web: Machine) -> None:
     assert planned["held_at"] == listed[1]["serial"]
     assert planned["secrets"] == {"back": ["token"], "returning": [], "leaving": []}
     done = json.loads(world.bento("rollback", web.name, "--json"))
-    assert done["published"] == serial(world, web)
+    assert (done["published"], done["missed"]) == (serial(world, web), {})
+    freed = json.loads(world.bento("rollback", web.name, "--release", "--json"))
+    assert freed == {"host": web.name, "held_at": None, "was_held_at": done["held_at"]}
+
+
+def test_a_push_with_an_action_of_its_own_is_refused_while_the_host_is_held(world: World, web: Machine) -> None:
+    world.bento("rollback", web.name)
+    before = world.manifest(web).read_bytes()
+    done = world.try_bento("push", web.name, "--action", "boot", "--address", "root@192.0.2.1")
+    assert done.returncode == 2, said(done)
+    assert f"hint: or let it go on: bento rollback {web.name} --release" in said(done)
+    assert world.manifest(web).read_bytes() == before
 
 
 def use_keys(world: World, *names: str) -> None:

@@ -290,3 +290,19 @@ def test_a_host_that_was_never_published_has_nothing_to_go_back_to(desk: Desk) -
     fleet = desk.fleet
     with pytest.raises(InputError, match="nothing is published for web"):
         held_content([desk.folder], fleet.hosts[WEB], load_trust(desk.root), Workspace(desk.root))
+
+
+def test_what_is_true_of_two_folders_is_said_once(desk: Desk) -> None:
+    settings = desk.root / "bento.toml"
+    other = desk.root.parent / "other"
+    other.mkdir()
+    settings.write_text(
+        settings.read_text().replace('/publish"', f'/publish", "{other}"]').replace('to = "', 'to = ["')
+    )
+    desk.publish("first")
+    desk.publish("second")
+    done = desk.back()
+    assert len(done.published) == 1
+    assert (other / "web/release/manifest").is_file()
+    assert any("no account on this machine" in one for one in done.warnings)
+    assert len(set(done.warnings)) == len(done.warnings)
