@@ -25,6 +25,7 @@ from bento.names import HostName, SecretName, Serial, SystemPath
 from bento_secrets.recipients import Recipient
 from bento_secrets.ssh_keys import SshPublicKey
 
+_LETTERS = {"db": "4k", "router": "ly", "laptop": "8d", "office": "pz", "web": "cj"}  # how store paths begin
 DOCS = Path(__file__).parents[1] / "docs"
 NOW = int(time.time())
 _KEY = SshPublicKey.parse("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOHz+U0YtjINc54dZiJNclfmEFifF7RXCFlNlTbuZBji")
@@ -43,8 +44,8 @@ def row(
 ) -> HostStatus:
     """A host that was seen so many seconds ago; where it waits, it runs another system than what is published."""
     host = HostName(name)
-    pending = state in ("rebuild pending", "rolled back")
-    new, old = system("c", name), system("a", name)
+    pending = state in ("rebuild pending", "rolled back", "reboot needed")
+    new, old = (system(letter, name) for letter in _LETTERS[name])
     running = old if pending else new
     refs = tuple(
         SecretRef(
@@ -84,7 +85,9 @@ def row(
         old_system=old,
         new_system=new,
         running=running,
-        secrets=() if pending else tuple(SecretReport(name=x.name, digest=x.digest, state="installed") for x in refs),
+        secrets=()
+        if state in ("rebuild pending", "rolled back")
+        else tuple(SecretReport(name=x.name, digest=x.digest, state="installed") for x in refs),
         log_tail="",
     )
     described = Host(host, (_KEY,), Recipient.of_host_key(_KEY), (), Path("hosts") / name, name, Settings())
@@ -93,7 +96,7 @@ def row(
 
 def status() -> str:
     """`bento status`."""
-    console = Console(record=True, width=112, file=StringIO(), highlight=False)
+    console = Console(record=True, width=132, file=StringIO(), highlight=False)
     console.print(Text("$ bento status", "bold"))
     console.print(
         table(
@@ -104,7 +107,7 @@ def status() -> str:
                         "db", "rolled back", seen=160, outcome="rolled-back", reason="units failed: postgresql.service"
                     ),
                     row("laptop", "rebuild pending", seen=3 * 86400, secrets=1),
-                    row("office", "up to date", seen=45, secrets=3),
+                    row("office", "up to date", seen=70, secrets=3),
                     row(
                         "router",
                         "reboot needed",
@@ -123,7 +126,7 @@ def status() -> str:
 
 def deploy() -> str:
     """`bento deploy` after a change of one host and of one secret. The lines are its own (tests/transcripts)."""
-    console = Console(record=True, width=112, file=StringIO(), highlight=False)
+    console = Console(record=True, width=132, file=StringIO(), highlight=False)
     web = system("c", "web")
     for typed, answer in (
         (

@@ -1,4 +1,4 @@
-"""docs/tutorial.md, typed as it stands on four machines, each with its own /etc, sshd and Nix, on a network of theirs."""
+"""docs/tutorial.md, typed as it stands on four machines on a network, each with its own /etc, sshd and Nix."""
 
 import re
 import shutil
