@@ -34,12 +34,14 @@ def section(command: click.Command, context: click.Context) -> str:
     lines = [f"#### {context.command_path}", "", f"`{context.command_path} {pieces}`".replace(" `", "`")]
     for paragraph in (command.help or "").split("\n\n"):
         kept = paragraph.strip("\n").splitlines()
-        if kept[:1] == ["\b"] and kept[1:2] and kept[1].strip() in ("Example:", "Examples:", "A first fleet:"):
+        raw = bool(kept) and kept[0].strip() == "\b"
+        kept = kept[raw:]
+        if kept and kept[0].strip() in ("Example:", "Examples:", "A first fleet:"):
             continue
-        if kept[:1] == ["\b"] and kept[2:]:
-            lines += ["", "```text", *kept[1:], "```"]
-        else:
-            lines += ["", *(line.strip() for line in kept if line != "\b")]
+        if raw and kept[1:]:
+            lines += ["", "```text", *kept, "```"]
+        elif kept:
+            lines += ["", *(line.strip() for line in kept)]
     records = [one.get_help_record(context) for one in command.get_params(context)]
     options = [record for record in records if record is not None and record[1]]
     if options:

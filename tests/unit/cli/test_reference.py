@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from bento.core.host_state import State
 from bento.models import agent_settings, trust
-from bento.models.fleet import BuildTable, HostTable, PublishTable, SecretsTable, SigningTable
+from bento.models.fleet import BuildTable, FleetFile, HostTable, SecretsTable, SigningTable
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef
 from bento.models.report import Heartbeat, Outcome, Report, SecretReport, SecretState
 from bento_secrets import declared, declared_templates
@@ -73,10 +73,6 @@ def test_the_pictures_are_what_the_commands_show_and_fetch_nothing() -> None:
 @pytest.mark.parametrize(
     ("model", "title"),
     [
-        (PublishTable, "[publish]"),
-        (SigningTable, "[signing]"),
-        (SecretsTable, "[secrets]"),
-        (BuildTable, "[build]"),
         (HostTable, "[hosts.NAME] and [defaults]"),
         (Manifest, "The manifest"),
         (ConfigRef, "The manifest"),
@@ -98,6 +94,13 @@ def test_each_field_of_a_model_is_named(model: type[BaseModel], title: str) -> N
 def test_defaults_are_those_of_the_code(model: type[BaseModel], title: str) -> None:
     for name, default in defaults(model).items():
         assert f"| `{name}` | {default} |" in part(title)
+
+
+def test_each_table_of_the_fleet_file_has_a_part_with_all_its_keys() -> None:
+    for name, field in FleetFile.model_fields.items():
+        table = field.annotation
+        if isinstance(table, type) and issubclass(table, BaseModel) and name != "defaults":
+            assert missing(list(table.model_fields), f"[{name}]") == []
 
 
 def test_a_hosts_defaults_are_those_of_the_code() -> None:
