@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import click
 
@@ -39,7 +40,7 @@ def section(command: click.Command, context: click.Context) -> str:
         if kept and kept[0].strip() in ("Example:", "Examples:", "A first fleet:"):
             continue
         if raw and kept[1:]:
-            lines += ["", "```text", *kept, "```"]
+            lines += ["", "```text", dedent("\n".join(kept)), "```"]
         elif kept:
             lines += ["", *(line.strip() for line in kept)]
     records = [one.get_help_record(context) for one in command.get_params(context)]
