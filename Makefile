@@ -27,7 +27,7 @@ NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit systemd-tests nixos-tests cuts fuzz bench fresh clean need-venv need-demo need-test need-systemd need-fresh
+.PHONY: help demo test check unit systemd-tests nixos-tests cuts fuzz bench reference pictures fresh clean need-venv need-demo need-test need-systemd need-fresh
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
@@ -63,6 +63,12 @@ fuzz: need-venv $(DEV) ## throw RUNS inputs at each parser of what others write 
 
 bench: need-test $(DEV) ## measure the secret commands beside bare programs and age (bench/README.md)
 	$(BIN)/python bench
+
+reference: $(DEV) ## write the commands' part of docs/reference.md anew
+	$(BIN)/python tools/reference.py
+
+pictures: $(DEV) ## draw docs/*.svg anew
+	$(BIN)/python tools/pictures.py
 
 fresh: need-fresh ## prove `make demo` on a new Debian 12 with only python3, make and git (root)
 	tools/fresh $(TARGETS)

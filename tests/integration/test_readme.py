@@ -66,4 +66,4 @@ def test_its_two_commands_are_targets_of_the_makefile() -> None:
 def test_each_link_leads_to_a_file() -> None:
     for page in (README, *README.parent.glob("docs/*.md")):
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
