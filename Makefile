@@ -27,7 +27,7 @@ NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit systemd-tests nixos-tests fuzz bench fresh clean need-venv need-demo need-test need-systemd need-fresh
+.PHONY: help demo test check unit systemd-tests nixos-tests faults fuzz bench fresh clean need-venv need-demo need-test need-systemd need-fresh
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
@@ -53,6 +53,9 @@ systemd-tests: need-systemd $(DEV) ## run the documented units under a real syst
 nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=TREE, a nixpkgs or its lib (docs/nixos.md)
 	@test -d "$$BENTO_TEST_NIXPKGS/lib" || { echo "set BENTO_TEST_NIXPKGS to a folder with nixpkgs' lib/ in it"; exit 2; }
 	$(BIN)/python -m pytest tests/nixos
+
+faults: need-test $(DEV) ## break the agent and publishing at every system call, and cut the power around each fsync (root, 25 min)
+	BENTO_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults
 
 fuzz: need-venv $(DEV) ## throw RUNS inputs at each parser of what others write (Python 3.11 on x86-64)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt
