@@ -119,7 +119,7 @@ def faults(calls: tuple[Call, ...], *, after: tuple[str, ...], few: int = 1) -> 
                 if not ALL:
                     names = (names[(turn + number) % len(names)],)
                 for name in names:
-                    for what in after if kind and ALL else (after[turn % len(after)],):
+                    for what in (after if kind else after[:1]) if ALL else (after[turn % len(after)],):
                         yield call, name, what
 
 
