@@ -11,7 +11,7 @@ DEV := $(VENV)/.installed-dev
 # Debian package=what shows that it is there (see tools/need)
 NEED_VENV := python3-venv=module:ensurepip
 NEED_DEMO := $(NEED_VENV) openssh-client=ssh-keygen nix-bin=nix-build
-NEED_TEST := $(NEED_DEMO) openssh-server=sshd age=age strace=strace nodejs=node npm=npm
+NEED_TEST := $(NEED_DEMO) openssh-server=sshd age=age strace=strace e2fsprogs=mkfs.ext4 nodejs=node npm=npm
 NEED_FRESH := debootstrap=debootstrap debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg git=git
 NEED_SYSTEMD := $(NEED_TEST) systemd-container=systemd-nspawn $(NEED_FRESH)
 
