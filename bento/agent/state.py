@@ -1,7 +1,8 @@
 """What a host remembers across reboots, under `/var/lib/bento`: whole and on the disk before it is relied on."""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bento.adapters.files import read_capped, store
@@ -97,7 +98,8 @@ class State:
         if until is not None:
             self._write("suspended.json", {"until": until})
         else:
-            (self.root / "suspended.json").unlink(missing_ok=True)
+            with _changing(self.root / "suspended.json") as path:
+                path.unlink(missing_ok=True)
 
     # What the run is doing.
 
@@ -219,7 +221,8 @@ class State:
         if told is not None:
             self._write("told.json", {"told": told})
         else:
-            (self.root / "told.json").unlink(missing_ok=True)
+            with _changing(self.root / "told.json") as path:
+                path.unlink(missing_ok=True)
 
     def spooled(self) -> list[Path]:
         """Reports that wait to be sent, oldest first."""
@@ -230,12 +233,14 @@ class State:
         store(self.spool / f"{counter:020}.report", raw, 0o600)
         waiting = self.spooled()
         for path in waiting[: spool.dropped([path.stat().st_size for path in waiting])]:
-            path.unlink(missing_ok=True)
+            with _changing(path):
+                path.unlink(missing_ok=True)
 
     def sent(self, report: Path) -> None:
         """The report is on the server."""
-        report.unlink(missing_ok=True)
-        fsync_dir(self.spool)
+        with _changing(report):
+            report.unlink(missing_ok=True)
+            fsync_dir(self.spool)
 
     # Reading and writing.
 
@@ -260,6 +265,17 @@ class State:
             f"{self.root / name} is damaged: {error.message}",
             "this host takes no release while it can't know what it had; restore the file from a backup",
         )
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[Path]:
+    """As `store`: a disk that refuses is an EnvironmentFailed."""
+    try:
+        yield path
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"can't remove {path}: {error.strerror}", f"see the disk: df -h {path.parent}"
+        ) from None
 
 
 def _point(table: Table) -> Point:

@@ -1,5 +1,6 @@
 """A host's memory: it reads back what was written, and what is damaged is said, never taken for "nothing yet"."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -14,7 +15,7 @@ from bento.agent.state import Damaged, State
 from bento.core.journal import Journal, Point
 from bento.core.spool import MOST, MOST_BYTES
 from bento.core.trust_rules import Floor
-from bento.errors import BentoError
+from bento.errors import BentoError, EnvironmentFailed
 from bento.models.signed import SignedDocument
 from bento.names import Serial
 
@@ -306,6 +307,24 @@ def test_what_was_told_is_remembered_until_it_is_over(state: State) -> None:
     state.write_told(None)
     state.write_told(None)
     assert state.last_told() is None
+
+
+def test_a_disk_that_lets_nothing_be_removed_is_an_error_that_names_the_file(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_path: Path, **_: bool) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    state.put_in_spool(1, b"a report")
+    state.write_told(digest("it"))
+    monkeypatch.setattr(Path, "unlink", refused)
+    for work in (
+        lambda: state.sent(state.spooled()[0]),
+        lambda: state.write_told(None),
+        lambda: state.write_suspended_until(None),
+    ):
+        with pytest.raises(EnvironmentFailed, match="Read-only file system"):
+            work()
 
 
 def test_a_state_folder_that_can_t_be_made_is_named(tmp_path: Path) -> None:
