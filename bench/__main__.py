@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import commands
+import fleet
 import seal
-from measure import MAX_MEMORY, Result
+from measure import Result
 
 # What, how much of it, and how much for a look whether the programs run.
 MEASURES = {
@@ -19,6 +20,8 @@ MEASURES = {
     "rekey": (commands.rekey, 1000, 3),
     "check": (commands.check, 10_000, 9),
     "install": (commands.install, 100, 3),
+    "first": (fleet.first, 100, 3),
+    "unchanged": (fleet.unchanged, 1000, 3),
 }
 
 
@@ -28,6 +31,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURES)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="counted ones, of each side (default 7)")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="on the disk to measure on")  # noqa: S108
+    parser.add_argument("--hosts", type=int, help="for first (default 100) and unchanged (default 1000)")
     parser.add_argument("--tiny", action="store_true", help="only see that the programs run: little work, no goals")
     options = parser.parse_args()
     if unknown := set(options.names) - set(MEASURES):
@@ -38,6 +42,8 @@ def main() -> int:
             sys.stderr.write("install is left out: mounting a tmpfs needs root\n")
             continue
         measure, much, little = MEASURES[name]
+        if options.hosts and measure in (fleet.first, fleet.unchanged):
+            much = options.hosts
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="bento-bench-") as folder:
             if options.tiny:
                 result = replace(measure(Path(folder), little, 1), most=None, least=None)
@@ -58,8 +64,8 @@ def show(result: Result) -> None:
     missed = "" if result.reached else "  MISSED"
     sys.stderr.write(
         f"{result.name:8} {result.work}, beside {result.beside}{missed}\n"
-        f"         ratio {result.ratio:.2f} ({result.wanted}), memory {result.memory:.0f} MB (below {MAX_MEMORY:.0f}); "
-        f"{times}{age}\n"
+        f"         ratio {result.ratio:.2f} ({result.wanted}), memory {result.memory:.0f} MB "
+        f"(below {result.memory_below:.0f}); {times}{age}\n"
     )
 
 

@@ -82,11 +82,14 @@ class PublishFolder:
         """Make the host's folders with the design's owners and modes. Only root can give them away."""
         base, release, reports = self.root / host, self._release(host), self.root / host / "reports"
         try:
+            grown: dict[Path, None] = {}
             for folder, mode in ((base, 0o755), (release, 0o755), (release / "objects", 0o755), (reports, 0o2770)):
                 if not folder.is_dir():
                     folder.mkdir()
                     folder.chmod(mode)
-                    fsync_dir(folder.parent)
+                    grown[folder.parent] = None
+            for folder in grown:  # each once, outermost first
+                fsync_dir(folder)
             group = account_group(host)
             if os.geteuid() == 0 and group is not None and reports.stat().st_gid != group:
                 os.chown(reports, -1, group, follow_symlinks=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from bento.adapters import nix
-from bento.adapters.files import busy_lock, store
+from bento.adapters.files import busy_lock, publish_text, store
 from bento.adapters.tree import unpack, write_tar
 from bento.admin.memory import Memory
 from bento.admin.pack import Tree
@@ -140,5 +140,5 @@ class Workspace:
         return system if still else None
 
     def remember(self, host: HostName, key: Digest, system: SystemPath) -> None:
-        """Note what these inputs gave."""
-        store(self._record(host), canonical({"key": key, "system": system}), 0o644)
+        """Note what these inputs gave. A power cut may take it: then the host is built again."""
+        publish_text(self._record(host), canonical({"key": key, "system": system}).decode())

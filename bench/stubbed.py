@@ -1,0 +1,48 @@
+"""Deploy every host of a fleet in this process, Nix left out: prints the seconds it took, imports aside."""
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+from bento.adapters import nix
+from bento.admin import workspace
+from bento.admin.deploy import deploy
+from bento.admin.inventory import load_fleet, load_trust
+from bento.names import HostName, SystemPath
+
+_BASE32 = str.maketrans("etou", "ghjk")  # letters that Nix's hashes don't have
+
+
+def _build(source: nix.BuildInput, root: Path, _on_line: object = None) -> SystemPath:
+    name = hashlib.sha256(f"{source.tree}{source.attribute}".encode()).hexdigest()[:32].translate(_BASE32)
+    system = SystemPath(f"/nix/store/{name}-system")
+    root.unlink(missing_ok=True)
+    root.symlink_to(system)
+    return system
+
+
+def _built(self: workspace.Workspace, host: HostName, key: object) -> SystemPath | None:
+    """As Workspace.built, for systems that are in no Nix store."""
+    system = self.expected(host, key)  # type: ignore[arg-type]
+    return system if system is not None and self.gc_root(host).readlink() == Path(system) else None
+
+
+def main(root: Path) -> None:
+    """Deploy. Raises RuntimeError where a host fails."""
+    setattr(nix, "build", _build)  # noqa: B010 — mypy takes an assignment for a mistake
+    setattr(nix, "require_nix", lambda: None)  # noqa: B010
+    setattr(nix, "version", lambda: "nix 2.8")  # noqa: B010
+    setattr(nix, "channel_path", lambda: None)  # noqa: B010
+    setattr(workspace.Workspace, "built", _built)  # noqa: B010
+    started = time.perf_counter()
+    fleet, trust = load_fleet(root), load_trust(root)
+    names = tuple(fleet.hosts)
+    done = deploy(fleet, trust, names, lambda: int(time.time()), lambda *_: None)
+    if done.failed or done.missed:
+        raise RuntimeError(f"{len(done.failed)} hosts failed")
+    sys.stdout.write(f"{time.perf_counter() - started}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
