@@ -1,5 +1,6 @@
 """What a host remembers across reboots, under `/var/lib/bento`: whole and on the disk before it is relied on."""
 
+import shlex
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -48,9 +49,15 @@ class State:
     # What this host has accepted.
 
     def floor(self) -> Floor | None:
-        """The floor; None before the first release. Raises Damaged."""
+        """The floor; None before the first release. Raises Damaged, also where it doesn't fit what is installed.
+
+        A floor that is gone, or lower than what this host has installed, would open the way back to any older release.
+        """
         table = self._read("floor.json")
+        committed = self.journal().committed.serial
         if table is None:
+            if committed is not None:
+                raise self._damaged("floor.json", InputError(f"it is gone, but release {committed} is installed"))
             return None
         try:
             floor = Floor(
@@ -63,6 +70,8 @@ class State:
             table.done()
         except InputError as error:
             raise self._damaged("floor.json", error) from None
+        if committed is not None and floor.serial < committed:
+            raise self._damaged("floor.json", InputError(f"it is below release {committed}, which is installed"))
         return floor
 
     def write_floor(self, floor: Floor) -> None:
@@ -264,6 +273,8 @@ class State:
         return Damaged(
             f"{self.root / name} is damaged: {error.message}",
             "this host takes no release while it can't know what it had; restore the file from a backup",
+            "or, if you trust what the server has now, begin as a new machine does: "
+            f"rm {shlex.quote(str(self.root))}/floor.json {shlex.quote(str(self.root))}/journal.json",
         )
 
 

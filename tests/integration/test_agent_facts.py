@@ -33,7 +33,8 @@ def test_each_state_of_a_host_has_a_word(lone: LoneHost) -> None:
     suspend(host, 3600)
     assert facts_of(host).state == "suspended"
     resume(host)
-    (host.state.root / "floor.json").unlink()
+    for name in ("floor.json", "journal.json"):
+        (host.state.root / name).unlink()
     assert facts_of(host).state == "new"
 
 

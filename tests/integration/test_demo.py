@@ -179,11 +179,12 @@ def test_a_restart_that_does_not_happen_fails_a_check(temporary: Path, tmp_path:
 
 
 def test_an_attack_that_succeeds_fails_the_demo(temporary: Path) -> None:
-    """As the attacks begin, alpha is made to forget which releases it has seen, so it takes the older one."""
+    """As the attacks begin, alpha is made to forget all that it had, as a new machine, so it takes the older one."""
     demo = start(temporary)
     shown = read_until(demo, "Somebody takes over the server")
     for folder in temporary.iterdir():
-        (folder / "alpha/demo/state/floor.json").unlink()
+        for name in ("floor.json", "journal.json"):
+            (folder / "alpha/demo/state" / name).unlink()
     shown += demo.communicate(timeout=60)[0]
     assert demo.returncode == 1, shown
     assert "puts an older release of alpha's back" in shown

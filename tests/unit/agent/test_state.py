@@ -225,6 +225,19 @@ def test_any_bytes_in_any_file_are_damaged_or_a_whole_value(lasting: State, data
     (lasting.root / "journal.json").unlink()
 
 
+def test_a_floor_that_is_gone_or_below_what_is_installed_is_damaged_and_no_fresh_start(state: State) -> None:
+    """Either would let a server take the host back to any older release."""
+    state.write_journal(Journal(committed=Point("/a", Serial(5)), systems={"/a": Serial(5)}))
+    with pytest.raises(Damaged, match="it is gone, but release 5 is installed") as error:
+        state.floor()
+    assert any("rm " in hint for hint in error.value.hints)
+    state.write_floor(replace(FLOOR, serial=Serial(4)))
+    with pytest.raises(Damaged, match="below release 5"):
+        state.floor()
+    state.write_floor(FLOOR)
+    assert state.floor() == FLOOR
+
+
 def test_the_counter_only_rises_and_is_on_the_disk_before_it_is_used(state: State) -> None:
     used = [state.next_counter() for _ in range(3)]
     used += [State(state.root).next_counter() for _ in range(3)]
