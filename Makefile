@@ -25,6 +25,9 @@ FUZZED ?= manifest report heartbeat armour tar trust lock declared fleet templat
 # Said on the command line, so that nobody takes the rest for everything.
 NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 
+# What boots systems and cuts the power runs alone: two at once wait for each other, and time limits run out.
+ALONE := tests/faults $(addprefix tests/integration/,test_agent_systemd.py test_nixos_units.py test_real_systemd.py)
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
 .PHONY: help demo test check unit systemd-tests nixos-tests cuts faults fuzz bench reference pictures fresh clean need-venv need-demo need-test need-systemd need-fresh

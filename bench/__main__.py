@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import commands
@@ -46,7 +47,7 @@ def main() -> int:
             much = options.hosts
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="bento-bench-") as folder:
             if options.tiny:
-                result = replace(measure(Path(folder), little, 1), most=None, least=None)
+                result = replace(measure(Path(folder), little, 1), most=None, least=None, memory_below=inf)
             else:
                 result = measure(Path(folder), much, options.rounds)
         results.append(result)

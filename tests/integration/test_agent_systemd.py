@@ -81,7 +81,7 @@ def start(machine: Nspawn, lone: LoneHost) -> None:
     machine.text([*argv, lone.command[2], lone.system("new"), lone.command[0]])
 
 
-def until(seen: Callable[[], bool], seconds: float = 20) -> None:
+def until(seen: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not seen():
         assert time.monotonic() < deadline, "it never came"
