@@ -86,7 +86,7 @@ def recover_now(host: Host, *, dead_man: bool = False) -> Ran:
             if not dead_man or host.state.journal().phase == "idle":
                 raise
             _stop_run(host)
-            stack.enter_context(locked(host))
+            _once_free(stack, host)
         journal = host.state.journal()
         if journal.phase == "idle":
             return Ran(None, "there is nothing to recover from", 0)
@@ -99,6 +99,20 @@ def recover_now(host: Host, *, dead_man: bool = False) -> Ran:
         done = recover(host, journal, gave_up=dead_man)
         deliver(host)
     return Ran(done.outcome, f"{done.outcome}: {done.reason}", EXIT[done.outcome])
+
+
+def _once_free(stack: ExitStack, host: Host) -> None:
+    """Take the lock of a run that was ended. Raises AgentBusy.
+
+    A process that dies loses its command line before the kernel closes its files, and with them its lock.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        with suppress(AgentBusy):
+            stack.enter_context(locked(host))
+            return
+        time.sleep(0.05)
+    stack.enter_context(locked(host))
 
 
 def _stop_run(host: Host) -> None:
