@@ -28,6 +28,9 @@ NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 # What boots systems and cuts the power runs alone: two at once wait for each other, and time limits run out.
 ALONE := tests/faults $(addprefix tests/integration/,test_agent_systemd.py test_nixos_units.py test_real_systemd.py)
 
+# What takes every third step or so, and each step in `make cuts` (tests/rig/cuts.py).
+CUT := $(addsuffix .py,test_secret_cuts test_agent_cut test_agenix_import test_sftp_cuts test_atomic_publish)
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
 .PHONY: help demo test check unit systemd-tests nixos-tests cuts faults fuzz bench reference pictures fresh clean need-venv need-demo need-test need-systemd need-fresh
@@ -58,8 +61,8 @@ nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=
 	@test -d "$$BENTO_TEST_NIXPKGS/lib" || { echo "set BENTO_TEST_NIXPKGS to a folder with nixpkgs' lib/ in it"; exit 2; }
 	$(BIN)/python -m pytest tests/nixos
 
-cuts: need-test $(DEV) ## cut `bento secret add` and `rekey` at every write, rename and fsync: some minutes (root or not)
-	BENTO_CUTS=1 $(BIN)/python -m pytest tests/integration/test_secret_cuts.py
+cuts: need-test $(DEV) ## cut what writes at every step, where the tests take some of them; 200 pulls beside publishing (root, 15 min)
+	BENTO_CUTS=1 $(BIN)/python -m pytest tests/unit/secrets/test_store_cuts.py $(addprefix tests/integration/,$(CUT))
 
 faults: need-test $(DEV) ## break the agent and publishing at every system call, and cut the power around each fsync (root, 25 min)
 	BENTO_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults

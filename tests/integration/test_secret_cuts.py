@@ -4,7 +4,6 @@ Here at some calls before and after the one that commits; at every one: `make cu
 one process: tests/unit/secrets/test_store_cuts.py.)
 """
 
-import os
 import re
 import secrets
 import shutil
@@ -20,6 +19,7 @@ from bento_secrets.identities import Identity, age_identity_of_seed
 from bento_secrets.sealing import open_sealed
 from bento_secrets.store import SecretStore
 from rig import hits
+from rig.cuts import EVERY
 from rig.desk import Desk, wrong
 from rig.world import PROGRAMS, said
 
@@ -153,7 +153,7 @@ class Cut:
 
 def points(cut: Cut) -> list[tuple[str, int, str]]:
     """Where to cut: call, number, fault. Without BENTO_CUTS a few, most about the plan's rename."""
-    if "BENTO_CUTS" in os.environ:
+    if EVERY:
         calls = [(call, number) for call, last in cut.counts.items() for number in range(1, last + 1)]
         return [(*one, fault) for one in calls for fault in ("signal=KILL", "error=ENOSPC")]
     plan, last = cut.committed, cut.counts["rename"]
