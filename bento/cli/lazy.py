@@ -24,3 +24,12 @@ class LazyGroup(click.Group):
             module, _, attribute = self._places[cmd_name].partition(":")
             self.add_command(getattr(import_module(module), attribute), cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the line names. A wrong name is compared with all names, so all are there then."""
+        if args and args[0] not in self.list_commands(ctx):
+            for name in self._places:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
