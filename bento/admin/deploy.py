@@ -3,11 +3,13 @@
 `prepare` makes what hosts are to get, `publish_prepared` publishes it: in waves, for some of the hosts first.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final, TypeVar
 
 from bento.adapters import nix
 from bento.adapters.declared import declaration_of
@@ -26,7 +28,7 @@ from bento.admin.build import (
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
-from bento.admin.publish import Content, Published, check_signers, publish
+from bento.admin.publish import Content, Look, Published, bring, check_signers, look_at
 from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted
 from bento.admin.targets import Reached, still_there, targets_of, writing
@@ -44,6 +46,10 @@ from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
 from bento_secrets.members import effective
 from bento_secrets.store import SecretStore
+
+_TOGETHER: Final = 256  # hosts looked at before those of them that are new are written
+Seen = tuple[Look, int]  # and when that was, in UTC seconds
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -208,27 +214,32 @@ def publish_prepared(
     """Publish what was prepared for the chosen hosts, several at once where the targets like it. Locks must be held."""
     published: dict[HostName, Published] = {}
     failed: dict[HostName, BentoError] = {name: error for name, error in prepared.failed.items() if name in chosen}
-    shares = Shares()
+    shares, memory, keys = Shares(), workspace.memory, fleet.signing_keys
 
-    def publish_one(content: Content) -> None:
-        host = fleet.hosts[content.host]
+    def look(content: Content) -> Seen | None:
+        """What is to be written; None where that is nothing more."""
+        now = clock()
+        with _or_failed(content.host, failed, say):
+            seen = look_at(reached.targets, content, trust, now, memory)
+            if not seen.current:
+                return seen, now
+            write((seen, now))
+        return None
+
+    def write(one: Seen) -> None:
+        seen, now = one
+        host = fleet.hosts[seen.content.host]
 
         def before_signing(document: SignedDocument | None) -> None:
             if not drop_signers:
-                check_accepted(reached.targets, host, trust, fleet.signing_keys, document)
+                check_accepted(reached.targets, host, trust, keys, document)
 
-        try:
-            done = publish(
-                reached.targets, content, trust, fleet.signing_keys, clock(), workspace.memory, shares, before_signing
-            )
-        except BentoError as error:
-            failed[host.name] = error
-            say(host.name, "not published")
-            return
-        published[host.name] = done
-        say(host.name, _what(done))
+        with _or_failed(host.name, failed, say):
+            published[host.name] = done = bring(seen, trust, keys, now, memory, shares, before_signing)
+            say(host.name, _what(done))
 
-    _each(publish_one, [prepared.contents[name] for name in chosen if name in prepared.contents], reached.targets)
+    contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
+    _look_and_write(look, write, contents, reached.targets)
     in_order = {name: published[name] for name in chosen if name in published}
     warnings = [*prepared.warnings, *(sentence for done in in_order.values() for sentence in done.warnings)]
     for name, done in in_order.items():
@@ -240,18 +251,51 @@ def publish_prepared(
     return Deployed(in_order, in_failed, prepared.built, tuple(dict.fromkeys(warnings)), {**reached.missed, **missed})
 
 
-def _each(work: Callable[[Content], None], contents: Sequence[Content], targets: Sequence[PublishTarget]) -> None:
-    at_once = max(target.at_once for target in targets)
-    if at_once == 1:
-        for content in contents:
-            work(content)
+def _look_and_write(
+    look: Callable[[Content], Seen | None],
+    write: Callable[[Seen], None],
+    contents: Sequence[Content],
+    targets: Sequence[PublishTarget],
+) -> None:
+    """Look at hosts and write as many at once as the targets like: to look at a disk one after the other is quickest,
+    while of those that wait for it to have written many may wait together.
+    """
+    looks = max(target.looks_at_once for target in targets)
+    writes = max(target.writes_at_once for target in targets)
+
+    def both(content: Content) -> None:
+        if (seen := look(content)) is not None:
+            write(seen)
+
+    if looks > 1:
+        _each(both, contents, looks)
+        return
+    for start in range(0, len(contents), _TOGETHER):
+        some = map(look, contents[start : start + _TOGETHER])
+        _each(write, [seen for seen in some if seen is not None], writes)
+
+
+def _each(work: Callable[[Item], None], items: Sequence[Item], at_once: int) -> None:
+    if len(items) <= 1:
+        for item in items:
+            work(item)
         return
     with ThreadPoolExecutor(at_once) as pool:
         try:
-            list(pool.map(work, contents))
+            list(pool.map(work, items))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _or_failed(host: HostName, failed: dict[HostName, BentoError], say: Say) -> Iterator[None]:
+    """A host that fails is named; the others go on."""
+    try:
+        yield
+    except BentoError as error:
+        failed[host] = error
+        say(host, "not published")
 
 
 def _what(done: Published) -> str:

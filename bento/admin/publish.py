@@ -4,7 +4,6 @@ Several targets are mirrors: all get the same signed manifest. One that fails is
 missed it gets at the next deploy.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from bento.adapters.transport import PublishTarget
 from bento.admin.history import Release, in_use, objects_of
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
+from bento.admin.signing import Signer
 from bento.admin.standing import NotOurs, Standing, read_published
 from bento.core import signer_rules
 from bento.core.deploy_plan import compose, same_content
@@ -85,7 +85,7 @@ def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
             )
 
 
-_signing = threading.Lock()  # an agent or a token is asked for one signature at a time
+_signer = Signer()  # one for all: an agent or a token is asked for one signature at a time
 
 
 @dataclass(frozen=True)
@@ -186,15 +186,26 @@ def publish(
     Raises InputError and WorkFailed before anything is written, and what the first target raised if in the end none has
     the release.
     """
-    seen = look_at(targets, content, trust, now, memory)
+    return bring(look_at(targets, content, trust, now, memory), trust, keys, now, memory, shares, before_signing)
+
+
+def bring(
+    seen: Look,
+    trust: Trust,
+    keys: tuple[Path, ...],
+    now: int,
+    memory: Memory,
+    shares: Shares,
+    before_signing: BeforeSigning = lambda _: None,
+) -> Published:
+    """Publish what was looked at a moment ago: the other half of `publish`."""
     if seen.current:
         return _keep(seen, trust, keys, now, memory, shares)
     seen.check(before_signing)
-    host, warnings, missed = content.host, list(seen.warnings), dict(seen.missed)
+    host, warnings, missed = seen.content.host, list(seen.warnings), dict(seen.missed)
     warnings += _put_back(seen.newest, seen.known, host, warnings)
     manifest = draft(seen, trust, now)
-    with _signing:
-        document = signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
+    document = _signer.sign(manifest.line, keys)
     ready: list[Standing] = []
     for one in seen.standings:
         with _or_missed(one.target, missed):
@@ -211,7 +222,7 @@ def publish(
         raise next(iter(missed.values()))
     memory.has_published(host, manifest.serial, document.line_digest)
     for one in has:
-        _tidy(one, (document, manifest), now, content.hold, warnings)
+        _tidy(one, (document, manifest), now, seen.content.hold, warnings)
     return Published(manifest, changes(seen.before, manifest), (), missed, tuple(warnings))
 
 
@@ -296,8 +307,7 @@ def _countersigned(newest: Standing, trust: Trust, keys: tuple[Path, ...]) -> St
     missing = lacking((document, manifest), trust, keys)
     if not missing:
         return newest
-    with _signing:
-        more = signatures.sign(document.line, missing, NAMESPACE_RELEASE)
+    more = _signer.sign(document.line, missing)
     return replace(newest, document=SignedDocument(document.line, (*document.armours, *more.armours)))
 
 
