@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
+from bento.adapters.stamps import Sight, Stamps, stamp_of
 from bento.adapters.transport import is_left_over, newest_first
 from bento.errors import BentoError, EnvironmentFailed
 from bento.models.limits import LIMITS
@@ -27,13 +28,17 @@ def account_group(host: HostName) -> int | None:
 
 
 class PublishFolder:
-    """`root` is what `publish.to` names; nothing is made before it is needed. A PublishTarget (transport.py)."""
+    """`root` is what `publish.to` names; nothing is made before it is needed. A PublishTarget (transport.py).
+
+    With `stamps`, objects that were whole and haven't changed are not read again.
+    """
 
     looks_at_once = 1  # a disk's cache is quicker than threads
     writes_at_once = 16  # file systems write what several wait for in one go
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, stamps: Stamps | None = None) -> None:
         self.root = root
+        self._stamps = stamps
         self._hashed: dict[tuple[int, ...], str] = {}  # what shared objects' content was, in this run
 
     @property
@@ -108,7 +113,29 @@ class PublishFolder:
 
     def present(self, host: HostName, wanted: Mapping[Digest, int]) -> frozenset[Digest]:
         """Those of the objects, given with their sizes in bytes, that are there whole: read and hashed."""
+        sight = self._sight(host, wanted)
+        if self._stamps is None or sight is None:
+            return self._read_whole(host, wanted)
+        if self._stamps.recall(sight) is not None:
+            return frozenset(wanted)
+        found = self._read_whole(host, wanted)
+        if found == wanted.keys():
+            self._stamps.remember(sight, ())
+        return found
+
+    def _read_whole(self, host: HostName, wanted: Mapping[Digest, int]) -> frozenset[Digest]:
         return frozenset(digest for digest, size in wanted.items() if self._is_whole(host, digest, size))
+
+    def _sight(self, host: HostName, wanted: Iterable[Digest]) -> Sight | None:
+        """How the objects stand; None where one isn't there."""
+        if self._stamps is None:
+            return None
+        began, objects = self._stamps.now(), f"{self.root}/{host}/release/objects"
+        try:
+            parts = [(digest, stamp_of(os.lstat(f"{objects}/{digest}"))) for digest in wanted]
+        except OSError:
+            return None
+        return self._stamps.sight(f"objects {objects}", parts, began)
 
     def _is_whole(self, host: HostName, digest: Digest, size: int) -> bool:
         path = self._release(host) / "objects" / digest

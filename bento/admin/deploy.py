@@ -5,15 +5,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypeVar
 
 from bento.adapters import nix
 from bento.adapters.declared import declaration_of
+from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
+from bento.admin.at_once import look_and_write
 from bento.admin.build import (
     AS_USUAL,
     Built,
@@ -47,9 +47,7 @@ from bento_secrets.lock import Copies
 from bento_secrets.members import effective
 from bento_secrets.store import SecretStore
 
-_TOGETHER: Final = 256  # hosts looked at before those of them that are new are written
 Seen = tuple[Look, int]  # and when that was, in UTC seconds
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,10 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Plan:
-    """The chosen hosts, checked as far as that goes without building; nothing has been written."""
+    """The chosen hosts, checked as far as that goes without building; nothing has been written.
+
+    `stamps` are those that the trees were collected with.
+    """
 
     hosts: tuple[Host, ...]
     held: tuple[Host, ...]
@@ -82,6 +83,7 @@ class Plan:
     trees: Mapping[Path, Tree]
     failed: Mapping[HostName, BentoError]
     warnings: tuple[str, ...]
+    stamps: Stamps | None = None
 
 
 @dataclass(frozen=True)
@@ -112,29 +114,33 @@ def deploy(
     """
     check_signers(fleet.signing_keys, trust)
     workspace = Workspace(fleet.root)
-    targets = targets_of(fleet, trust, clock, break_lock=break_lock)
-    plan = plan_hosts(fleet, chosen, clock())
+    stamps = workspace.stamps(trusting=not how.anew)
+    targets = targets_of(fleet, trust, clock, break_lock=break_lock, stamps=stamps)
+    plan = plan_hosts(fleet, chosen, clock(), stamps)
     with writing(targets) as reached, workspace.locked():
         prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
         usable = still_there(reached)
         done = publish_prepared(
             prepared, chosen, fleet, trust, usable, workspace, clock, say, drop_signers=drop_signers
         )
-        forget_old_trees(fleet, chosen, workspace, prepared)
+        forget_old_trees(fleet, chosen, workspace, prepared, stamps)
     return done
 
 
-def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
-    """Check the chosen hosts; `now` in UTC seconds. Raises InputError, EnvironmentFailed where Nix is missed."""
+def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int, stamps: Stamps | None = None) -> Plan:
+    """Check the chosen hosts; `now` in UTC seconds. With `stamps`, files that haven't changed aren't read.
+
+    Raises InputError, EnvironmentFailed where Nix is missed.
+    """
     chosen_hosts = [fleet.hosts[name] for name in chosen]
     held = tuple(host for host in chosen_hosts if host.hold is not None)
     hosts = [host for host in chosen_hosts if host.hold is None]
     if hosts:
         nix.require_nix()
     sealed, failed, findings = collect_secrets(fleet, hosts, now)
-    trees, unpacked = collect_trees(hosts, fleet)
+    trees, unpacked = collect_trees(hosts, fleet, stamps)
     ready = tuple(host for host in hosts if host.source in trees)
-    return Plan(ready, held, sealed, trees, {**failed, **unpacked}, (*tree_warnings(trees), *findings))
+    return Plan(ready, held, sealed, trees, {**failed, **unpacked}, (*tree_warnings(trees), *findings), stamps)
 
 
 def prepare(
@@ -159,7 +165,8 @@ def prepare(
             say(host.name, f"held at release {host.hold}")
             warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
     built: tuple[Built, ...] = ()
-    packed = pack_hosts([host for host in plan.hosts if host.name in plan.sealed], plan.trees, workspace)
+    ready = [host for host in plan.hosts if host.name in plan.sealed]
+    packed = pack_hosts(ready, plan.trees, workspace, plan.stamps)
     if packed:
         built, broken = systems_to_publish(packed, fleet, workspace, say, how)
         failed.update(broken)
@@ -239,7 +246,7 @@ def publish_prepared(
             say(host.name, _what(done))
 
     contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
-    _look_and_write(look, write, contents, reached.targets)
+    look_and_write(look, write, contents, reached.targets)
     in_order = {name: published[name] for name in chosen if name in published}
     warnings = [*prepared.warnings, *(sentence for done in in_order.values() for sentence in done.warnings)]
     for name, done in in_order.items():
@@ -249,43 +256,6 @@ def publish_prepared(
     missed = {name: error for done in in_order.values() for name, error in done.missed.items()}
     in_failed = {name: failed[name] for name in chosen if name in failed}
     return Deployed(in_order, in_failed, prepared.built, tuple(dict.fromkeys(warnings)), {**reached.missed, **missed})
-
-
-def _look_and_write(
-    look: Callable[[Content], Seen | None],
-    write: Callable[[Seen], None],
-    contents: Sequence[Content],
-    targets: Sequence[PublishTarget],
-) -> None:
-    """Look at hosts and write as many at once as the targets like: to look at a disk one after the other is quickest,
-    while of those that wait for it to have written many may wait together.
-    """
-    looks = max(target.looks_at_once for target in targets)
-    writes = max(target.writes_at_once for target in targets)
-
-    def both(content: Content) -> None:
-        if (seen := look(content)) is not None:
-            write(seen)
-
-    if looks > 1:
-        _each(both, contents, looks)
-        return
-    for start in range(0, len(contents), _TOGETHER):
-        some = map(look, contents[start : start + _TOGETHER])
-        _each(write, [seen for seen in some if seen is not None], writes)
-
-
-def _each(work: Callable[[Item], None], items: Sequence[Item], at_once: int) -> None:
-    if len(items) <= 1:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            list(pool.map(work, items))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 @contextmanager
@@ -384,7 +354,11 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
     return Sealed(tuple(refs), ciphertexts)
 
 
-def forget_old_trees(fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared) -> None:
+def forget_old_trees(
+    fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared, stamps: Stamps
+) -> None:
     """Packed trees are only of use until they are published; after a deploy of everything, the rest is old."""
-    if set(chosen) == set(fleet.hosts):
+    whole = set(chosen) == set(fleet.hosts)
+    stamps.save(whole=whole)
+    if whole:
         workspace.forget_trees_except(frozenset(content.config.digest for content in prepared.contents.values()))

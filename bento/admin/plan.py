@@ -64,14 +64,15 @@ def plan_deploy(
     if signing:
         check_signers(fleet.signing_keys, trust)
     workspace = Workspace(fleet.root)
-    ready = plan_hosts(fleet, chosen, now)
+    stamps = workspace.stamps(trusting=not how.anew)  # made use of, not written
+    ready = plan_hosts(fleet, chosen, now, stamps)
     packed = measure_hosts([host for host in ready.hosts if host.name in ready.sealed], ready.trees)
     keys = build_keys(packed, fleet) if packed else {}
     planned: dict[HostName, Planned] = {}
     failed, warnings = dict(ready.failed), list(ready.warnings)
     missed: dict[str, BentoError] = {}
     dry = fleet.file.build.mode == "dry-build"
-    with reading(targets_of(fleet, trust)) as reached:
+    with reading(targets_of(fleet, trust, stamps=stamps)) as reached:
         missed.update(reached.missed)
 
         def add(host: Host, content: Content, *, build: bool) -> None:

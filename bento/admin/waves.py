@@ -77,8 +77,9 @@ def deploy_in_waves(
     """
     check_signers(fleet.signing_keys, trust)
     workspace = Workspace(fleet.root)
-    targets = targets_of(fleet, trust, clocks.now, break_lock=break_lock)
-    plan = plan_hosts(fleet, chosen, clocks.now())
+    stamps = workspace.stamps(trusting=not how.anew)
+    targets = targets_of(fleet, trust, clocks.now, break_lock=break_lock, stamps=stamps)
+    plan = plan_hosts(fleet, chosen, clocks.now(), stamps)
     others = tuple(name for name in chosen if name not in canaries)
 
     def publish(prepared: Prepared, hosts: tuple[HostName, ...], reached: Reached) -> Deployed:
@@ -97,7 +98,7 @@ def deploy_in_waves(
             return Waved(replace(first, failed={**prepared.failed, **first.failed}), seen, left, proved)
         with writing(targets) as reached:
             rest = publish(prepared, others, reached)
-        forget_old_trees(fleet, chosen, workspace, prepared)
+        forget_old_trees(fleet, chosen, workspace, prepared, stamps)
     done = Deployed(
         {**first.published, **rest.published},
         {**first.failed, **rest.failed},

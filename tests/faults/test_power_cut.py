@@ -13,7 +13,7 @@ import pytest
 from unit.admin.test_publish import Place
 
 from bento.adapters.folder import PublishFolder
-from bento.admin.deploy import _each
+from bento.admin.at_once import each
 from bento.agent import run
 from bento.errors import BentoError
 from bento.models.signed import sha256
@@ -134,7 +134,7 @@ def cut_many_publications(disk: Disk, folder: Path, *, syncing: bool = True) -> 
 
     def publish(word: str, target: Path) -> None:
         contents = [place.content(f"{word} {name}", f"sealed {word} {name}", host=name) for name in names]
-        _each(lambda one: place.publish(one, next(times), to=[PublishFolder(target)]), contents, 16)
+        each(lambda one: place.publish(one, next(times), to=[PublishFolder(target)]), contents, 16)
 
     publish("old", place.folder.root)
     prepared(disk, {"target": place.folder.root})
