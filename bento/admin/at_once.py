@@ -14,11 +14,14 @@ Seen = TypeVar("Seen")
 def look_and_write(
     look: Callable[[Item], Seen | None],
     write: Callable[[Seen], None],
+    tell: Callable[[Item], None],
     items: Sequence[Item],
     targets: Sequence[PublishTarget],
 ) -> None:
-    """Look at hosts and write as many at once as the targets like: to look at a disk one after the other is quickest,
-    while of those that wait for it to have written many may wait together.
+    """Look at hosts and write as many at once as the targets like, and `tell` of each.
+
+    To look at a disk one after the other is quickest, while of those that wait for it to have written many may wait
+    together. They are told of in order; over a network as they come.
     """
     looks = max(target.looks_at_once for target in targets)
     writes = max(target.writes_at_once for target in targets)
@@ -26,13 +29,16 @@ def look_and_write(
     def both(item: Item) -> None:
         if (seen := look(item)) is not None:
             write(seen)
+        tell(item)
 
     if looks > 1:
         each(both, items, looks)
         return
     for start in range(0, len(items), _TOGETHER):
-        some = map(look, items[start : start + _TOGETHER])
-        each(write, [seen for seen in some if seen is not None], writes)
+        some = items[start : start + _TOGETHER]
+        each(write, [seen for seen in map(look, some) if seen is not None], writes)
+        for item in some:
+            tell(item)
 
 
 def each(work: Callable[[Item], None], items: Sequence[Item], at_once: int) -> None:

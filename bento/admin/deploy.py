@@ -226,7 +226,7 @@ def publish_prepared(
     def look(content: Content) -> Seen | None:
         """What is to be written; None where that is nothing more."""
         now = clock()
-        with _or_failed(content.host, failed, say):
+        with _or_failed(content.host, failed):
             seen = look_at(reached.targets, content, trust, now, memory)
             if not seen.current:
                 return seen, now
@@ -241,12 +241,15 @@ def publish_prepared(
             if not drop_signers:
                 check_accepted(reached.targets, host, trust, keys, document)
 
-        with _or_failed(host.name, failed, say):
-            published[host.name] = done = bring(seen, trust, keys, now, memory, shares, before_signing)
-            say(host.name, _what(done))
+        with _or_failed(host.name, failed):
+            published[host.name] = bring(seen, trust, keys, now, memory, shares, before_signing)
+
+    def tell(content: Content) -> None:
+        done = published.get(content.host)
+        say(content.host, "not published" if done is None else _what(done))
 
     contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
-    look_and_write(look, write, contents, reached.targets)
+    look_and_write(look, write, tell, contents, reached.targets)
     in_order = {name: published[name] for name in chosen if name in published}
     warnings = [*prepared.warnings, *(sentence for done in in_order.values() for sentence in done.warnings)]
     for name, done in in_order.items():
@@ -259,13 +262,12 @@ def publish_prepared(
 
 
 @contextmanager
-def _or_failed(host: HostName, failed: dict[HostName, BentoError], say: Say) -> Iterator[None]:
+def _or_failed(host: HostName, failed: dict[HostName, BentoError]) -> Iterator[None]:
     """A host that fails is named; the others go on."""
     try:
         yield
     except BentoError as error:
         failed[host] = error
-        say(host, "not published")
 
 
 def _what(done: Published) -> str:
