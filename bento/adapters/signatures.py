@@ -1,12 +1,15 @@
 """SSHSIG by `ssh-keygen -Y`: works with key files, ssh-agent and FIDO tokens alike."""
 
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bento.adapters.process import Done, run
+from bento.adapters.stamps import Stamp, stamp_of
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.signed import ARMOUR_BEGIN, SignedDocument
 from bento_secrets.ssh_keys import SshPublicKey
@@ -69,10 +72,26 @@ def _by_files(argv: Sequence[str], lines: Sequence[bytes], timeout: float) -> tu
 
 def public_half(key: Path) -> SshPublicKey:
     """The public key of a private key file, or of a .pub file. Raises InputError."""
-    if not key.is_file():
+    beside = str(key) if key.suffix == ".pub" else f"{key}.pub"
+    mine = _stamp(str(key))
+    if mine is None:
         raise InputError(f"the key {key} isn't there", 'name one in bento.local.toml: [signing] keys = ["…"]')
-    beside = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")
-    if beside.is_file():
+    return _public_half(key, Path(beside), mine, _stamp(beside))
+
+
+def _stamp(path: str) -> Stamp | None:
+    """How a plain file stands; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 — a deploy asks for each host
+    except OSError:
+        return None
+    return stamp_of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+@lru_cache(maxsize=8)
+def _public_half(key: Path, beside: Path, _mine: Stamp, its: Stamp | None) -> SshPublicKey:
+    """The stamps are how the two files stand."""
+    if its is not None:
         return SshPublicKey.parse(beside.read_bytes().decode("utf-8", "replace"))
     done = run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], timeout=_TIMEOUT)
     if done.code != 0:

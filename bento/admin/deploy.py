@@ -28,9 +28,9 @@ from bento.admin.build import (
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
-from bento.admin.publish import Content, Look, Published, bring, check_signers, look_at
+from bento.admin.publish import Content, Look, Published, bring, look_at
 from bento.admin.shares import Shares
-from bento.admin.signing import check_accepted
+from bento.admin.signing import check_accepted, check_signers
 from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
@@ -88,12 +88,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What each host is to get, and what went wrong before. `built` counts what was built just now."""
+    """What each host is to get, and what went wrong before. `built` counts what was built just now.
+
+    `stamps` are the plan's.
+    """
 
     contents: Mapping[HostName, Content]
     failed: Mapping[HostName, BentoError]
     built: int
     warnings: tuple[str, ...]
+    stamps: Stamps | None = None
 
 
 def deploy(
@@ -177,7 +181,7 @@ def prepare(
         except InputError as error:
             failed[name] = error
             say(name, "its secrets don't fit")
-    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
+    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), plan.stamps)
 
 
 def content_of_today(
@@ -227,7 +231,7 @@ def publish_prepared(
         """What is to be written; None where that is nothing more."""
         now = clock()
         with _or_failed(content.host, failed):
-            seen = look_at(reached.targets, content, trust, now, memory)
+            seen = look_at(reached.targets, content, trust, now, memory, prepared.stamps)
             if not seen.current:
                 return seen, now
             write((seen, now))

@@ -196,15 +196,15 @@ class _Walk:
 
     def warnings(self) -> tuple[str, ...]:
         """What git keeps from hosts that they may need, and files that were settings once."""
-        where = self.shown(self._source)
         there = {entry.name for entry in self.entries}
         found = [
-            f"{where}/{marker} does nothing here, as it did in the bash Bento; {instead}"
+            f"{self.shown(self._source)}/{marker} does nothing here, as it did in the bash Bento; {instead}"
             for marker, instead in _MARKERS.items()
             if marker in there
         ]
         if self._tracked is None:
             return tuple(found)
+        where = self.shown(self._source)
         if names := self._tracked.untracked_nix:
             found.append(
                 f"{where}: git doesn't track {_listed(names)}, so that no host gets it; "

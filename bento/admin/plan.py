@@ -9,8 +9,8 @@ from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
 from bento.admin.deploy import content_of_today, plan_hosts
 from bento.admin.hold import check_openable, check_there, find, go_on, past, same
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import Change, Content, changes, check_signers, draft, lacking, look_at
-from bento.admin.signing import check_accepted
+from bento.admin.publish import Change, Content, changes, draft, lacking, look_at
+from bento.admin.signing import check_accepted, check_signers
 from bento.admin.targets import reading, targets_of
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError
@@ -76,11 +76,11 @@ def plan_deploy(
         missed.update(reached.missed)
 
         def add(host: Host, content: Content, *, build: bool) -> None:
-            seen = look_at(reached.targets, content, trust, now, workspace.memory)
+            seen = look_at(reached.targets, content, trust, now, workspace.memory, stamps)
             warnings.extend(seen.warnings)
             missed.update(seen.missed)
             if seen.current:
-                more = signing and lacking(seen.whole[0].release[::-1], trust, fleet.signing_keys)
+                more = signing and lacking(seen.whole[0], fleet.signing_keys)
                 manifest = seen.whole[0].release[0]
                 healed = tuple(one.target.name for one in seen.standings if one not in seen.whole)
                 planned[host.name] = Planned(manifest, manifest, ("signatures",) if more else None, build, healed)

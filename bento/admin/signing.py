@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from bento.adapters import signatures
+from bento.adapters.process import require
 from bento.adapters.transport import PublishTarget
 from bento.admin.hosts_word import newest_heartbeat
 from bento.admin.inventory import Host
@@ -16,8 +17,26 @@ from bento.core import signer_rules
 from bento.errors import InputError
 from bento.models.signed import SignedDocument
 from bento.models.trust import NAMESPACE_RELEASE, Trust
+from bento_secrets.ssh_keys import SshPublicKey
 
 _UNKNOWN = frozenset({"nobody that we know"})
+
+
+def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
+    """Refuse to publish what hosts would refuse. Raises InputError, EnvironmentFailed without ssh-keygen."""
+    require("ssh-keygen")
+    if not keys:
+        raise InputError(
+            "no signing key is named", 'put it into bento.local.toml: [signing] keys = ["~/.ssh/id_ed25519"]'
+        )
+    signers: tuple[SshPublicKey, ...] = trust.signers
+    known = {signer.blob for signer in signers}
+    for key in keys:
+        if signatures.public_half(key).blob not in known:
+            raise InputError(
+                f"the signing key {key} is not among the signers in utils/trust.toml: hosts would refuse the release",
+                "add its public line to signers there, or name another key in bento.local.toml",
+            )
 
 
 def known_signers(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> frozenset[str] | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from bento.admin.build import AS_USUAL, How, Say
 from bento.admin.deploy import Deployed, Prepared, forget_old_trees, plan_hosts, prepare, publish_prepared
 from bento.admin.inventory import Fleet
-from bento.admin.publish import Published, check_signers
+from bento.admin.publish import Published
+from bento.admin.signing import check_signers
 from bento.admin.status import HostStatus, status
 from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.workspace import Workspace

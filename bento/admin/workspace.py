@@ -16,17 +16,19 @@ import platformdirs
 
 from bento import __version__
 from bento.adapters import nix
-from bento.adapters.files import busy_lock, publish_text, store
+from bento.adapters.files import busy_lock, publish_text, read_capped, store
 from bento.adapters.stamps import Stamps
 from bento.adapters.tree import unpack, write_tar
 from bento.admin.memory import Memory
 from bento.admin.pack import RULES, Tree
-from bento.errors import EnvironmentFailed
+from bento.errors import BentoError, EnvironmentFailed
 from bento.models.signed import canonical
 from bento.names import BadName, Digest, HostName, SystemPath
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+_RECORD = 4096  # bytes
 
 
 class _Nowhere(io.RawIOBase):
@@ -130,9 +132,9 @@ class Workspace:
     def expected(self, host: HostName, key: Digest) -> SystemPath | None:
         """The system that these inputs give, if they were the last to be built or evaluated."""
         try:
-            record = json.loads(self._record(host).read_text("utf-8"))
+            record = json.loads(read_capped(self._record(host), _RECORD, f"what was built for {host}") or b"")
             return SystemPath.parse(record["system"]) if record["key"] == key else None
-        except (OSError, ValueError, KeyError, TypeError, BadName):
+        except (BentoError, ValueError, KeyError, TypeError, BadName):
             return None
 
     def built(self, host: HostName, key: Digest) -> SystemPath | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from unit.samples import WEB, key_file
+from unit.samples import WEB, key_file, public
 
 from bento.adapters import nix, stamps
 from bento.admin import pack, workspace
@@ -263,6 +263,20 @@ def test_a_manifest_that_is_lost_is_published_anew_and_one_that_was_changed_is_n
     assert desk.changed() == {}
     manifest.unlink()
     assert set(desk.changed()) == {"web"}
+
+
+def test_a_release_by_somebody_who_is_no_longer_a_signer_is_nobody_s_however_often_it_was_verified(desk: Desk) -> None:
+    desk.deploy()
+    assert desk.changed() == {}
+    key_file(desk.root.parent / "other", 2, pub=True)
+    for name, old, new in (
+        ("utils/trust.toml", public(1).line, public(2).line),
+        ("bento.toml", f"{desk.root.parent}/signing", f"{desk.root.parent}/other"),
+    ):
+        text = (desk.root / name).read_text()
+        assert old in text
+        (desk.root / name).write_text(text.replace(old, new))
+    assert set(desk.deploy().failed) == {"web", "db"}
 
 
 def test_a_lost_or_damaged_memory_costs_no_more_than_time(desk: Desk) -> None:
