@@ -127,7 +127,7 @@ class WaitingLock:
             time.sleep(_AGAIN)
 
 
-def read_capped(path: Path, limit: int, what: str) -> bytes | None:
+def read_capped(path: Path | str, limit: int, what: str) -> bytes | None:
     """A plain file of at most `limit` bytes, not followed through a link; None where there is none."""
     return read_capped_at(None, str(path), limit, what)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
+from bento.adapters.stamps import Sight, Stamps, stamp_of
 from bento.adapters.transport import is_left_over, newest_first
 from bento.errors import BentoError, EnvironmentFailed
 from bento.models.limits import LIMITS
@@ -27,12 +28,18 @@ def account_group(host: HostName) -> int | None:
 
 
 class PublishFolder:
-    """`root` is what `publish.to` names; nothing is made before it is needed. A PublishTarget (transport.py)."""
+    """`root` is what `publish.to` names; nothing is made before it is needed. A PublishTarget (transport.py).
 
-    at_once = 1  # a disk gains nothing from more
+    With `stamps`, objects that were whole and haven't changed are not read again.
+    """
 
-    def __init__(self, root: Path) -> None:
+    looks_at_once = 1  # a disk's cache is quicker than threads
+    writes_at_once = 16  # file systems write what several wait for in one go
+
+    def __init__(self, root: Path, stamps: Stamps | None = None) -> None:
         self.root = root
+        self._stamps = stamps
+        self._groups: dict[HostName, int | None] = {}
         self._hashed: dict[tuple[int, ...], str] = {}  # what shared objects' content was, in this run
 
     @property
@@ -80,26 +87,41 @@ class PublishFolder:
 
     def ensure_host(self, host: HostName) -> None:
         """Make the host's folders with the design's owners and modes. Only root can give them away."""
-        base, release, reports = self.root / host, self._release(host), self.root / host / "reports"
+        base = f"{self.root}/{host}"
+        objects, reports = f"{base}/release/objects", f"{base}/reports"
         try:
-            grown: dict[Path, None] = {}
-            for folder, mode in ((base, 0o755), (release, 0o755), (release / "objects", 0o755), (reports, 0o2770)):
-                if not folder.is_dir():
-                    folder.mkdir()
-                    folder.chmod(mode)
-                    grown[folder.parent] = None
-            for folder in grown:  # each once, outermost first
-                fsync_dir(folder)
-            group = account_group(host)
-            if os.geteuid() == 0 and group is not None and reports.stat().st_gid != group:
+            if not os.path.isdir(objects) or not os.path.isdir(reports):
+                self._make(Path(base))
+            if os.geteuid() != 0:
+                return
+            group = self._group(host)
+            if group is not None and os.stat(reports).st_gid != group:
                 os.chown(reports, -1, group, follow_symlinks=False)
-                reports.chmod(0o2770)
+                os.chmod(reports, 0o2770)  # noqa: S103 — the host writes there
         except OSError as error:
             raise EnvironmentFailed(f"can't make the folders of {host} under {self.root}: {error.strerror}") from None
 
+    @staticmethod
+    def _make(base: Path) -> None:
+        release = base / "release"
+        grown: dict[Path, None] = {}
+        for folder, mode in ((base, 0o755), (release, 0o755), (release / "objects", 0o755), (base / "reports", 0o2770)):
+            if not folder.is_dir():
+                folder.mkdir()
+                folder.chmod(mode)
+                grown[folder.parent] = None
+        for folder in grown:  # each once, outermost first
+            fsync_dir(folder)
+
+    def _group(self, host: HostName) -> int | None:
+        """The group of the host's account, asked for once: accounts may come from a server."""
+        if host not in self._groups:
+            self._groups[host] = account_group(host)
+        return self._groups[host]
+
     def read_manifest(self, host: HostName) -> bytes | None:
         """The published manifest's bytes; None before the first release."""
-        return read_capped(self._release(host) / "manifest", LIMITS.manifest, f"the published manifest of {host}")
+        return read_capped(f"{self.root}/{host}/release/manifest", LIMITS.manifest, f"the published manifest of {host}")
 
     def read_object(self, host: HostName, digest: Digest, limit: int) -> bytes | None:
         """An object's bytes, unchecked; None where it is missing."""
@@ -107,7 +129,29 @@ class PublishFolder:
 
     def present(self, host: HostName, wanted: Mapping[Digest, int]) -> frozenset[Digest]:
         """Those of the objects, given with their sizes in bytes, that are there whole: read and hashed."""
+        sight = self._sight(host, wanted)
+        if self._stamps is None or sight is None:
+            return self._read_whole(host, wanted)
+        if self._stamps.recall(sight) is not None:
+            return frozenset(wanted)
+        found = self._read_whole(host, wanted)
+        if found == wanted.keys():
+            self._stamps.remember(sight, ())
+        return found
+
+    def _read_whole(self, host: HostName, wanted: Mapping[Digest, int]) -> frozenset[Digest]:
         return frozenset(digest for digest, size in wanted.items() if self._is_whole(host, digest, size))
+
+    def _sight(self, host: HostName, wanted: Iterable[Digest]) -> Sight | None:
+        """How the objects stand; None where one isn't there."""
+        if self._stamps is None:
+            return None
+        began, objects = self._stamps.now(), f"{self.root}/{host}/release/objects"
+        try:
+            parts = [(digest, stamp_of(os.lstat(f"{objects}/{digest}"))) for digest in wanted]
+        except OSError:
+            return None
+        return self._stamps.sight(f"objects {objects}", parts, began)
 
     def _is_whole(self, host: HostName, digest: Digest, size: int) -> bool:
         path = self._release(host) / "objects" / digest
@@ -159,7 +203,7 @@ class PublishFolder:
 
     def complaints(self, hosts: Iterable[HostName]) -> tuple[str, ...]:
         """Hosts without an account here."""
-        missing = [host for host in hosts if account_group(host) is None]
+        missing = [host for host in hosts if self._group(host) is None]
         return (f"no account on this machine, so they can't log in here: {', '.join(missing)}",) if missing else ()
 
     def drop_reports_but(self, host: HostName, newest: int) -> None:
@@ -167,7 +211,7 @@ class PublishFolder:
         with self._reports(host) as folder:
             if folder is None:
                 return
-            for name in newest_first(os.listdir(folder))[newest:]:  # noqa: PTH208 — pathlib can't list an open descriptor
+            for name in newest_first(os.listdir(folder))[newest:]:
                 with suppress(OSError):
                     os.unlink(name, dir_fd=folder)
 
@@ -177,7 +221,7 @@ class PublishFolder:
             if folder is None:
                 return
             # pathlib can't list an open descriptor
-            for name in newest_first(os.listdir(folder))[: LIMITS.reports]:  # noqa: PTH208
+            for name in newest_first(os.listdir(folder))[: LIMITS.reports]:
                 yield self._quietly(folder, name)
 
     def read_heartbeat(self, host: HostName) -> bytes | None:
@@ -194,7 +238,7 @@ class PublishFolder:
 
     @contextmanager
     def _reports(self, host: HostName) -> Iterator[int | None]:
-        path = self.root / host / "reports"
+        path = f"{self.root}/{host}/reports"
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -33,12 +33,19 @@ class Tracked:
     untracked_nix: tuple[str, ...]
 
 
-def work_tree(folder: Path) -> Path | None:
-    """The git work tree that a folder lies in: the nearest folder, it or above, with a repository's `.git`."""
-    for one in (folder, *folder.parents):
-        if (one / ".git").is_file() or (one / ".git/HEAD").exists():
-            return one
-    return None
+def work_tree(folder: str, known: dict[str, str | None] | None = None) -> str | None:
+    """The git work tree that a folder lies in: the nearest folder, it or above, with a repository's `.git`.
+
+    `folder` is absolute; `known` keeps what was found, for the next one that is asked for.
+    """
+    known = {} if known is None else known
+    if folder not in known:
+        parent = os.path.dirname(folder)
+        if os.path.isfile(f"{folder}/.git") or os.path.exists(f"{folder}/.git/HEAD"):
+            known[folder] = folder
+        else:
+            known[folder] = work_tree(parent, known) if parent != folder else None
+    return known[folder]
 
 
 def tracked(folder: Path) -> Tracked:
@@ -73,7 +80,7 @@ def _git(folder: Path, *args: str) -> list[str]:
 
 def _refusal(folder: Path, done: Done) -> InputError:
     if b"dubious ownership" in done.err or b"is owned by someone else" in done.err:
-        top = shlex.quote(str(work_tree(folder) or folder))
+        top = shlex.quote(work_tree(str(folder)) or str(folder))
         return InputError(
             f"git won't read {folder} for this user: the repository is somebody else's",
             f"if you trust it: git config --global --add safe.directory {top}",

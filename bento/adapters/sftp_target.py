@@ -39,7 +39,7 @@ class Locking:
 class SftpTarget:
     """A PublishTarget (transport.py). `log_in` gives a session with the server; `locking` is for writing."""
 
-    at_once = 64
+    looks_at_once = writes_at_once = 64
 
     def __init__(self, place: SftpPlace, log_in: LogIn, locking: Locking) -> None:
         self._place = place

@@ -1,43 +1,97 @@
 """SSHSIG by `ssh-keygen -Y`: works with key files, ssh-agent and FIDO tokens alike."""
 
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from bento.adapters.process import run
+from bento.adapters.process import Done, run
+from bento.adapters.stamps import Stamp, stamp_of
 from bento.errors import EnvironmentFailed, InputError
-from bento.models.signed import SignedDocument
+from bento.models.signed import ARMOUR_BEGIN, SignedDocument
 from bento_secrets.ssh_keys import SshPublicKey
 
 _TIMEOUT = 120  # seconds: a FIDO token waits for a touch
+_MEMORY = "/dev/shm"  # noqa: S108 — a folder of its own is made in it, 0700
 _VERIFY = ("ssh-keygen", "-Y", "verify", "-q", "-I", "admin")
 _NOT_SIGNED = 255  # ssh-keygen's code for every kind of bad signature
 
 
 def sign(line: bytes, keys: Sequence[Path], namespace: str) -> SignedDocument:
     """`line` with one armour per key. Raises InputError where a key can't sign."""
-    return SignedDocument(line, tuple(_sign(line, key, namespace) for key in keys))
+    return sign_all([line], keys, namespace)[0]
 
 
-def _sign(line: bytes, key: Path, namespace: str) -> bytes:
+def sign_all(lines: Sequence[bytes], keys: Sequence[Path], namespace: str) -> tuple[SignedDocument, ...]:
+    """Each line with one armour per key, by one process per key, which asks for each signature after the other.
+
+    Raises InputError where a key can't sign; then nothing is signed.
+    """
+    by_key = [_armours(lines, key, namespace) for key in keys]
+    return tuple(
+        SignedDocument(line, tuple(armours[number] for armours in by_key)) for number, line in enumerate(lines)
+    )
+
+
+def _armours(lines: Sequence[bytes], key: Path, namespace: str) -> list[bytes]:
     if not key.is_file():
         raise InputError(f"the signing key {key} isn't there", 'name it in bento.local.toml: [signing] keys = ["…"]')
-    done = run(["ssh-keygen", "-Y", "sign", "-q", "-n", namespace, "-f", str(key)], stdin=line, timeout=_TIMEOUT)
-    if done.code != 0 or not done.out.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+    argv, timeout = ["ssh-keygen", "-Y", "sign", "-q", "-n", namespace, "-f", str(key)], _TIMEOUT * len(lines)
+    if len(lines) == 1:
+        done = run(argv, stdin=lines[0], timeout=timeout)
+        found = [done.out]
+    else:
+        done, found = _by_files(argv, lines, timeout)
+    if done.code != 0 or not all(one.startswith(ARMOUR_BEGIN) for one in found):
         raise InputError(
             f"can't sign with {key}: {done.words() or 'ssh-keygen gave no signature'}",
             "a key with a passphrase must be in the ssh-agent: ssh-add " + str(key),
         )
-    return done.out
+    return found
+
+
+def _by_files(argv: Sequence[str], lines: Sequence[bytes], timeout: float) -> tuple[Done, list[bytes]]:
+    """ssh-keygen puts each signature beside its file: in memory where that can be, and in this user's folder alone."""
+    try:
+        with TemporaryDirectory(prefix="bento-sign-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as folder:
+            files = [Path(folder, str(number)) for number in range(len(lines))]
+            for file, line in zip(files, lines, strict=True):
+                file.write_bytes(line)
+            done = run([*argv, *map(str, files)], timeout=timeout)
+            if done.code != 0:
+                return done, []
+            return done, [file.with_suffix(".sig").read_bytes() for file in files]
+    except OSError as error:
+        raise EnvironmentFailed(
+            f"can't keep what is to be signed: {error}", "see the disk: df -h /dev/shm /tmp"
+        ) from None
 
 
 def public_half(key: Path) -> SshPublicKey:
     """The public key of a private key file, or of a .pub file. Raises InputError."""
-    if not key.is_file():
+    beside = str(key) if key.suffix == ".pub" else f"{key}.pub"
+    mine = _stamp(str(key))
+    if mine is None:
         raise InputError(f"the key {key} isn't there", 'name one in bento.local.toml: [signing] keys = ["…"]')
-    beside = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")
-    if beside.is_file():
+    return _public_half(key, Path(beside), mine, _stamp(beside))
+
+
+def _stamp(path: str) -> Stamp | None:
+    """How a plain file stands; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 — a deploy asks for each host
+    except OSError:
+        return None
+    return stamp_of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+@lru_cache(maxsize=8)
+def _public_half(key: Path, beside: Path, _mine: Stamp, its: Stamp | None) -> SshPublicKey:
+    """The stamps are how the two files stand."""
+    if its is not None:
         return SshPublicKey.parse(beside.read_bytes().decode("utf-8", "replace"))
     done = run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], timeout=_TIMEOUT)
     if done.code != 0:

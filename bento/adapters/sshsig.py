@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -34,6 +35,11 @@ def good(line: bytes, armour: bytes, signers: Sequence[SshPublicKey], namespace:
     if signer is None or space != namespace.encode() or digest not in _DIGESTS:
         return False
     signed = _MAGIC + b"".join(map(_string, (space, b"", digest, _DIGESTS[digest](line).digest())))
+    return _is_by(signer, signature, signed)
+
+
+@lru_cache(maxsize=256)  # a deploy asks whether one of the signers signed, and then who
+def _is_by(signer: SshPublicKey, signature: bytes, signed: bytes) -> bool:
     try:
         return _verify(signer, signature, signed)
     except (InvalidSignature, ValueError):

@@ -28,8 +28,12 @@ class PublishTarget(Protocol):
         """As bento.toml names it."""
 
     @property
-    def at_once(self) -> int:
-        """How many hosts are best worked on at once: over a network, many."""
+    def looks_at_once(self) -> int:
+        """How many hosts are best looked at at once: over a network, many."""
+
+    @property
+    def writes_at_once(self) -> int:
+        """How many hosts are best written at once."""
 
     def opened(self) -> AbstractContextManager[None]:
         """Be ready for reading. Raises EnvironmentFailed where it can't be reached."""

@@ -3,14 +3,15 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 import stat
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
+from bento.adapters.stamps import Stamp
 from bento.errors import InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.names import Digest, printable
@@ -21,16 +22,26 @@ if TYPE_CHECKING:
 # One time for everything: a `path:` flake's lastModified follows file times, so both sides need the same.
 MTIME = 315_532_800  # 1980-01-01, the oldest that zip tools can hold too
 BLOCK = 1024 * 1024
+# Nearly every name: one look instead of a look at each letter. None is "." or "..", or has two slashes side by side.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(?:/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One file or folder of a configuration. `name` is its path in the tree; `source` where its bytes lie."""
+class Entry(NamedTuple):
+    """One file or folder of a configuration. `name` is its path in the tree; `place` is where its bytes lie.
+
+    A file's `stamp` says how it stood when the tree was collected.
+    """
 
     name: str
-    source: Path
+    place: str | Path
     is_folder: bool
     executable: bool
+    stamp: Stamp | None = None
+
+    @property
+    def source(self) -> Path:
+        """Where its bytes lie."""
+        return Path(self.place)
 
 
 def write_tar(entries: Iterable[Entry], out: IO[bytes]) -> tuple[Digest, int]:
@@ -40,7 +51,7 @@ def write_tar(entries: Iterable[Entry], out: IO[bytes]) -> tuple[Digest, int]:
         for entry in sorted(entries, key=lambda entry: entry.name.encode()):
             _add(tar, entry)
             if hashing.size > LIMITS.config:
-                raise InputError(f"{entry.source}: with it the configuration is larger than {LIMITS.config} bytes")
+                raise InputError(f"{entry.place}: with it the configuration is larger than {LIMITS.config} bytes")
     return Digest(hashing.sha.hexdigest()), hashing.size
 
 
@@ -73,15 +84,18 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
     info.mode = 0o755 if entry.executable else 0o644
     try:
         # Read whole, so that a file that changes meanwhile can't make the header lie.
-        data = entry.source.read_bytes()
+        with open(entry.place, "rb") as file:
+            data = file.read()
     except OSError as error:
-        raise InputError(f"can't read {entry.source}: {error.strerror}") from None
+        raise InputError(f"can't read {entry.place}: {error.strerror}") from None
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
 
 
 def check_name(name: str) -> str:
     """A tree path: relative, normal, UTF-8, printable, within limits. Returns it or raises InputError."""
+    if _PLAIN.fullmatch(name) and len(name) <= LIMITS.segment:
+        return name
     parts = name.split("/")
     try:
         raw = name.encode("utf-8")

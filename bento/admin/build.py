@@ -5,17 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from bento.adapters import nix
 from bento.adapters.process import stop_children
+from bento.adapters.stamps import Stamps
 from bento.admin.inventory import Fleet, Host
-from bento.admin.pack import Tree, collect
+from bento.admin.pack import Around, Tree, collect
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError
 from bento.models.manifest import ConfigRef
 from bento.models.signed import canonical, sha256
 from bento.names import Digest, HostName, SystemPath
 
+_PACKED: Final = 8  # trees at once
 Say = Callable[[HostName, str], None]  # one line of progress about one host
 
 
@@ -51,19 +54,23 @@ class Built:
     fresh: bool
 
 
-def collect_trees(hosts: Iterable[Host], fleet: Fleet) -> tuple[Mapping[Path, Tree], Mapping[HostName, BentoError]]:
+def collect_trees(
+    hosts: Iterable[Host], fleet: Fleet, stamps: Stamps | None = None
+) -> tuple[Mapping[Path, Tree], Mapping[HostName, BentoError]]:
     """Every host's tree, by its source, and what is wrong with the others. Hosts of one flake share it.
 
-    Raises InputError, EnvironmentFailed where no host has one. Writes nothing.
+    With `stamps` files that haven't changed aren't read. Raises InputError, EnvironmentFailed where no host has one.
+    Writes nothing.
     """
     users: dict[Path, list[HostName]] = {}
     for host in hosts:
         users.setdefault(host.source, []).append(host.name)
     trees: dict[Path, Tree] = {}
     failed: dict[HostName, BentoError] = {}
+    around = Around(fleet.root, stamps)
     for source, names in users.items():
         try:
-            trees[source] = collect(source, fleet.root, names[0])
+            trees[source] = collect(source, fleet.root, names[0], around)
         except BentoError as error:
             failed.update(dict.fromkeys(names, error))
     if failed and not trees:
@@ -76,9 +83,18 @@ def tree_warnings(trees: Mapping[Path, Tree]) -> tuple[str, ...]:
     return tuple(sentence for tree in trees.values() for sentence in tree.warnings)
 
 
-def pack_hosts(hosts: Iterable[Host], trees: Mapping[Path, Tree], workspace: Workspace) -> tuple[Packed, ...]:
-    """Pack the hosts' trees, each once."""
-    return _refs(hosts, trees, workspace.pack)
+def pack_hosts(
+    hosts: Iterable[Host], trees: Mapping[Path, Tree], workspace: Workspace, stamps: Stamps | None = None
+) -> tuple[Packed, ...]:
+    """Pack the hosts' trees, each once; `stamps` are those that they were collected with."""
+
+    def pack(tree: Tree) -> tuple[Digest, int]:
+        packed = workspace.pack(tree)
+        if stamps is not None and tree.sight is not None and packed != tree.packed:
+            stamps.remember(tree.sight, packed)
+        return packed
+
+    return _refs(hosts, trees, pack)
 
 
 def measure_hosts(hosts: Iterable[Host], trees: Mapping[Path, Tree]) -> tuple[Packed, ...]:
@@ -90,7 +106,11 @@ def _refs(
     hosts: Iterable[Host], trees: Mapping[Path, Tree], pack: Callable[[Tree], tuple[Digest, int]]
 ) -> tuple[Packed, ...]:
     hosts = tuple(hosts)
-    tars = {source: pack(trees[source]) for source in dict.fromkeys(host.source for host in hosts)}
+    sources = dict.fromkeys(host.source for host in hosts)
+    tars = {source: pack(trees[source]) for source in sources if trees[source].packed is not None}
+    new = [source for source in sources if source not in tars]
+    with ThreadPoolExecutor(_PACKED) as pool:  # the file system writes what several wait for in one go
+        tars |= zip(new, pool.map(pack, (trees[source] for source in new)), strict=True)
     return tuple(Packed(host, _ref(host, trees[host.source], *tars[host.source])) for host in hosts)
 
 

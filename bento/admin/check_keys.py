@@ -8,7 +8,7 @@ from bento.adapters import signatures
 from bento.adapters.process import require, run
 from bento.admin.check_found import Finding, Found, Unchecked, error_of
 from bento.admin.inventory import TRUST, Fleet
-from bento.admin.publish import check_signers
+from bento.admin.signing import check_signers
 from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.trust import Server, Trust
 from bento_secrets.ssh_keys import SshPublicKey

@@ -3,15 +3,17 @@
 `prepare` makes what hosts are to get, `publish_prepared` publishes it: in waves, for some of the hosts first.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bento.adapters import nix
 from bento.adapters.declared import declaration_of
+from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
+from bento.admin.at_once import look_and_write
 from bento.admin.build import (
     AS_USUAL,
     Built,
@@ -26,9 +28,9 @@ from bento.admin.build import (
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
-from bento.admin.publish import Content, Published, check_signers, publish
+from bento.admin.publish import Content, Look, Published, bring, look_at
 from bento.admin.shares import Shares
-from bento.admin.signing import check_accepted
+from bento.admin.signing import check_accepted, check_signers
 from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
@@ -44,6 +46,8 @@ from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
 from bento_secrets.members import effective
 from bento_secrets.store import SecretStore
+
+Seen = tuple[Look, int]  # and when that was, in UTC seconds
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,10 @@ class Sealed:
 
 @dataclass(frozen=True)
 class Plan:
-    """The chosen hosts, checked as far as that goes without building; nothing has been written."""
+    """The chosen hosts, checked as far as that goes without building; nothing has been written.
+
+    `stamps` are those that the trees were collected with.
+    """
 
     hosts: tuple[Host, ...]
     held: tuple[Host, ...]
@@ -76,16 +83,21 @@ class Plan:
     trees: Mapping[Path, Tree]
     failed: Mapping[HostName, BentoError]
     warnings: tuple[str, ...]
+    stamps: Stamps | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What each host is to get, and what went wrong before. `built` counts what was built just now."""
+    """What each host is to get, and what went wrong before. `built` counts what was built just now.
+
+    `stamps` are the plan's.
+    """
 
     contents: Mapping[HostName, Content]
     failed: Mapping[HostName, BentoError]
     built: int
     warnings: tuple[str, ...]
+    stamps: Stamps | None = None
 
 
 def deploy(
@@ -106,29 +118,33 @@ def deploy(
     """
     check_signers(fleet.signing_keys, trust)
     workspace = Workspace(fleet.root)
-    targets = targets_of(fleet, trust, clock, break_lock=break_lock)
-    plan = plan_hosts(fleet, chosen, clock())
+    stamps = workspace.stamps(trusting=not how.anew)
+    targets = targets_of(fleet, trust, clock, break_lock=break_lock, stamps=stamps)
+    plan = plan_hosts(fleet, chosen, clock(), stamps)
     with writing(targets) as reached, workspace.locked():
         prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
         usable = still_there(reached)
         done = publish_prepared(
             prepared, chosen, fleet, trust, usable, workspace, clock, say, drop_signers=drop_signers
         )
-        forget_old_trees(fleet, chosen, workspace, prepared)
+        forget_old_trees(fleet, chosen, workspace, prepared, stamps)
     return done
 
 
-def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
-    """Check the chosen hosts; `now` in UTC seconds. Raises InputError, EnvironmentFailed where Nix is missed."""
+def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int, stamps: Stamps | None = None) -> Plan:
+    """Check the chosen hosts; `now` in UTC seconds. With `stamps`, files that haven't changed aren't read.
+
+    Raises InputError, EnvironmentFailed where Nix is missed.
+    """
     chosen_hosts = [fleet.hosts[name] for name in chosen]
     held = tuple(host for host in chosen_hosts if host.hold is not None)
     hosts = [host for host in chosen_hosts if host.hold is None]
     if hosts:
         nix.require_nix()
     sealed, failed, findings = collect_secrets(fleet, hosts, now)
-    trees, unpacked = collect_trees(hosts, fleet)
+    trees, unpacked = collect_trees(hosts, fleet, stamps)
     ready = tuple(host for host in hosts if host.source in trees)
-    return Plan(ready, held, sealed, trees, {**failed, **unpacked}, (*tree_warnings(trees), *findings))
+    return Plan(ready, held, sealed, trees, {**failed, **unpacked}, (*tree_warnings(trees), *findings), stamps)
 
 
 def prepare(
@@ -153,7 +169,8 @@ def prepare(
             say(host.name, f"held at release {host.hold}")
             warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
     built: tuple[Built, ...] = ()
-    packed = pack_hosts([host for host in plan.hosts if host.name in plan.sealed], plan.trees, workspace)
+    ready = [host for host in plan.hosts if host.name in plan.sealed]
+    packed = pack_hosts(ready, plan.trees, workspace, plan.stamps)
     if packed:
         built, broken = systems_to_publish(packed, fleet, workspace, say, how)
         failed.update(broken)
@@ -164,7 +181,7 @@ def prepare(
         except InputError as error:
             failed[name] = error
             say(name, "its secrets don't fit")
-    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
+    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), plan.stamps)
 
 
 def content_of_today(
@@ -208,27 +225,35 @@ def publish_prepared(
     """Publish what was prepared for the chosen hosts, several at once where the targets like it. Locks must be held."""
     published: dict[HostName, Published] = {}
     failed: dict[HostName, BentoError] = {name: error for name, error in prepared.failed.items() if name in chosen}
-    shares = Shares()
+    shares, memory, keys = Shares(), workspace.memory, fleet.signing_keys
 
-    def publish_one(content: Content) -> None:
-        host = fleet.hosts[content.host]
+    def look(content: Content) -> Seen | None:
+        """What is to be written; None where that is nothing more."""
+        now = clock()
+        with _or_failed(content.host, failed):
+            seen = look_at(reached.targets, content, trust, now, memory, prepared.stamps)
+            if not seen.current:
+                return seen, now
+            write((seen, now))
+        return None
+
+    def write(one: Seen) -> None:
+        seen, now = one
+        host = fleet.hosts[seen.content.host]
 
         def before_signing(document: SignedDocument | None) -> None:
             if not drop_signers:
-                check_accepted(reached.targets, host, trust, fleet.signing_keys, document)
+                check_accepted(reached.targets, host, trust, keys, document)
 
-        try:
-            done = publish(
-                reached.targets, content, trust, fleet.signing_keys, clock(), workspace.memory, shares, before_signing
-            )
-        except BentoError as error:
-            failed[host.name] = error
-            say(host.name, "not published")
-            return
-        published[host.name] = done
-        say(host.name, _what(done))
+        with _or_failed(host.name, failed):
+            published[host.name] = bring(seen, trust, keys, now, memory, shares, before_signing)
 
-    _each(publish_one, [prepared.contents[name] for name in chosen if name in prepared.contents], reached.targets)
+    def tell(content: Content) -> None:
+        done = published.get(content.host)
+        say(content.host, "not published" if done is None else _what(done))
+
+    contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
+    look_and_write(look, write, tell, contents, reached.targets)
     in_order = {name: published[name] for name in chosen if name in published}
     warnings = [*prepared.warnings, *(sentence for done in in_order.values() for sentence in done.warnings)]
     for name, done in in_order.items():
@@ -240,18 +265,13 @@ def publish_prepared(
     return Deployed(in_order, in_failed, prepared.built, tuple(dict.fromkeys(warnings)), {**reached.missed, **missed})
 
 
-def _each(work: Callable[[Content], None], contents: Sequence[Content], targets: Sequence[PublishTarget]) -> None:
-    at_once = max(target.at_once for target in targets)
-    if at_once == 1:
-        for content in contents:
-            work(content)
-        return
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            list(pool.map(work, contents))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+@contextmanager
+def _or_failed(host: HostName, failed: dict[HostName, BentoError]) -> Iterator[None]:
+    """A host that fails is named; the others go on."""
+    try:
+        yield
+    except BentoError as error:
+        failed[host] = error
 
 
 def _what(done: Published) -> str:
@@ -340,7 +360,11 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
     return Sealed(tuple(refs), ciphertexts)
 
 
-def forget_old_trees(fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared) -> None:
+def forget_old_trees(
+    fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared, stamps: Stamps
+) -> None:
     """Packed trees are only of use until they are published; after a deploy of everything, the rest is old."""
-    if set(chosen) == set(fleet.hosts):
+    whole = set(chosen) == set(fleet.hosts)
+    stamps.save(whole=whole)
+    if whole:
         workspace.forget_trees_except(frozenset(content.config.digest for content in prepared.contents.values()))

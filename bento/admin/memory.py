@@ -4,10 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bento.adapters.files import store
-from bento.errors import EnvironmentFailed
+from bento.adapters.files import read_capped, store
+from bento.errors import BentoError, EnvironmentFailed
 from bento.models.signed import canonical
 from bento.names import BadName, Digest, HostName, Serial
+
+_LARGEST = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -20,22 +22,33 @@ class Known:
 
 
 class Memory:
-    """A file a host in the workspace. Losing it costs the notice, not safety: hosts keep their own floors."""
+    """A file a host in the workspace. Losing it costs the notice, not safety: hosts keep their own floors.
+
+    Each is read once: while a deploy has the workspace's lock, nobody else writes them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._read: dict[HostName, Known | None] = {}
 
     def last(self, host: HostName) -> Known | None:
         """What is remembered; None where nothing is, or it can't be read."""
+        if host not in self._read:
+            self._read[host] = self._last(host)
+        return self._read[host]
+
+    def _last(self, host: HostName) -> Known | None:
         try:
-            said = json.loads((self.folder / f"{host}.json").read_text("utf-8"))
+            said = json.loads(
+                read_capped(f"{self.folder}/{host}.json", _LARGEST, f"what was published for {host}") or b""
+            )
             serial, line = said["serial"], said["line"]
             return Known(
                 Serial.parse(said["signed"]),
                 None if serial is None else Serial.parse(serial),
                 None if line is None else Digest.parse(line),
             )
-        except (OSError, ValueError, KeyError, TypeError, BadName):
+        except (BentoError, ValueError, KeyError, TypeError, BadName):
             return None
 
     def will_publish(self, host: HostName, serial: Serial) -> None:
@@ -60,3 +73,4 @@ class Memory:
             raise EnvironmentFailed(f"can't make {self.folder}: {error.strerror}") from None
         said = {"signed": known.signed, "serial": known.serial, "line": known.line}
         store(self.folder / f"{host}.json", canonical(said), 0o600)
+        self._read[host] = known

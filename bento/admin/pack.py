@@ -10,11 +10,13 @@ from pathlib import Path
 
 from bento.adapters.flakes import FEATURES, inputs_of
 from bento.adapters.git import Tracked, tracked, work_tree
+from bento.adapters.stamps import Sight, Stamps, stamp_of
 from bento.adapters.tree import Entry, check_name
 from bento.errors import InputError
 from bento.models.fleet import HostTable
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigKind
+from bento.names import Digest
 
 _SKIPPED = frozenset({".git", ".direnv"})
 _NIX_STORE = "/nix/store/"
@@ -35,64 +37,121 @@ _PRIVATE = re.compile(
     rb"(?:\s|\\[rn])+[A-Za-z0-9+/=]{20}"
     rb"|-----BEGIN PGP PRIVATE KEY"
 )
+RULES = f"{_PRIVATE.pattern!r}"  # what was found in files by other rules counts for nothing
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A source's files, checked. Hosts of one flake have the same. `warnings` say what git keeps from them."""
+    """A source's files, checked. Hosts of one flake have the same. `warnings` say what git keeps from them.
+
+    `sight` is how they stood, where that is remembered; `packed` their tar's sha256 and size if they haven't changed.
+    """
 
     kind: ConfigKind
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...] = ()
+    sight: Sight | None = None
+    packed: tuple[Digest, int] | None = None
 
 
-def collect(source: Path, fleet: Path, host: str) -> Tree:
+class Around:
+    """What lies around the sources of one fleet, asked once for all of them; with `stamps`, no file is read in vain."""
+
+    def __init__(self, fleet: Path, stamps: Stamps | None = None) -> None:
+        self.fleet = fleet.resolve()
+        self.stamps = stamps
+        self._folders: dict[str, str] = {}
+        self._work_trees: dict[str, str | None] = {}
+
+    def real(self, path: str) -> str:
+        """Where an absolute path really lies."""
+        parent, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return os.path.realpath(path)
+        if parent not in self._folders:
+            self._folders[parent] = os.path.realpath(parent)
+        found = os.path.join(self._folders[parent], name)
+        return os.path.realpath(found) if os.path.islink(found) else found
+
+    def work_tree(self, folder: str) -> str | None:
+        """The git work tree that a folder lies in."""
+        return work_tree(folder, self._work_trees)
+
+
+def collect(source: Path, fleet: Path, host: str, around: Around | None = None) -> Tree:
     """The files of a configuration's folder, symlinks inside it and the fleet followed; `host` is one that has it.
 
     Of a git work tree of its own only what git tracks, as Nix does. Raises InputError naming what can't go.
     """
-    walk = _Walk(source, fleet.resolve(), host)
+    walk = _Walk(source, around or Around(fleet), host)
     if not source.is_dir():
         hints = () if source.is_symlink() or not walk.inside else (f"mkdir -p {shlex.quote(walk.shown(source))}",)
         raise InputError(
             f"the folder {walk.shown(source)} isn't there",
             ": ".join(("make it, with a configuration.nix or a flake.nix in it", *hints)),
         )
-    walk.start()
-    return Tree(walk.kind(), tuple(walk.entries), walk.warnings())
+    return walk.tree()
+
+
+def _below(path: str, folder: str) -> bool:
+    """Whether a path is the folder's or the folder; both are absolute and normal."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 class _Walk:
-    """Gathers entries of one source."""
+    """Gathers entries of one source. Paths are texts here: of ten thousand files pathlib's would take a second."""
 
-    def __init__(self, source: Path, fleet: Path, host: str) -> None:
+    def __init__(self, source: Path, around: Around, host: str) -> None:
         self.entries: list[Entry] = []
-        self._secrets = fleet / "secrets"
-        self._fleet = fleet
-        self._source = source
-        self._real = source.resolve()
+        self._files: list[tuple[str, str]] = []  # how a person knows each, and where it really lies
+        self._around = around
+        self._fleet = str(around.fleet)
+        self._source = str(source)
+        self._real = around.real(self._source)
         self._host = host
         self._bytes = 0
         self._tracked: Tracked | None = None
         self._folders: frozenset[str] = frozenset()
         # One that lies elsewhere was named in bento.toml. In the fleet a link can lead out without that.
-        self.inside = source.parent.resolve().is_relative_to(fleet)
+        self.inside = _below(around.real(os.path.dirname(self._source)), self._fleet)
 
-    def start(self) -> None:
+    def tree(self) -> Tree:
+        """What goes; only what isn't known is read."""
+        began = self._around.stamps.now() if self._around.stamps is not None else 0
+        self._start()
+        kind, warnings = self.kind(), self.warnings()
+        sight, packed = self._known(began)
+        if packed is None:
+            for path, real in self._files:
+                self._refuse_private(path, real)
+        return Tree(kind, tuple(self.entries), warnings, sight, packed)
+
+    def _known(self, began: int) -> tuple[Sight | None, tuple[Digest, int] | None]:
+        """How the files stand, and their tar if they were packed like that, in which no private key was found."""
+        stamps = self._around.stamps
+        if stamps is None:
+            return None, None
+        words = ((f"{entry.name}{'*' if entry.executable else ''}", entry.stamp) for entry in self.entries)
+        sight = stamps.sight(f"tree {self._real}", words, began)
+        value = stamps.recall(sight)
+        return sight, None if value is None else (Digest(str(value[0])), int(value[1]))
+
+    def _start(self) -> None:
         """Walk the source."""
-        if self._fleet.is_relative_to(self._real):
+        if _below(self._fleet, self._real):
             raise InputError(
                 f"{self.shown(self._source)} holds the fleet itself, with secrets/, which never goes into a Nix store",
                 "keep the fleet in a folder beside the configuration",
             )
         self.follow(self._source)
-        top = work_tree(self._real)
+        top = self._around.work_tree(self._real)
         # Files of the fleet's own work tree are the fleet's, tracked or not.
-        if top is not None and not (self.inside and self._fleet.is_relative_to(top)):
-            self._tracked = tracked(self._real)
+        if top is not None and not (self.inside and _below(self._fleet, top)):
+            self._tracked = tracked(Path(self._real))
             parents = {parent for name in self._tracked.files for parent in Path(name).parents}
             self._folders = frozenset(map(str, parents))
-        self.folder(self._real, "", ())
+        status = os.stat(self._real)
+        self.folder(self._real, "", ((status.st_dev, status.st_ino),))
 
     def kind(self) -> ConfigKind:
         """What it is, by the files that go: one that git doesn't track is as good as missing."""
@@ -104,7 +163,7 @@ class _Walk:
         if "configuration.nix" in names:
             return "channel"
         for name in ("flake.nix", "configuration.nix"):
-            if (self._real / name).exists():
+            if os.path.exists(f"{self._real}/{name}"):
                 raise self._untracked(name)
         raise InputError(
             f"{self.shown(self._source)} has neither a flake.nix nor a configuration.nix",
@@ -118,7 +177,7 @@ class _Walk:
         inputs = inputs_of(flake)
         if not inputs:  # none, or an error that the build names
             return
-        if (self._real / "flake.lock").exists():
+        if os.path.exists(f"{self._real}/flake.lock"):
             raise self._untracked("flake.lock")
         # By `path:` Nix takes this folder alone; from inside a git work tree it would copy all of it, secrets/ too.
         where = '"path:$PWD"' if self._tracked is None else ""
@@ -126,30 +185,30 @@ class _Walk:
         add = " && git add flake.lock" if self._tracked is not None else ""
         raise InputError(
             f"{self.shown(self._source)}/flake.nix has inputs but no flake.lock",
-            f"lock them: (cd {shlex.quote(str(self._real))} && {lock}{add})",
+            f"lock them: (cd {shlex.quote(self._real)} && {lock}{add})",
         )
 
     def _untracked(self, name: str) -> InputError:
         return InputError(
             f"{self.shown(self._source)}/{name} isn't tracked by git, so that no host gets it",
-            f"git -C {shlex.quote(str(self._real))} add {name}",
+            f"git -C {shlex.quote(self._real)} add {name}",
         )
 
     def warnings(self) -> tuple[str, ...]:
         """What git keeps from hosts that they may need, and files that were settings once."""
-        where = self.shown(self._source)
         there = {entry.name for entry in self.entries}
         found = [
-            f"{where}/{marker} does nothing here, as it did in the bash Bento; {instead}"
+            f"{self.shown(self._source)}/{marker} does nothing here, as it did in the bash Bento; {instead}"
             for marker, instead in _MARKERS.items()
             if marker in there
         ]
         if self._tracked is None:
             return tuple(found)
+        where = self.shown(self._source)
         if names := self._tracked.untracked_nix:
             found.append(
                 f"{where}: git doesn't track {_listed(names)}, so that no host gets it; "
-                f"to add it: git -C {shlex.quote(str(self._real))} add {shlex.join(names[:_NAMED])}"
+                f"to add it: git -C {shlex.quote(self._real)} add {shlex.join(names[:_NAMED])}"
             )
         if names := self._tracked.submodules:
             found.append(
@@ -158,18 +217,17 @@ class _Walk:
             )
         return tuple(found)
 
-    def _is_tracked(self, path: Path) -> bool:
+    def _is_tracked(self, path: str) -> bool:
         """`path` is where the file lies, no link on its way; it may be a link itself."""
-        if self._tracked is None or not path.is_relative_to(self._real):
+        if self._tracked is None or not _below(path, self._real):
             return True
-        name = str(path.relative_to(self._real))
-        return name in (self._folders if path.is_dir() and not path.is_symlink() else self._tracked.files)
+        name = path[len(self._real) + 1 :] or "."
+        folder = os.path.isdir(path) and not os.path.islink(path)
+        return name in (self._folders if folder else self._tracked.files)
 
-    def folder(self, path: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
-        """One folder. `above` holds the folders being walked, to notice a symlink that leads in a circle."""
-        status = path.stat()
-        me = (status.st_dev, status.st_ino)
-        if me in above:
+    def folder(self, path: str, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
+        """One folder. `above` holds it and the folders being walked, to notice a symlink that leads in a circle."""
+        if above[-1] in above[:-1]:
             raise InputError(f"{self.shown(path)} is a symlink that leads in a circle", f"rm {self.shown(path)}")
         try:
             with os.scandir(path) as found:
@@ -177,73 +235,74 @@ class _Walk:
         except OSError as error:
             raise InputError(f"can't read {self.shown(path)}: {error.strerror}") from None
         for entry in entries:
-            self._entry(Path(entry.path), prefix + entry.name, (*above, me))
+            self._entry(entry, prefix + entry.name, above)
 
-    def _entry(self, path: Path, name: str, above: tuple[tuple[int, int], ...]) -> None:
-        if path.name in _SKIPPED or not self._is_tracked(path):
+    def _entry(self, entry: os.DirEntry[str], name: str, above: tuple[tuple[int, int], ...]) -> None:
+        path = entry.path
+        if entry.name in _SKIPPED or not self._is_tracked(path):
             return
         try:
             check_name(name)
         except InputError as error:
-            raise InputError(f"{self.shown(path.parent)}: {error.message}", "rename or remove it") from None
+            raise InputError(f"{self.shown(os.path.dirname(path))}: {error.message}", "rename or remove it") from None
         real = path
-        if path.is_symlink():
-            if path.name.startswith("result") and os.path.realpath(path).startswith(_NIX_STORE):
+        if entry.is_symlink():
+            if entry.name.startswith("result") and os.path.realpath(path).startswith(_NIX_STORE):
                 return  # a build's result
             real = self.follow(path)
             if not self._is_tracked(real):
                 raise InputError(
                     f"{self.shown(path)} leads to {self.shown(real)}, which git doesn't track",
-                    f"git -C {shlex.quote(str(self._real))} add {shlex.quote(str(real.relative_to(self._real)))}",
+                    f"git -C {shlex.quote(self._real)} add {shlex.quote(real[len(self._real) + 1 :])}",
                 )
         if len(self.entries) >= LIMITS.tree_entries:
             raise InputError(f"{self.shown(path)}: a configuration may have {LIMITS.tree_entries} files at most")
         try:
-            status = real.stat()
+            status = entry.stat(follow_symlinks=False) if real is path else os.stat(real)
         except OSError as error:
             raise InputError(
                 f"can't read {self.shown(path)}: {error.strerror}", "is something writing there?"
             ) from None
-        if stat.S_ISDIR(status.st_mode):
-            self.entries.append(Entry(name, real, is_folder=True, executable=False))
-            self.folder(real, name + "/", above)
-        elif stat.S_ISREG(status.st_mode):
+        if stat.S_ISREG(status.st_mode):
             self._bytes += status.st_size
             if self._bytes > LIMITS.tree_bytes:
                 raise InputError(f"{self.shown(path)}: a configuration may have {LIMITS.tree_bytes} bytes at most")
-            self._refuse_private(path, real)
             executable = bool(status.st_mode & stat.S_IXUSR)
-            self.entries.append(Entry(name, real, is_folder=False, executable=executable))
+            self._files.append((path, real))
+            self.entries.append(Entry(name, real, False, executable, stamp_of(status)))
+        elif stat.S_ISDIR(status.st_mode):
+            self.entries.append(Entry(name, real, is_folder=True, executable=False))
+            self.folder(real, name + "/", (*above, (status.st_dev, status.st_ino)))
         else:
             raise InputError(f"{self.shown(path)} is neither a file nor a folder", f"rm {self.shown(path)}")
 
-    def follow(self, path: Path) -> Path:
+    def follow(self, path: str) -> str:
         """Where a path really lies. Published as root, a symlink that leads outside would leak that file."""
-        target = os.path.realpath(path)
-        real = Path(target)
-        if not real.is_relative_to(self._fleet) and (self.inside or not real.is_relative_to(self._real)):
+        real = self._around.real(path)
+        if not _below(real, self._fleet) and (self.inside or not _below(real, self._real)):
             where = "fleet" if self.inside else "source"
             hint = f"copy the file into the {where}, or remove the link"
             if path == self._source:
-                hint = f'if hosts are to get that folder, name it in bento.toml: source = "{target}"'
-            raise InputError(f"{self.shown(path)} is a symlink that leads out of the {where}, to {target}", hint)
-        if real in (self._fleet / "bento.toml", self._fleet / "bento.local.toml"):
+                hint = f'if hosts are to get that folder, name it in bento.toml: source = "{real}"'
+            raise InputError(f"{self.shown(path)} is a symlink that leads out of the {where}, to {real}", hint)
+        if real in (f"{self._fleet}/bento.toml", f"{self._fleet}/bento.local.toml"):
             raise InputError(
-                f"{self.shown(path)} leads to {real.name}, which is the admin's side and goes to no host",
+                f"{self.shown(path)} leads to {os.path.basename(real)}, which is the admin's side and goes to no host",
                 "what hosts may know is in utils/trust.toml",
             )
-        if real.is_relative_to(self._secrets):
+        if _below(real, f"{self._fleet}/secrets"):
             raise InputError(
                 f"{self.shown(path)} leads into secrets/, which never goes into a Nix store",
                 "the host opens its secrets under /run/bento/secrets/",
             )
-        if not real.exists():
+        if not os.path.exists(real):
             raise InputError(f"{self.shown(path)} is a symlink to nothing", f"remove it: rm {self.shown(path)}")
         return real
 
-    def _refuse_private(self, path: Path, real: Path) -> None:
+    def _refuse_private(self, path: str, real: str) -> None:
         try:
-            data = real.read_bytes()
+            with open(real, "rb") as file:
+                data = file.read()
         except OSError as error:
             raise InputError(f"can't read {self.shown(path)}: {error.strerror}") from None
         if _PRIVATE.search(data) or _PRIVATE.search(data.replace(b"\0", b"")):  # UTF-16 has NULs between
@@ -253,8 +312,9 @@ class _Walk:
                 f"then remove it here: rm {self.shown(path)}",
             )
 
-    def shown(self, path: Path) -> str:
+    def shown(self, path: str | Path) -> str:
         """A path as a person knows it: from the fleet, or whole."""
+        path = Path(path)
         return str(path.relative_to(self._fleet)) if path.is_relative_to(self._fleet) else str(path)
 
 

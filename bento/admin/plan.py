@@ -9,8 +9,8 @@ from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
 from bento.admin.deploy import content_of_today, plan_hosts
 from bento.admin.hold import check_openable, check_there, find, go_on, past, same
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import Change, Content, changes, check_signers, draft, lacking, look_at
-from bento.admin.signing import check_accepted
+from bento.admin.publish import Change, Content, changes, draft, lacking, look_at
+from bento.admin.signing import check_accepted, check_signers
 from bento.admin.targets import reading, targets_of
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError
@@ -64,22 +64,23 @@ def plan_deploy(
     if signing:
         check_signers(fleet.signing_keys, trust)
     workspace = Workspace(fleet.root)
-    ready = plan_hosts(fleet, chosen, now)
+    stamps = workspace.stamps(trusting=not how.anew)  # made use of, not written
+    ready = plan_hosts(fleet, chosen, now, stamps)
     packed = measure_hosts([host for host in ready.hosts if host.name in ready.sealed], ready.trees)
     keys = build_keys(packed, fleet) if packed else {}
     planned: dict[HostName, Planned] = {}
     failed, warnings = dict(ready.failed), list(ready.warnings)
     missed: dict[str, BentoError] = {}
     dry = fleet.file.build.mode == "dry-build"
-    with reading(targets_of(fleet, trust)) as reached:
+    with reading(targets_of(fleet, trust, stamps=stamps)) as reached:
         missed.update(reached.missed)
 
         def add(host: Host, content: Content, *, build: bool) -> None:
-            seen = look_at(reached.targets, content, trust, now, workspace.memory)
+            seen = look_at(reached.targets, content, trust, now, workspace.memory, stamps)
             warnings.extend(seen.warnings)
             missed.update(seen.missed)
             if seen.current:
-                more = signing and lacking(seen.whole[0].release[::-1], trust, fleet.signing_keys)
+                more = signing and lacking(seen.whole[0], fleet.signing_keys)
                 manifest = seen.whole[0].release[0]
                 healed = tuple(one.target.name for one in seen.standings if one not in seen.whole)
                 planned[host.name] = Planned(manifest, manifest, ("signatures",) if more else None, build, healed)

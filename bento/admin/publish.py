@@ -4,7 +4,6 @@ Several targets are mirrors: all get the same signed manifest. One that fails is
 missed it gets at the next deploy.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,21 +11,21 @@ from pathlib import Path
 from typing import Literal
 
 from bento.adapters import signatures
-from bento.adapters.process import require
+from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
 from bento.admin.history import Release, in_use, objects_of
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
-from bento.admin.standing import NotOurs, Standing, read_published
+from bento.admin.signing import Signer
+from bento.admin.standing import NotOurs, Standing, read_standing
 from bento.core import signer_rules
 from bento.core.deploy_plan import compose, same_content
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef
 from bento.models.signed import SignedDocument, sha256
-from bento.models.trust import NAMESPACE_RELEASE, Trust
+from bento.models.trust import Trust
 from bento.names import Digest, HostName, Serial, SystemPath
-from bento_secrets.ssh_keys import SshPublicKey
 
 Change = Literal["first release", "configuration", "secrets", "settings", "objects", "signatures"]
 
@@ -68,24 +67,7 @@ class Published:
 BeforeSigning = Callable[[SignedDocument | None], None]
 
 
-def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
-    """Refuse to publish what hosts would refuse. Raises InputError, EnvironmentFailed without ssh-keygen."""
-    require("ssh-keygen")
-    if not keys:
-        raise InputError(
-            "no signing key is named", 'put it into bento.local.toml: [signing] keys = ["~/.ssh/id_ed25519"]'
-        )
-    signers: tuple[SshPublicKey, ...] = trust.signers
-    known = {signer.blob for signer in signers}
-    for key in keys:
-        if signatures.public_half(key).blob not in known:
-            raise InputError(
-                f"the signing key {key} is not among the signers in utils/trust.toml: hosts would refuse the release",
-                "add its public line to signers there, or name another key in bento.local.toml",
-            )
-
-
-_signing = threading.Lock()  # an agent or a token is asked for one signature at a time
+_signer = Signer()  # one for all: an agent or a token is asked for one signature at a time
 
 
 @dataclass(frozen=True)
@@ -119,12 +101,22 @@ class Look:
             before_signing(self.newest.document if self.newest is not None else None)
 
 
-def look_at(targets: Sequence[PublishTarget], content: Content, trust: Trust, now: int, memory: Memory) -> Look:
-    """What publishing `content` would meet. Writes nothing; raises what the first target raised if none can be read."""
+def look_at(
+    targets: Sequence[PublishTarget],
+    content: Content,
+    trust: Trust,
+    now: int,
+    memory: Memory,
+    stamps: Stamps | None = None,
+) -> Look:
+    """What publishing `content` would meet. Writes nothing; raises what the first target raised if none can be read.
+
+    With `stamps`, what is published as it was before isn't verified anew.
+    """
     host = content.host
     warnings: list[str] = []
     missed: dict[str, BentoError] = {}
-    standings = _standings(targets, host, trust, warnings, missed)
+    standings = _standings(targets, host, trust, warnings, missed, stamps)
     if not standings:
         raise next(iter(missed.values()))
     known = memory.last(host)
@@ -186,15 +178,26 @@ def publish(
     Raises InputError and WorkFailed before anything is written, and what the first target raised if in the end none has
     the release.
     """
-    seen = look_at(targets, content, trust, now, memory)
+    return bring(look_at(targets, content, trust, now, memory), trust, keys, now, memory, shares, before_signing)
+
+
+def bring(
+    seen: Look,
+    trust: Trust,
+    keys: tuple[Path, ...],
+    now: int,
+    memory: Memory,
+    shares: Shares,
+    before_signing: BeforeSigning = lambda _: None,
+) -> Published:
+    """Publish what was looked at a moment ago: the other half of `publish`."""
     if seen.current:
-        return _keep(seen, trust, keys, now, memory, shares)
+        return _keep(seen, keys, now, memory, shares)
     seen.check(before_signing)
-    host, warnings, missed = content.host, list(seen.warnings), dict(seen.missed)
+    host, warnings, missed = seen.content.host, list(seen.warnings), dict(seen.missed)
     warnings += _put_back(seen.newest, seen.known, host, warnings)
     manifest = draft(seen, trust, now)
-    with _signing:
-        document = signatures.sign(manifest.line, keys, NAMESPACE_RELEASE)
+    document = _signer.sign(manifest.line, keys)
     ready: list[Standing] = []
     for one in seen.standings:
         with _or_missed(one.target, missed):
@@ -211,15 +214,15 @@ def publish(
         raise next(iter(missed.values()))
     memory.has_published(host, manifest.serial, document.line_digest)
     for one in has:
-        _tidy(one, (document, manifest), now, content.hold, warnings)
+        _tidy(one, (document, manifest), now, seen.content.hold, warnings)
     return Published(manifest, changes(seen.before, manifest), (), missed, tuple(warnings))
 
 
-def _keep(seen: Look, trust: Trust, keys: tuple[Path, ...], now: int, memory: Memory, shares: Shares) -> Published:
+def _keep(seen: Look, keys: tuple[Path, ...], now: int, memory: Memory, shares: Shares) -> Published:
     """Nothing new: add signatures that are missing, and give the release to the targets that lag behind."""
     newest = seen.whole[0]
     warnings, missed = list(seen.warnings), dict(seen.missed)
-    signed = _countersigned(newest, trust, keys)
+    signed = _countersigned(newest, keys)
     manifest, document = signed.release
     host = manifest.host
     for one in seen.whole:
@@ -253,19 +256,24 @@ def _or_missed(target: PublishTarget, missed: dict[str, BentoError]) -> Iterator
 
 
 def _standings(
-    targets: Sequence[PublishTarget], host: HostName, trust: Trust, warnings: list[str], missed: dict[str, BentoError]
+    targets: Sequence[PublishTarget],
+    host: HostName,
+    trust: Trust,
+    warnings: list[str],
+    missed: dict[str, BentoError],
+    stamps: Stamps | None,
 ) -> list[Standing]:
     """What each target has. A manifest that doesn't verify is replaced, loudly: its content is nobody's word."""
     standings: list[Standing] = []
     for target in targets:
         with _or_missed(target, missed):
             try:
-                found = read_published(target, host, trust)
+                found = read_standing(target, host, trust, stamps)
             except NotOurs as error:
                 where = f"{target.name}: " if len(targets) > 1 else ""
                 warnings.append(f"{where}{error.message}; it was replaced")
-                found = None
-            standings.append(Standing(target, *(found or ())))
+                found = Standing(target)
+            standings.append(found)
     return standings
 
 
@@ -274,30 +282,28 @@ def _settled(content: Content, newest: Standing | None, now: int) -> Content:
     if content.anew is None or content.config.kind != "channel":
         return content
     last = newest.manifest.settings.rebuild if newest is not None and newest.manifest is not None else None
-    return replace(
-        content, settings=content.settings.model_copy(update={"rebuild": now if content.anew else last}), anew=None
-    )
+    rebuild = now if content.anew else last
+    if rebuild == content.settings.rebuild:
+        return content
+    return replace(content, settings=content.settings.model_copy(update={"rebuild": rebuild}), anew=None)
 
 
-def lacking(published: Release, trust: Trust, keys: tuple[Path, ...]) -> tuple[Path, ...]:
+def lacking(published: Standing, keys: tuple[Path, ...]) -> tuple[Path, ...]:
     """Those of our keys that haven't signed what is published, as far as it has room for them."""
-    document = published[0]
     ours = {signatures.public_half(key).fingerprint: key for key in keys}
-    signed = signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE)
-    missing = signer_rules.missing({one.fingerprint for one in signed}, ours.keys())
-    if len(document.armours) + len(missing) > LIMITS.armours:
+    missing = signer_rules.missing(published.signed, ours.keys())
+    if len(published.release[1].armours) + len(missing) > LIMITS.armours:
         return ()
     return tuple(ours[one] for one in sorted(missing))
 
 
-def _countersigned(newest: Standing, trust: Trust, keys: tuple[Path, ...]) -> Standing:
+def _countersigned(newest: Standing, keys: tuple[Path, ...]) -> Standing:
     """The same release with the signatures of those keys that haven't signed it; itself where none is missing."""
-    manifest, document = newest.release
-    missing = lacking((document, manifest), trust, keys)
+    missing = lacking(newest, keys)
     if not missing:
         return newest
-    with _signing:
-        more = signatures.sign(document.line, missing, NAMESPACE_RELEASE)
+    document = newest.release[1]
+    more = _signer.sign(document.line, missing)
     return replace(newest, document=SignedDocument(document.line, (*document.armours, *more.armours)))
 
 

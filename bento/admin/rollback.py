@@ -21,7 +21,7 @@ from bento.admin.hold import (
     secrets_back,
 )
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import check_signers
+from bento.admin.signing import check_signers
 from bento.admin.targets import reading, targets_of, writing
 from bento.admin.workspace import Workspace
 from bento.errors import InputError

@@ -1,12 +1,15 @@
-"""Whether a host would accept what is signed now: asked before a new release takes the old one's place.
+"""Signing releases, and whether a host would accept what is signed now: asked before it takes the old one's place.
 
 The rule is in core/signer_rules.py, its reasons in docs/decisions/0017.
 """
 
+import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from bento.adapters import signatures
+from bento.adapters.process import require
 from bento.adapters.transport import PublishTarget
 from bento.admin.hosts_word import newest_heartbeat
 from bento.admin.inventory import Host
@@ -14,8 +17,26 @@ from bento.core import signer_rules
 from bento.errors import InputError
 from bento.models.signed import SignedDocument
 from bento.models.trust import NAMESPACE_RELEASE, Trust
+from bento_secrets.ssh_keys import SshPublicKey
 
 _UNKNOWN = frozenset({"nobody that we know"})
+
+
+def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
+    """Refuse to publish what hosts would refuse. Raises InputError, EnvironmentFailed without ssh-keygen."""
+    require("ssh-keygen")
+    if not keys:
+        raise InputError(
+            "no signing key is named", 'put it into bento.local.toml: [signing] keys = ["~/.ssh/id_ed25519"]'
+        )
+    signers: tuple[SshPublicKey, ...] = trust.signers
+    known = {signer.blob for signer in signers}
+    for key in keys:
+        if signatures.public_half(key).blob not in known:
+            raise InputError(
+                f"the signing key {key} is not among the signers in utils/trust.toml: hosts would refuse the release",
+                "add its public line to signers there, or name another key in bento.local.toml",
+            )
 
 
 def known_signers(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> frozenset[str] | None:
@@ -57,3 +78,40 @@ def check_accepted(
         f"see when it was heard of: bento status --on {host.name}",
         f"or publish all the same: bento deploy --on {host.name} --drop-signers",
     )
+
+
+class Signer:
+    """Signs releases of hosts that are worked on at once.
+
+    An agent or a token is asked for one signature at a time; what comes meanwhile waits, and is signed by one process
+    for all: a process each would take longer than everything else that is done for a host.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[bytes, tuple[Path, ...], Future[SignedDocument]]] = []
+
+    def sign(self, line: bytes, keys: tuple[Path, ...]) -> SignedDocument:
+        """`line` with one armour per key. Raises InputError where a key can't sign."""
+        mine: Future[SignedDocument] = Future()
+        with self._lock:
+            self._waiting.append((line, keys, mine))
+        with self._turn:
+            if not mine.done():  # else whoever had the turn before did it
+                self._sign_all()
+        return mine.result()
+
+    def _sign_all(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for keys in dict.fromkeys(one[1] for one in waiting):
+            asked = [(line, future) for line, by, future in waiting if by == keys]
+            try:
+                signed = signatures.sign_all([line for line, _ in asked], keys, NAMESPACE_RELEASE)
+            except BaseException as error:  # noqa: BLE001 — it is raised where each of them is waited for
+                for _, future in asked:
+                    future.set_exception(error)
+            else:
+                for (_, future), document in zip(asked, signed, strict=True):
+                    future.set_result(document)

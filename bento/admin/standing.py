@@ -4,22 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bento.adapters import signatures
+from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
 from bento.admin.history import Release
 from bento.errors import InputError
 from bento.models.manifest import Manifest, parse_manifest
-from bento.models.signed import SignedDocument, split
+from bento.models.signed import SignedDocument, sha256, split
 from bento.models.trust import NAMESPACE_RELEASE, Trust
 from bento.names import HostName
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a target has of a host: its verified release, if any."""
+    """What a target has of a host: its verified release, if any, and the fingerprints of the signers who signed it."""
 
     target: PublishTarget
     document: SignedDocument | None = None
     manifest: Manifest | None = None
+    signed: frozenset[str] = frozenset()
 
     @property
     def release(self) -> tuple[Manifest, SignedDocument]:
@@ -35,14 +37,21 @@ class NotOurs(InputError):
 
 def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple[SignedDocument, Manifest] | None:
     """The published manifest, verified; None before the first. Raises InputError where it doesn't verify."""
+    found = read_standing(target, host, trust)
+    return None if found.manifest is None else found.release[::-1]
+
+
+def read_standing(target: PublishTarget, host: HostName, trust: Trust, stamps: Stamps | None = None) -> Standing:
+    """What the target has now; raises as `read_published`. With `stamps`, the same bytes are verified only once."""
     raw = target.read_manifest(host)
     if raw is None:
-        return None
+        return Standing(target)
     try:
         document = split(raw, f"the published manifest of {host}")
     except InputError as error:
         raise NotOurs(error.message) from None
-    if not signatures.verified_here(document, trust.signers, NAMESPACE_RELEASE):
+    signed = _signers(document, trust, f"{target.name} {host}", stamps)
+    if not signed:
         raise NotOurs(
             f"the published manifest of {host} is not signed by one of the signers in utils/trust.toml",
             "somebody changed it on the server, or the signing key is new; publish anew: bento deploy",
@@ -55,7 +64,25 @@ def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple
             f"what is published for {host} is of the fleet '{manifest.fleet}', utils/trust.toml says '{trust.fleet}'",
             "hosts refuse another fleet's releases: put the name back, or publish to another folder",
         )
-    return document, manifest
+    return Standing(target, document, manifest, signed)
+
+
+def _signers(document: SignedDocument, trust: Trust, where: str, stamps: Stamps | None) -> frozenset[str]:
+    """The fingerprints of the signers who signed it. Of the same bytes and signers the answer is the same for good."""
+    if stamps is None:
+        return _signed_by(document, trust)
+    asked = [sha256(document.raw), *(signer.line for signer in trust.signers)]
+    sight = stamps.sight(f"signed {where}", [(word, None) for word in asked], stamps.now())
+    known = stamps.recall(sight)
+    if known is None:
+        known = tuple(sorted(_signed_by(document, trust)))
+        if known:
+            stamps.remember(sight, known)
+    return frozenset(map(str, known))
+
+
+def _signed_by(document: SignedDocument, trust: Trust) -> frozenset[str]:
+    return frozenset(one.fingerprint for one in signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE))
 
 
 def newest_published(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> tuple[PublishTarget, Release]:

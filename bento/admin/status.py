@@ -56,7 +56,7 @@ def status(
     with reading(targets_of(fleet, trust)) as reached:
         for one in reached.missed.values():
             warn(f"{one.message}; shown is what the other mirrors know")
-        at_once = max(target.at_once for target in reached.targets)
+        at_once = max(target.looks_at_once for target in reached.targets)
         if at_once == 1:
             return tuple(_one(reached.targets, host, trust) for host in hosts)
         with ThreadPoolExecutor(at_once) as pool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bento.adapters.files import Busy, store
 from bento.adapters.folder import PublishFolder
+from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
 from bento.admin.inventory import MAIN, TRUST, Fleet
 from bento.admin.workspace import Workspace
@@ -32,10 +33,14 @@ def targets_of(
     clock: Callable[[], int] = lambda: int(time.time()),
     *,
     break_lock: bool = False,
+    stamps: Stamps | None = None,
 ) -> tuple[PublishTarget, ...]:
-    """Where releases go, in bento.toml's order; nothing is reached yet. Raises InputError for an unpinned server."""
+    """Where releases go, in bento.toml's order; nothing is reached yet. Raises InputError for an unpinned server.
+
+    With `stamps`, objects in a folder that haven't changed since they were read aren't read again.
+    """
     return tuple(
-        PublishFolder(to) if isinstance(to, Path) else _remote(fleet, trust, to, clock, break_lock=break_lock)
+        PublishFolder(to, stamps) if isinstance(to, Path) else _remote(fleet, trust, to, clock, break_lock=break_lock)
         for to in fleet.publish_to
     )
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from bento.admin.build import AS_USUAL, How, Say
 from bento.admin.deploy import Deployed, Prepared, forget_old_trees, plan_hosts, prepare, publish_prepared
 from bento.admin.inventory import Fleet
-from bento.admin.publish import Published, check_signers
+from bento.admin.publish import Published
+from bento.admin.signing import check_signers
 from bento.admin.status import HostStatus, status
 from bento.admin.targets import Reached, still_there, targets_of, writing
 from bento.admin.workspace import Workspace
@@ -77,8 +78,9 @@ def deploy_in_waves(
     """
     check_signers(fleet.signing_keys, trust)
     workspace = Workspace(fleet.root)
-    targets = targets_of(fleet, trust, clocks.now, break_lock=break_lock)
-    plan = plan_hosts(fleet, chosen, clocks.now())
+    stamps = workspace.stamps(trusting=not how.anew)
+    targets = targets_of(fleet, trust, clocks.now, break_lock=break_lock, stamps=stamps)
+    plan = plan_hosts(fleet, chosen, clocks.now(), stamps)
     others = tuple(name for name in chosen if name not in canaries)
 
     def publish(prepared: Prepared, hosts: tuple[HostName, ...], reached: Reached) -> Deployed:
@@ -97,7 +99,7 @@ def deploy_in_waves(
             return Waved(replace(first, failed={**prepared.failed, **first.failed}), seen, left, proved)
         with writing(targets) as reached:
             rest = publish(prepared, others, reached)
-        forget_old_trees(fleet, chosen, workspace, prepared)
+        forget_old_trees(fleet, chosen, workspace, prepared, stamps)
     done = Deployed(
         {**first.published, **rest.published},
         {**first.failed, **rest.failed},

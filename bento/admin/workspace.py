@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from bento import __version__
 from bento.adapters import nix
-from bento.adapters.files import busy_lock, publish_text, store
+from bento.adapters.files import busy_lock, publish_text, read_capped, store
+from bento.adapters.stamps import Stamps
 from bento.adapters.tree import unpack, write_tar
 from bento.admin.memory import Memory
-from bento.admin.pack import Tree
-from bento.errors import EnvironmentFailed
+from bento.admin.pack import RULES, Tree
+from bento.errors import BentoError, EnvironmentFailed
 from bento.models.signed import canonical
 from bento.names import BadName, Digest, HostName, SystemPath
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+_RECORD = 4096  # bytes
 
 
 class _Nowhere(io.RawIOBase):
@@ -61,26 +65,29 @@ class Workspace:
         with busy_lock(self.root / "lock", f"another build or deploy of {self.root.name}"):
             yield
 
+    def stamps(self, *, trusting: bool = True) -> Stamps:
+        """What is remembered of files that haven't changed; if not `trusting`, only to remember anew."""
+        return Stamps(self.root / "stamps", f"{__version__} {RULES}", trusting=trusting)
+
     @staticmethod
     def measure(tree: Tree) -> tuple[Digest, int]:
         """The sha256 and size of the tree's tar; nothing is written."""
-        return write_tar(tree.entries, io.BufferedWriter(_Nowhere()))
+        return tree.packed or write_tar(tree.entries, io.BufferedWriter(_Nowhere()))
 
     def pack(self, tree: Tree) -> tuple[Digest, int]:
         """Keep the tree as a tar and return its sha256 and size in bytes. One that is here already is not written."""
-        digest, size = self.measure(tree)
-        if self.tar(digest).is_file():
-            return digest, size
+        if tree.packed is not None and self.tar(tree.packed[0]).is_file():
+            return tree.packed
         with tempfile.NamedTemporaryFile(dir=self.root / "trees", prefix=".pack-", delete=False) as out:
             temporary = Path(out.name)
             try:
                 digest, size = write_tar(tree.entries, out)
                 out.flush()
-                os.fsync(out.fileno())
-            except BaseException:
+                if not self.tar(digest).is_file():
+                    os.fsync(out.fileno())
+                    temporary.replace(self.tar(digest))
+            finally:
                 temporary.unlink(missing_ok=True)
-                raise
-        temporary.replace(self.tar(digest))
         return digest, size
 
     def keep_tar(self, digest: Digest, data: bytes) -> None:
@@ -125,9 +132,9 @@ class Workspace:
     def expected(self, host: HostName, key: Digest) -> SystemPath | None:
         """The system that these inputs give, if they were the last to be built or evaluated."""
         try:
-            record = json.loads(self._record(host).read_text("utf-8"))
+            record = json.loads(read_capped(self._record(host), _RECORD, f"what was built for {host}") or b"")
             return SystemPath.parse(record["system"]) if record["key"] == key else None
-        except (OSError, ValueError, KeyError, TypeError, BadName):
+        except (BentoError, ValueError, KeyError, TypeError, BadName):
             return None
 
     def built(self, host: HostName, key: Digest) -> SystemPath | None:

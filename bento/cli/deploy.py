@@ -62,7 +62,8 @@ def deploy(
     A host whose build fails keeps what is published and is named; the others go on (exit 3). A mirror that can't be
     reached is named too; the next deploy gives it what it missed. A host that `bento rollback` holds gets what it is
     held at. With a new signing key, what is unchanged gets its signature added. With
-    --rebuild channel hosts build once more, though their files are the same: when their nixpkgs has moved on.
+    --rebuild channel hosts build once more, though their files are the same: when their nixpkgs has moved on. It also
+    reads anew all files and published objects, which else are read only when their inode, size or times have changed.
 
     With --canary the rest follows once every canary has reported that it installed its release, and nothing less
     (degraded is less). If one fails, or says nothing in time, the rest is left as it is (exit 3).

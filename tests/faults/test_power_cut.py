@@ -6,12 +6,17 @@ Here at a few of them; at all by `make faults` (README.md beside this file).
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
+from unit.admin.test_publish import Place
 
+from bento.adapters.folder import PublishFolder
+from bento.admin.at_once import each
 from bento.agent import run
 from bento.errors import BentoError
+from bento.models.signed import sha256
 from bento_secrets.declared import Attributes
 from bento_secrets.drafts import NewSecret
 from bento_secrets.identities import load_ssh_identity
@@ -121,6 +126,32 @@ def cut_publications(disk: Disk, host: FaultyHost, *, syncing: bool = True) -> t
     return power_cuts(disk, lambda: None, lambda: host.publish("new", target), check, syncing=syncing)
 
 
+def cut_many_publications(disk: Disk, folder: Path, *, syncing: bool = True) -> tuple[int, list[str]]:
+    """Hosts written at once: of each a reader finds the old release or the new one, whole."""
+    folder.mkdir()
+    place, names = Place(folder), [HostName.parse(f"host-{number}") for number in range(6)]
+    times = count(1_700_000_000)
+
+    def publish(word: str, target: Path) -> None:
+        contents = [place.content(f"{word} {name}", f"sealed {word} {name}", host=name) for name in names]
+        each(lambda one: place.publish(one, next(times), to=[PublishFolder(target)]), contents, 16)
+
+    publish("old", place.folder.root)
+    prepared(disk, {"target": place.folder.root})
+    target = disk.mount / "target"
+
+    def words() -> set[str]:
+        said = {sha256(f"{word} {name}".encode()): word for word in ("old", "new") for name in names}
+        return {said[published(place.trust, target, name).config.digest] for name in names}
+
+    def check(ended: bool) -> None:  # noqa: FBT001
+        assert words() <= ({"new"} if ended else {"old", "new"})
+        publish("new", target)
+        assert words() == {"new"}
+
+    return power_cuts(disk, lambda: None, lambda: publish("new", target), check, syncing=syncing)
+
+
 def cut_secrets(disk: Disk, folder: Path, *, syncing: bool = True) -> tuple[int, list[str]]:
     """Two secrets are replaced: both or none of them, and both once it said so; and each opens."""
     identity = load_ssh_identity(make_ssh_key(folder / "key").path)
@@ -167,6 +198,14 @@ def test_a_publish_target_that_loses_power_around_any_fsync_shows_one_whole_rele
     assert cuts > (10 if ALL else 1)
 
 
+def test_hosts_that_are_published_at_once_each_have_one_whole_release_after_a_power_cut(
+    disk: Disk, tmp_path: Path
+) -> None:
+    cuts, wrong = cut_many_publications(disk, tmp_path / "many")
+    assert wrong == []
+    assert cuts > (60 if ALL else 4)
+
+
 def test_a_secret_store_that_loses_power_around_any_fsync_has_all_of_a_change_or_none(
     disk: Disk, tmp_path: Path
 ) -> None:
@@ -181,6 +220,7 @@ def test_without_fsync_each_of_these_fails(disk: Disk, host: FaultyHost, tmp_pat
     store.mkdir()
     for wrong in (
         cut_publications(disk, host, syncing=False)[1],
+        cut_many_publications(disk, tmp_path / "many", syncing=False)[1],
         cut_secrets(disk, store, syncing=False)[1],
         cut_runs(disk, host, "new", syncing=False)[1],
     ):

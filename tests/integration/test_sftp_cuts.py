@@ -13,7 +13,7 @@ from bento.adapters.sftp import logged_in
 from bento.adapters.sftp_keys import publisher
 from bento.adapters.sftp_lock import Owner
 from bento.adapters.sftp_target import Locking, SftpTarget
-from bento.admin.deploy import _each
+from bento.admin.at_once import each
 from bento.admin.publish import Content
 from bento.admin.shares import Shares
 from bento.admin.standing import read_published
@@ -130,7 +130,7 @@ def test_a_connection_that_is_lost_during_the_builds_is_made_again_and_a_broken_
     assert link.seen.read_manifest(HostName("web")) is not None
 
 
-def test_many_hosts_cost_less_than_a_round_trip_each(link: Link) -> None:
+def test_many_hosts_cost_less_than_a_round_tripeach(link: Link) -> None:
     """A file put and confirmed the usual way takes four, and a host has at least three files."""
 
     def deploy(port: int, what: str) -> float:
@@ -139,7 +139,11 @@ def test_many_hosts_cost_less_than_a_round_trip_each(link: Link) -> None:
         target = link.target(port)
         with target.locked():
             shares = Shares()
-            _each(lambda content: link.place.publish(content, int(time.time()), shares, [target]), contents, [target])
+            each(
+                lambda content: link.place.publish(content, int(time.time()), shares, [target]),
+                contents,
+                target.writes_at_once,
+            )
         return time.monotonic() - began
 
     near = deploy(link.sshd.port, "near")

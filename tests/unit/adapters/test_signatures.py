@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from unit.samples import key_file, public
 
-from bento.adapters.signatures import allowed_signers, public_half, sign, verified
+from bento.adapters import signatures as module
+from bento.adapters.signatures import allowed_signers, public_half, sign, sign_all, verified
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.signed import SignedDocument, split
 
@@ -82,6 +83,41 @@ def test_one_trusted_armour_among_several_is_enough(keys: tuple[Path, Path]) -> 
         assert verified(both, [public(signer)], SPACE)
     assert not verified(both, [public(3)], SPACE)
     assert not verified(SignedDocument(LINE, ()), [public(1)], SPACE)
+
+
+def test_many_lines_get_each_its_own_armours_by_one_process_for_each_key(
+    keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [b'{"serial":%d}\n' % number for number in range(12)]
+    started: list[object] = []
+    real = subprocess.Popen.__init__
+
+    def noted(self: object, argv: object, *args: object, **more: object) -> None:
+        started.append(argv)
+        real(self, argv, *args, **more)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", noted)
+        signed = sign_all(lines, keys, SPACE)
+    assert len(started) == len(keys)
+    assert [document.line for document in signed] == lines
+    for document in signed:
+        assert [verified(SignedDocument(document.line, (one,)), [public(1)], SPACE) for one in document.armours] == [
+            True,
+            False,
+        ]
+        assert verified(document, [public(2)], SPACE)
+
+
+def test_if_a_key_can_t_sign_no_line_is_signed_and_nothing_stays_behind(
+    tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MEMORY", str(tmp_path / "memory"))
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "text").write_text("hello\n")
+    with pytest.raises(InputError, match=r"can't sign with .*text"):
+        sign_all([LINE, LINE], [keys[0], tmp_path / "text"], SPACE)
+    assert list((tmp_path / "memory").iterdir()) == []
 
 
 def test_a_person_can_check_it_by_hand(tmp_path: Path, document: SignedDocument) -> None:

@@ -62,9 +62,9 @@ def test_the_same_tree_gives_the_same_bytes_whatever_else_differs(tmp_path: Path
     "change",
     [
         lambda entries: entries[:-1],
-        lambda entries: [replace(entries[0], executable=True), *entries[1:]],
-        lambda entries: [replace(entries[0], name="flake2.nix"), *entries[1:]],
-        lambda entries: [replace(entries[0], source=entries[-1].source), *entries[1:]],
+        lambda entries: [entries[0]._replace(executable=True), *entries[1:]],
+        lambda entries: [entries[0]._replace(name="flake2.nix"), *entries[1:]],
+        lambda entries: [entries[0]._replace(place=entries[-1].place), *entries[1:]],
     ],
     ids=["a file less", "executable", "name", "content"],
 )

@@ -12,8 +12,9 @@ from bento.adapters.signatures import sign
 from bento.adapters.transport import PublishTarget
 from bento.admin.history import KEEP_SECONDS
 from bento.admin.memory import Memory
-from bento.admin.publish import Content, Published, check_signers, publish
+from bento.admin.publish import Content, Published, publish
 from bento.admin.shares import Shares
+from bento.admin.signing import check_signers
 from bento.admin.standing import read_published
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.manifest import ConfigRef, Manifest, Settings, parse_manifest
