@@ -10,6 +10,7 @@ from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
 from bento.agent.reboot import reboot_if_wanted
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
+from bento.agent.state import Damaged
 from bento.agent.suspend import suspended
 from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
@@ -58,10 +59,24 @@ def run(host: Host, pushed: "Session | None" = None) -> Ran:
             if suspended(host) is None:
                 reboot_if_wanted(host)
         except BentoError as error:
+            if isinstance(error, Damaged):
+                _tell_damage(host, error)
             write_metrics(host, error.exit_code)
             raise
         write_metrics(host, ran.code)
     return ran
+
+
+def _tell_damage(host: Host, error: Damaged) -> None:
+    """Have the admin hear, once, why this host takes nothing more. Never raises: that it says so here comes first."""
+    told = sha256(error.message.encode())
+    try:
+        if host.state.last_told() != told:
+            make_report(host, "failed", error.message)
+            host.state.write_told(told)
+    except BentoError as unreported:
+        host.say(f"that can't be reported: {unreported.message}")
+    deliver(host)
 
 
 def write_metrics(host: Host, code: int) -> None:
@@ -165,8 +180,8 @@ def _keep(host: Host, session: "Session", manifest: "Manifest", raw: bytes, floo
     """Have the release on this host's disk: its manifest, the floor, its objects."""
     from bento.agent.fetch import fetch
 
+    host.state.write_floor(floor)  # first: a stored manifest is evidence that the floor was that high
     host.state.keep_manifest(manifest.serial, raw)
-    host.state.write_floor(floor)
     fetch(host, session, manifest)
 
 

@@ -117,6 +117,8 @@ def _state(published: Manifest | None, report: Report | None, running: str | Non
         return "new machine"
     if report.outcome == "refused" and _refuses(report, published):
         return "refused"
+    if report.outcome == "failed" and report.serial is None:
+        return "failing"  # about no release: the host itself can't go on
     if report.serial != published.serial:
         if published.system is not None and running != published.system:
             return "rebuild pending"
