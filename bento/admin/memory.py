@@ -25,10 +25,14 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def path(self, host: HostName) -> Path:
+        """Where it is remembered."""
+        return self.folder / f"{host}.json"
+
     def last(self, host: HostName) -> Known | None:
         """What is remembered; None where nothing is, or it can't be read."""
         try:
-            said = json.loads((self.folder / f"{host}.json").read_text("utf-8"))
+            said = json.loads(self.path(host).read_text("utf-8"))
             serial, line = said["serial"], said["line"]
             return Known(
                 Serial.parse(said["signed"]),
@@ -59,4 +63,4 @@ class Memory:
         except OSError as error:
             raise EnvironmentFailed(f"can't make {self.folder}: {error.strerror}") from None
         said = {"signed": known.signed, "serial": known.serial, "line": known.line}
-        store(self.folder / f"{host}.json", canonical(said), 0o600)
+        store(self.path(host), canonical(said), 0o600)
