@@ -208,6 +208,8 @@ def _verified(host: Host, document: SignedDocument) -> "Manifest":
     from bento.adapters import signatures
 
     if not signatures.verified(document, host.trust.signers, NAMESPACE_RELEASE):
+        if signatures.verified(document, host.trust.revoked, NAMESPACE_RELEASE):
+            raise Refused("the manifest is signed by a revoked key, and by none of this host's signers")
         raise Refused("the manifest is not signed by one of this host's signers")
     from bento.models.manifest import parse_manifest
 

@@ -205,6 +205,51 @@ def test_a_host_that_builds_another_system_than_the_admin_refuses_where_it_is_to
     assert host.root.running() is None
 
 
+def test_what_only_a_revoked_key_signed_is_refused_and_said_by_host_admin_and_deploy(world: World) -> None:
+    second = make_ssh_key(world.folder / "second-signing", comment="second")
+    first = (world.folder / "signing.pub").read_text().strip()
+    trust, local = world.fleet / "utils/trust.toml", world.fleet / "bento.local.toml"
+    both = trust.read_text().replace('signers = ["', f'signers = ["{second.line}", "')
+    revoking = both.replace("revoked = []", f'revoked = ["{first}"]')
+    assert revoking != both
+    keys = local.read_text()
+    trust.write_text(both)
+    web = world.add("web")
+    (web.folder / "trust.toml").write_text(revoking)  # the host knows it first
+    world.bento("deploy")
+    reason = "signed by a revoked key, and by none of this host's signers"
+    assert reason in web.run(code=6)
+    assert web.root.running() is None
+    row = world.status(web)
+    assert (row["state"], reason in row["report"]["reason"]) == ("refused", True)
+
+    # signed by a good key, too: the revoked one is no reason to refuse it
+    local.write_text(f'[signing]\nkeys = ["{world.folder}/signing", "{second.path}"]\n')
+    world.bento("deploy")
+    web.run()
+    assert world.status(web)["state"] == "up to date"
+
+    # the admin's side knows it now: it signs with that key no more, alone or beside another
+    trust.write_text(revoking)
+    before = world.manifest(web).read_bytes()
+    for named in (local.read_text(), keys):
+        local.write_text(named)
+        done = world.try_bento("deploy")
+        assert done.returncode == 2
+        assert f"the signing key {world.folder}/signing is revoked" in done.stderr.decode()
+    assert world.manifest(web).read_bytes() == before
+    local.write_text(f'[signing]\nkeys = ["{second.path}"]\n')
+    world.bento("deploy")
+    web.run()
+
+    # nobody left is refused where the file is read, on both sides
+    none_left = revoking.replace("revoked = [", f'revoked = ["{second.line}", ')
+    trust.write_text(none_left)
+    (web.folder / "trust.toml").write_text(none_left)
+    assert b"names nobody whose signature a host could accept" in world.try_bento("deploy").stderr
+    assert "names nobody whose signature a host could accept" in web.run(code=2)
+
+
 def test_the_manual_line_of_the_design_verifies_each_of_two_armours(world: World) -> None:
     second = make_ssh_key(world.folder / "second-signing", comment="second")
     trust = world.fleet / "utils/trust.toml"
