@@ -59,24 +59,30 @@ def run(host: Host, pushed: "Session | None" = None) -> Ran:
             if suspended(host) is None:
                 reboot_if_wanted(host)
         except BentoError as error:
-            if isinstance(error, Damaged):
-                _tell_damage(host, error)
+            if isinstance(error, Damaged | Refused):
+                _tell(host, error)
             write_metrics(host, error.exit_code)
             raise
         write_metrics(host, ran.code)
     return ran
 
 
-def _tell_damage(host: Host, error: Damaged) -> None:
-    """Have the admin hear, once, why this host takes nothing more. Never raises: that it says so here comes first."""
+def _tell(host: Host, error: Damaged | Refused) -> None:
+    """Have the admin hear, once, why this host takes nothing: its own memory, or what shows itself as the server.
+
+    Never raises: that it says so here comes first. What no server can be told now, it is told when there is a link.
+    """
     told = sha256(error.message.encode())
     try:
         if host.state.last_told() != told:
-            make_report(host, "failed", error.message)
+            floor = host.state.floor() if isinstance(error, Refused) else None
+            outcome: Outcome = "refused" if isinstance(error, Refused) else "failed"
+            make_report(host, outcome, error.message, serial=None if floor is None else floor.serial)
             host.state.write_told(told)
     except BentoError as unreported:
         host.say(f"that can't be reported: {unreported.message}")
-    deliver(host)
+    if isinstance(error, Damaged):
+        deliver(host)
 
 
 def write_metrics(host: Host, code: int) -> None:

@@ -1,5 +1,6 @@
 """Promise 3: whoever owns the server can withhold; he can't make a host run or install what the admin didn't sign."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -186,10 +187,55 @@ def test_a_deploy_over_a_manifest_that_was_tampered_with_says_so_and_mends_it(wo
 def test_a_server_with_another_host_key_gets_nothing_and_gives_nothing(world: World, web: Machine) -> None:
     before = (web.root.running(), web.secret("token"))
     reports = sorted((world.sshd.publish / web.name / "reports").iterdir())
+    right = (world.sshd.folder / "host_key").read_bytes()
     world.sshd.restart(new_host_key=True)
-    assert "another host key" in web.run(code=6)
+    for _ in range(2):
+        assert "another host key" in web.run(code=6)
     assert (web.root.running(), web.secret("token")) == before
     assert sorted((world.sshd.publish / web.name / "reports").iterdir()) == reports
+    # and once there is a link to the right one, the admin hears of it, once
+    (world.sshd.folder / "host_key").write_bytes(right)
+    world.sshd.restart()
+    web.run()
+    logged = json.loads(world.bento("logs", web.name, "--json"))
+    assert [one["outcome"] for one in logged] == ["succeeded", "refused", "succeeded"]
+    assert "another host key" in logged[1]["reason"]
+    assert world.status(web)["state"] == "up to date"
+
+
+def test_a_release_under_way_is_resumed_from_its_floor_by_any_good_signature_over_the_same_line(
+    world: World, web: Machine
+) -> None:
+    """The power went after the floor was on the disk, and nothing else of the release was."""
+    manifest = world.manifest(web)
+    line, armours = parts(manifest)
+    serial = json.loads(line)["serial"]
+    floor = {"line": hashlib.sha256(line).hexdigest(), "progress": "accepted", "serial": serial, "tries": 0}
+    (web.state / "floor.json").write_text(json.dumps(floor))
+    second = make_ssh_key(world.folder / "second-signing", comment="second")
+    trust = web.folder / "trust.toml"
+    trust.write_text(trust.read_text().replace('signers = ["', f'signers = ["{second.line}", "'))
+    stranger = signature(make_ssh_key(world.folder / "stranger").path, line)
+
+    # whatever isn't signed isn't parsed either: what it would have said is not known
+    manifest.write_bytes(b"{\n" + armours)
+    assert "not signed by one of this host's signers" in web.run(code=6)
+    # nor does a good line help that only a stranger signed, or that more signatures follow than anybody needs
+    manifest.write_bytes(line + stranger)
+    assert "not signed by one of this host's signers" in web.run(code=6)
+    manifest.write_bytes(line + stranger * 8 + armours)
+    assert "more than 8 signatures" in web.run(code=6)
+    assert web.secret("token") == b"first"
+    # one good armour does, wherever it stands, and of another signer than before
+    manifest.write_bytes(line + stranger + signature(second.path, line))
+    web.run()
+    assert (web.secret("token"), web.facts()["committed"]) == (b"second", serial)
+    # signed anew, the same line is nothing new
+    manifest.write_bytes(line + armours)
+    switches = web.root.switches()
+    assert "nothing new" in web.run()
+    assert web.root.switches() == switches
+    assert world.status(web)["state"] == "up to date"
 
 
 def test_a_host_that_builds_another_system_than_the_admin_refuses_where_it_is_told_to(world: World) -> None:

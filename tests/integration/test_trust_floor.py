@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unit.samples import manifest
 
 from bento.adapters.files import busy_lock
+from bento.agent import run
 from bento.agent.facts import facts_of
 from bento.agent.host import Host
 from bento.agent.state import Damaged, State
@@ -249,3 +251,20 @@ def test_while_a_run_is_under_way_nobody_mends_under_it(lone: LoneHost) -> None:
     assert code == 75, told
     with pytest.raises(BentoError):
         host.state.floor()
+
+
+def test_the_floor_is_on_the_disk_before_anything_else_of_a_release(
+    lone: LoneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies in between must not leave a manifest that its floor doesn't know: that is damage."""
+    host = lone.fresh()
+
+    def cut(_state: object, _value: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "write_floor", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run._keep(host, None, manifest(3), b"raw", Floor(Serial(3), None, "accepted"))  # type: ignore[arg-type]
+    assert host.state.serials() == {1, 2}
+    assert host.state.floor() is not None
