@@ -143,6 +143,12 @@ def test_a_host_that_tells_of_a_release_before_it_could_be_signed_has_a_clock_th
     assert not derive(PUBLISHED, [], None).behind
 
 
+def test_a_host_that_can_take_no_release_at_all_is_failing_until_it_took_one() -> None:
+    stuck = report(2, outcome="failed", serial=None)
+    assert state(PUBLISHED, [report(1), stuck], beat(after=2)) == "failing"
+    assert state(PUBLISHED, [report(1), stuck, report(3)]) == "up to date"
+
+
 def test_every_state_has_its_place_among_the_troubles() -> None:
     assert sorted(TROUBLE) == sorted(get_args(State))
 
