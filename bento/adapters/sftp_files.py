@@ -23,20 +23,20 @@ from bento.adapters.wire import (
     u32,
     u64,
 )
+from bento.models.limits import LIMITS
 
 PIECE = 32 * 1024  # bytes that one read or write moves: what every server takes
-READS = 64  # reads under way at once: 2 MiB, which is all that a server can make this side hold
 
 
 def read_pieces(wire: Wire, handle: bytes, size: int) -> Iterator[bytes]:
     """An open file's first `size` bytes, in order; ends early where the file does. Raises SaidNo, ServerAway.
 
-    Answers that came out of order wait here, never more than READS of them.
+    Answers that came out of order wait here, never more than LIMITS.reads of them.
     """
     asked = at = 0
     under_way: deque[tuple[int, Answer]] = deque()
     while under_way or asked < size:
-        while asked < size and len(under_way) < READS:
+        while asked < size and len(under_way) < LIMITS.reads:
             length = min(PIECE, size - asked)
             under_way.append((length, wire.ask(READ, handle, u64(asked), u32(length))))
             asked += length

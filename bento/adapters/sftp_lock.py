@@ -11,10 +11,9 @@ from bento.adapters.files import Busy
 from bento.adapters.wire import NotThere, SaidNo, Wire
 from bento.core.deploy_plan import MAX_AHEAD
 from bento.errors import EnvironmentFailed, WorkFailed
+from bento.models.limits import LIMITS
 from bento.models.signed import canonical
 from bento.names import printable
-
-_LIMIT = 4096  # bytes of a lock file
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _holder(wire: Wire, path: str) -> _Holder | None:
     """Whose the lock is; None where there is none that can be seen."""
     try:
         handle = wire.handle(sftp.OPEN, sftp.text(path), sftp.u32(sftp.FLAG_READ), sftp.mode_only(0))
-        raw = b"".join(sftp_files.read_pieces(wire, handle, _LIMIT))
+        raw = b"".join(sftp_files.read_pieces(wire, handle, LIMITS.lock_file))
         wire.ask(sftp.CLOSE, handle)
     except NotThere:
         return None

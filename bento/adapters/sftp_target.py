@@ -21,7 +21,6 @@ from bento.names import Digest, HostName
 
 _FILES = 32  # files of one host open at once: the server may have few descriptors
 _WRITES = 64  # pieces of one file under way
-_ENTRIES = 100_000  # names read of one folder: a host may fill its own
 _BATCH = 20  # reports read at once: as many as `status` looks at
 
 LogIn = Callable[[], AbstractContextManager[Wire]]
@@ -285,8 +284,8 @@ class SftpTarget:
         """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""
         release = f"{self._host(host)}/release"
         with self._doing(f"dropping old objects of {host}"):
-            objects = sftp_files.list_folder(self._wire, f"{release}/objects", _ENTRIES)
-            beside = sftp_files.list_folder(self._wire, release, _ENTRIES)
+            objects = sftp_files.list_folder(self._wire, f"{release}/objects", LIMITS.entries)
+            beside = sftp_files.list_folder(self._wire, release, LIMITS.entries)
             self._remove([f"{release}/objects/{name}" for name in objects if name not in keep])
             self._remove([f"{release}/{name}" for name in beside if is_left_over(name)])
 
@@ -294,7 +293,7 @@ class SftpTarget:
         """Delete the host's reports except the newest."""
         folder = f"{self._host(host)}/reports"
         with self._doing(f"dropping old reports of {host}"), suppress(NotThere):
-            names = newest_first(sftp_files.list_folder(self._wire, folder, _ENTRIES))
+            names = newest_first(sftp_files.list_folder(self._wire, folder, LIMITS.entries))
             self._remove([f"{folder}/{name}" for name in names[newest:]])
 
     def _remove(self, paths: list[str]) -> None:
@@ -309,7 +308,7 @@ class SftpTarget:
         folder = f"{self._host(host)}/reports"
         with self._doing(f"reading the reports of {host}"):
             try:
-                there = sftp_files.list_folder(self._wire, folder, _ENTRIES)
+                there = sftp_files.list_folder(self._wire, folder, LIMITS.entries)
             except NotThere:
                 return
         names = newest_first(there)[: LIMITS.reports]

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import paramiko
 
 from bento.errors import EnvironmentFailed, WorkFailed
+from bento.models.limits import LIMITS
 from bento.names import harmless
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT = 1, 2, 3, 4, 5, 6, 7, 8
@@ -26,8 +27,6 @@ FLAG_READ, FLAG_WRITE, FLAG_CREATE, FLAG_TRUNCATE, FLAG_EXCLUSIVE = 0x01, 0x02, 
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, UNSUPPORTED = 0, 1, 2, 3, 8
 _WHY = {PERMISSION_DENIED: "the server doesn't allow it", UNSUPPORTED: "the server can't do that"}
 
-_PACKET = 256 * 1024 + 1024  # bytes of one answer: OpenSSH's own cap
-_BUFFER = 8 * 1024 * 1024  # bytes a channel may hold unread: four times the window that an honest server keeps to
 _TICK = 0.1  # seconds between two looks at the clock
 _VERSION = 3
 
@@ -50,7 +49,7 @@ class NotThere(SaidNo):
 
 def plain(text: str) -> str:
     """What a server said, without what could reach a terminal raw."""
-    return harmless(text[:200])
+    return harmless(text[: LIMITS.words])
 
 
 def text(value: str | bytes) -> bytes:
@@ -232,7 +231,7 @@ class Wire:
                 self._break("the server takes too long")
             elif waiting and now > self._heard + self._silence:
                 self._break("the server doesn't answer")
-            elif max(len(self._channel.in_buffer), len(self._channel.in_stderr_buffer)) > _BUFFER:
+            elif max(len(self._channel.in_buffer), len(self._channel.in_stderr_buffer)) > LIMITS.buffer:
                 self._break("the server sends what wasn't asked for")
 
     def _listen(self) -> None:
@@ -268,7 +267,7 @@ class Wire:
 
     def _packet(self) -> tuple[int, Fields]:
         size = int.from_bytes(self._exactly(4), "big")
-        if not 0 < size <= _PACKET:
+        if not 0 < size <= LIMITS.packet:
             raise ServerAway("the server doesn't speak SFTP: an answer is too large")
         packet = self._exactly(size)
         return packet[0], Fields(packet[1:])

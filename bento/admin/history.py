@@ -13,7 +13,6 @@ from bento.names import Digest, Serial
 
 Release = tuple[SignedDocument, Manifest]
 
-LONGEST: Final = 10_000  # releases looked back at
 KEEP_RELEASES: Final = 3
 KEEP_SECONDS: Final = 24 * 3600
 
@@ -23,7 +22,7 @@ def history(target: PublishTarget, newest: Release) -> Iterator[Release]:
 
     A manifest that isn't the one that was signed, or that doesn't parse, ends it too.
     """
-    yield from islice(_links(target, newest), LONGEST)
+    yield from islice(_links(target, newest), LIMITS.history)
 
 
 def _links(target: PublishTarget, newest: Release) -> Iterator[Release]:

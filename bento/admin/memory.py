@@ -31,6 +31,10 @@ class Memory:
         self.folder = folder
         self._read: dict[HostName, Known | None] = {}
 
+    def path(self, host: HostName) -> Path:
+        """Where it is remembered."""
+        return self.folder / f"{host}.json"
+
     def last(self, host: HostName) -> Known | None:
         """What is remembered; None where nothing is, or it can't be read."""
         if host not in self._read:
@@ -39,9 +43,7 @@ class Memory:
 
     def _last(self, host: HostName) -> Known | None:
         try:
-            said = json.loads(
-                read_capped(f"{self.folder}/{host}.json", _LARGEST, f"what was published for {host}") or b""
-            )
+            said = json.loads(read_capped(self.path(host), _LARGEST, f"what was published for {host}") or b"")
             serial, line = said["serial"], said["line"]
             return Known(
                 Serial.parse(said["signed"]),
@@ -72,5 +74,5 @@ class Memory:
         except OSError as error:
             raise EnvironmentFailed(f"can't make {self.folder}: {error.strerror}") from None
         said = {"signed": known.signed, "serial": known.serial, "line": known.line}
-        store(self.folder / f"{host}.json", canonical(said), 0o600)
+        store(self.path(host), canonical(said), 0o600)
         self._read[host] = known

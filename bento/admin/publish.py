@@ -19,7 +19,7 @@ from bento.admin.shares import Shares
 from bento.admin.signing import Signer
 from bento.admin.standing import NotOurs, Standing, read_standing
 from bento.core import signer_rules
-from bento.core.deploy_plan import compose, same_content
+from bento.core.deploy_plan import ClockOff, compose, same_content
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef
@@ -74,7 +74,8 @@ _signer = Signer()  # one for all: an agent or a token is asked for one signatur
 class Look:
     """How the targets stand to a content. `whole` are those that have a newest release which says just that.
 
-    `warnings` are sentences; `missed` names the targets that couldn't be read.
+    `warnings` are sentences; `missed` names the targets that couldn't be read. `remembered` is where this
+    machine remembers what it published.
     """
 
     content: Content
@@ -84,6 +85,7 @@ class Look:
     whole: tuple[Standing, ...]
     warnings: tuple[str, ...]
     missed: Mapping[str, BentoError]
+    remembered: Path
 
     @property
     def current(self) -> bool:
@@ -125,7 +127,7 @@ def look_at(
     whole: list[Standing] = []
     if newest is not None and _is_current(newest, standings, known, content):
         whole = [one for one in standings if _is_whole(one, newest, missed)]
-    return Look(content, tuple(standings), newest, known, tuple(whole), tuple(warnings), missed)
+    return Look(content, tuple(standings), newest, known, tuple(whole), tuple(warnings), missed, memory.path(host))
 
 
 def _is_whole(one: Standing, newest: Standing, missed: dict[str, BentoError]) -> bool:
@@ -143,18 +145,22 @@ def _is_whole(one: Standing, newest: Standing, missed: dict[str, BentoError]) ->
 def draft(seen: Look, trust: Trust, now: int) -> Manifest:
     """The release that would be signed. Raises InputError for one that is too large, WorkFailed for a wrong clock."""
     content, newest = seen.content, seen.newest
-    manifest = compose(
-        fleet=trust.fleet,
-        host=content.host,
-        now=now,
-        previous=(newest.release[1], newest.release[0]) if newest is not None else None,
-        config=content.config,
-        system=content.system,
-        secrets=content.secrets,
-        templates=content.templates,
-        settings=content.settings,
-        signed=seen.known.signed if seen.known is not None else None,
-    )
+    try:
+        manifest = compose(
+            fleet=trust.fleet,
+            host=content.host,
+            now=now,
+            previous=(newest.release[1], newest.release[0]) if newest is not None else None,
+            config=content.config,
+            system=content.system,
+            secrets=content.secrets,
+            templates=content.templates,
+            settings=content.settings,
+            signed=seen.known.signed if seen.known is not None else None,
+        )
+    except ClockOff as error:
+        other = f"this machine remembers it in {seen.remembered} (docs/recovery.md, A serial of the future)"
+        raise WorkFailed(error.message, *error.hints, f"if it was wrong when that was signed: {other}") from None
     if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
         raise InputError(f"the manifest of {content.host} is too large: too many secrets, units or templates")
     return manifest

@@ -31,8 +31,15 @@ def check_signers(keys: tuple[Path, ...], trust: Trust) -> None:
         )
     signers: tuple[SshPublicKey, ...] = trust.signers
     known = {signer.blob for signer in signers}
+    revoked = {signer.blob for signer in trust.revoked}
     for key in keys:
-        if signatures.public_half(key).blob not in known:
+        blob = signatures.public_half(key).blob
+        if blob in revoked:
+            raise InputError(
+                f"the signing key {key} is revoked in utils/trust.toml: hosts refuse what it signs",
+                "name another key in bento.local.toml: [signing] keys",
+            )
+        if blob not in known:
             raise InputError(
                 f"the signing key {key} is not among the signers in utils/trust.toml: hosts would refuse the release",
                 "add its public line to signers there, or name another key in bento.local.toml",

@@ -16,10 +16,9 @@ from bento.agent.link import MANIFEST as MANIFEST_PATH
 from bento.agent.run import Ran, run
 from bento.errors import EnvironmentFailed, InputError, Refused
 from bento.models.limits import LIMITS
-from bento.models.push import LONGEST_HEAD, MANIFEST, OPENING, parse_head
+from bento.models.push import MANIFEST, OPENING, parse_head
 from bento.names import Serial
 
-SILENCE = 60  # seconds that the stream may stand still: this host's agent is locked meanwhile
 _CHUNK = 256 * 1024
 _PAUSE = 0.1  # seconds between two looks for the admin
 
@@ -27,7 +26,7 @@ _PAUSE = 0.1  # seconds between two looks for the admin
 class Pushed:
     """The stream in place of a session with a server: it is read once, forwards, and never more than is wanted."""
 
-    def __init__(self, descriptor: int, silence: float = SILENCE) -> None:
+    def __init__(self, descriptor: int, silence: float = LIMITS.push_silence) -> None:
         self._descriptor = descriptor
         self._silence = silence
         self._opened = False
@@ -75,7 +74,7 @@ class Pushed:
         line = self._line()
         if not line:
             raise NotThere("the pushed stream has ended")
-        if not line.endswith(b"\n") and len(line) < LONGEST_HEAD:
+        if not line.endswith(b"\n") and len(line) < LIMITS.push_head:
             raise ServerAway("the pushed stream broke off")
         try:
             return parse_head(line)
@@ -84,7 +83,7 @@ class Pushed:
 
     def _line(self) -> bytes:
         line = b""
-        while len(line) < LONGEST_HEAD and not line.endswith(b"\n"):
+        while len(line) < LIMITS.push_head and not line.endswith(b"\n"):
             byte = self._some(1)
             if not byte:
                 break

@@ -10,6 +10,7 @@ from bento.agent.host import Host
 from bento.agent.link import MANIFEST, connected
 from bento.agent.reboot import reboot_if_wanted
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
+from bento.agent.state import Damaged
 from bento.agent.suspend import suspended
 from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
@@ -58,10 +59,30 @@ def run(host: Host, pushed: "Session | None" = None) -> Ran:
             if suspended(host) is None:
                 reboot_if_wanted(host)
         except BentoError as error:
+            if isinstance(error, Damaged | Refused):
+                _tell(host, error)
             write_metrics(host, error.exit_code)
             raise
         write_metrics(host, ran.code)
     return ran
+
+
+def _tell(host: Host, error: Damaged | Refused) -> None:
+    """Have the admin hear, once, why this host takes nothing: its own memory, or what shows itself as the server.
+
+    Never raises: that it says so here comes first. What no server can be told now, it is told when there is a link.
+    """
+    told = sha256(error.message.encode())
+    try:
+        if host.state.last_told() != told:
+            floor = host.state.floor() if isinstance(error, Refused) else None
+            outcome: Outcome = "refused" if isinstance(error, Refused) else "failed"
+            make_report(host, outcome, error.message, serial=None if floor is None else floor.serial)
+            host.state.write_told(told)
+    except BentoError as unreported:
+        host.say(f"that can't be reported: {unreported.message}")
+    if isinstance(error, Damaged):
+        deliver(host)
 
 
 def write_metrics(host: Host, code: int) -> None:
@@ -165,8 +186,8 @@ def _keep(host: Host, session: "Session", manifest: "Manifest", raw: bytes, floo
     """Have the release on this host's disk: its manifest, the floor, its objects."""
     from bento.agent.fetch import fetch
 
+    host.state.write_floor(floor)  # first: a stored manifest is evidence that the floor was that high
     host.state.keep_manifest(manifest.serial, raw)
-    host.state.write_floor(floor)
     fetch(host, session, manifest)
 
 
@@ -193,6 +214,8 @@ def _verified(host: Host, document: SignedDocument) -> "Manifest":
     from bento.adapters import signatures
 
     if not signatures.verified(document, host.trust.signers, NAMESPACE_RELEASE):
+        if signatures.verified(document, host.trust.revoked, NAMESPACE_RELEASE):
+            raise Refused("the manifest is signed by a revoked key, and by none of this host's signers")
         raise Refused("the manifest is not signed by one of this host's signers")
     from bento.models.manifest import parse_manifest
 

@@ -1,5 +1,6 @@
 """What a host remembers across reboots, under `/var/lib/bento`: whole and on the disk before it is relied on."""
 
+import re
 import shlex
 import shutil
 from collections.abc import Collection, Iterator
@@ -7,17 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bento.adapters.files import read_capped, store
-from bento.core import spool
+from bento.core import spool, trust_rules
 from bento.core.journal import PHASES, Journal, Point
 from bento.core.trust_rules import PROGRESS, Floor
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.limits import LIMITS
-from bento.models.signed import canonical, split
+from bento.models.signed import SignedDocument, canonical, split
 from bento.models.strict import Table, parse_json_table
 from bento.names import MAX_SERIAL, Digest, Serial
 from bento_secrets.durable import fsync_dir
 
 _SMALL = 1024 * 1024  # bytes; more than any of the small state files
+_SERIAL = re.compile(r"[1-9][0-9]{0,15}")
+# What a host does without a file that is no matter of trust. Where it is one, see agent/trust.py.
+_WITHOUT = {
+    "counter.json": "reports go on being counted from the clock, if you put it aside",
+    "links.json": "links that are there stay, and are yours from then on, if you put it aside",
+    "rebooted.json": "this host may reboot once more for the same, if you put it aside",
+    "suspended.json": "updates are taken, if you put it aside",
+    "told.json": "a refusal may be reported once more, if you put it aside",
+}
 
 
 class Damaged(EnvironmentFailed):
@@ -51,35 +61,41 @@ class State:
     def floor(self) -> Floor | None:
         """The floor; None before the first release. Raises Damaged, also where it doesn't fit what is installed.
 
-        A floor that is gone, or lower than what this host has installed, would open the way back to any older release.
+        A floor that is gone, or lower than what this host has had, would open the way back to any older release.
         """
+        floor = self.written_floor()
+        known = trust_rules.highest(floor, {*self.journal().serials, *self.serials()})
+        if known is not None and (floor is None or floor.serial < known):
+            said = "it is gone" if floor is None else f"it says {floor.serial}"
+            raise self._damaged("floor.json", InputError(f"{said}, but this host has known release {known}"))
+        return floor
+
+    def written_floor(self) -> Floor | None:
+        """What floor.json says by itself; None where it is gone. Raises Damaged."""
         table = self._read("floor.json")
-        committed = self.journal().committed.serial
         if table is None:
-            if committed is not None:
-                raise self._damaged("floor.json", InputError(f"it is gone, but release {committed} is installed"))
             return None
         try:
+            line = table.optional_text("line") if table.has("line") else table.text("line")
             floor = Floor(
                 Serial.parse(table.number("serial", least=1, most=MAX_SERIAL)),
-                table.parse("line", table.text("line"), Digest.parse),
+                None if line is None else table.parse("line", line, Digest.parse),
                 table.choice("progress", PROGRESS),
                 table.number("tries", least=0, most=1_000_000),
                 table.parse("until", table.text("until"), Digest.parse) if table.has("until") else None,
+                Serial.parse(table.number("over", least=1, most=MAX_SERIAL)) if table.has("over") else None,
             )
             table.done()
         except InputError as error:
             raise self._damaged("floor.json", error) from None
-        if committed is not None and floor.serial < committed:
-            raise self._damaged("floor.json", InputError(f"it is below release {committed}, which is installed"))
         return floor
 
     def write_floor(self, floor: Floor) -> None:
         """Persist the floor."""
         fields: dict[str, object] = {"serial": floor.serial, "line": floor.line, "progress": floor.progress}
         fields["tries"] = floor.tries
-        if floor.until is not None:
-            fields["until"] = floor.until
+        further = {"until": floor.until, "over": floor.over}
+        fields |= {name: value for name, value in further.items() if value is not None}
         self._write("floor.json", fields)
 
     def rebooted_for(self) -> str | None:
@@ -113,10 +129,21 @@ class State:
     # What the run is doing.
 
     def journal(self) -> Journal:
-        """The journal; an empty one before the first run. Raises Damaged."""
+        """The journal; an empty one before the first switch. Raises Damaged, also where it must have been there."""
+        journal = self.written_journal()
+        if journal is not None:
+            return journal
+        floor = self.written_floor()
+        if floor is not None and floor.progress == "finished":
+            why = f"it is gone, but release {floor.serial} was installed"
+            raise self._damaged("journal.json", InputError(why))
+        return Journal()
+
+    def written_journal(self) -> Journal | None:
+        """What journal.json says by itself; None where it is gone. Raises Damaged."""
         table = self._read("journal.json")
         if table is None:
-            return Journal()
+            return None
         try:
             journal = Journal(
                 phase=table.choice("phase", PHASES),
@@ -151,18 +178,23 @@ class State:
 
     def manifest_line(self, serial: Serial) -> bytes:
         """The JSON line of a release that this host verified when it accepted it. Raises Damaged."""
+        return self.manifest(serial).line
+
+    def manifest(self, serial: Serial) -> SignedDocument:
+        """A release's manifest, with its signatures. Raises Damaged."""
         what = f"the stored manifest {serial}"
         try:
             raw = read_capped(self.manifests / str(serial), LIMITS.manifest, what)
             if raw is None:
                 raise Damaged(f"{what} is gone", "the next release mends it: bento deploy, with a change")
-            return split(raw, what).line
+            return split(raw, what)
         except InputError as error:
             raise Damaged(error.message, "the next release mends it: bento deploy, with a change") from None
 
     def serials(self) -> frozenset[Serial]:
         """The releases whose manifests are stored."""
-        return frozenset(Serial(int(path.name)) for path in self.manifests.iterdir() if path.name.isdecimal())
+        named = (path.name for path in self.manifests.iterdir())
+        return frozenset(Serial(int(name)) for name in named if _SERIAL.fullmatch(name) and int(name) <= MAX_SERIAL)
 
     def keep_manifest(self, serial: Serial, raw: bytes) -> None:
         """Store a verified manifest, as it came."""
@@ -270,12 +302,16 @@ class State:
         store(self.root / name, data, 0o600)
 
     def _damaged(self, name: str, error: InputError) -> Damaged:
-        return Damaged(
-            f"{self.root / name} is damaged: {error.message}",
-            "this host takes no release while it can't know what it had; restore the file from a backup",
-            "or, if you trust what the server has now, begin as a new machine does: "
-            f"rm {shlex.quote(str(self.root))}/floor.json {shlex.quote(str(self.root))}/journal.json",
+        path = shlex.quote(str(self.root / name))
+        hints = (
+            (f"{_WITHOUT[name]}: mv {path} {path}.damaged",)
+            if name in _WITHOUT
+            else (
+                "this host takes no release until a person here decides; see what it still knows: bento-agent trust",
+                "go on from there: bento-agent trust --floor",
+            )
         )
+        return Damaged(f"{self.root / name} is damaged: {error.message}", *hints)
 
 
 @contextmanager

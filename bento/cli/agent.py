@@ -1,22 +1,19 @@
 """`bento-agent`: what runs on a host."""
 
 import json
-import shutil
 import signal
 import sys
-import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bento import __version__
-from bento.agent.host import Host, open_host
 from bento.cli.agent_bootstrap import bootstrap
+from bento.cli.agent_host import host_of
+from bento.cli.agent_trust import trust
 from bento.cli.agent_validate import validate
 from bento.cli.top import complain, main_of, remember_typed
-from bento.models.agent_settings import read_agent_settings
 from bento.names import Serial
 
 if TYPE_CHECKING:
@@ -37,21 +34,6 @@ def agent(config: str, debug: bool) -> None:
     remember_typed("bento-agent", "--config", None if config == SETTINGS else config)
 
 
-def _host(context: click.Context) -> Host:
-    config = Path(context.find_root().params["config"])
-    settings = read_agent_settings(config)
-    # Links are followed: a new system moves /run/current-system/sw, and this agent must still be found.
-    program = Path(shutil.which(sys.argv[0]) or sys.argv[0]).resolve()
-    command = (str(program), "--config", str(config.resolve()))
-    return open_host(settings, lambda: int(time.time()), _say, command)
-
-
-def _say(line: str) -> None:
-    """A reader that has gone, as over a broken ssh connection, must not end a switch half-way."""
-    with suppress(OSError):
-        click.echo(line, err=True)
-
-
 @agent.command("run")
 @click.pass_context
 def run_once(context: click.Context) -> int:
@@ -66,7 +48,7 @@ def run_once(context: click.Context) -> int:
     """
     from bento.agent.run import run
 
-    return _told(run(_host(context)))
+    return _told(run(host_of(context)))
 
 
 def _told(done: "Ran") -> int:
@@ -100,7 +82,7 @@ def receive(context: click.Context) -> int:
             click.echo(f"confirm {serial}")
             sys.stdout.flush()
 
-    return _told(receive(_host(context), 0, announce))
+    return _told(receive(host_of(context), 0, announce))
 
 
 @agent.command("confirm")
@@ -119,7 +101,7 @@ def confirm(context: click.Context, serial: int, wait: bool) -> None:
     """
     from bento.agent.control import confirm
 
-    click.echo(confirm(_host(context), Serial.parse(serial), wait=_LONGEST_RUN if wait else 0))
+    click.echo(confirm(host_of(context), Serial.parse(serial), wait=_LONGEST_RUN if wait else 0))
 
 
 @agent.command("retry")
@@ -136,7 +118,7 @@ def retry(context: click.Context) -> None:
     """
     from bento.agent.control import retry
 
-    click.echo(retry(_host(context)))
+    click.echo(retry(host_of(context)))
 
 
 @agent.command("recover")
@@ -154,7 +136,7 @@ def recover_now(context: click.Context, dead_man: bool) -> int:
     """
     from bento.agent.control import recover_now
 
-    done = recover_now(_host(context), dead_man=dead_man)
+    done = recover_now(host_of(context), dead_man=dead_man)
     if done.code == 0:
         click.echo(done.message)
     else:
@@ -180,7 +162,7 @@ def install_secrets(context: click.Context, system: str | None, for_users: bool)
     """
     from bento.agent.recover import reinstall, reinstall_for_users
 
-    host = _host(context)
+    host = host_of(context)
     belonging = system if system is not None else host.running()
     if for_users:
         with host.changing:
@@ -217,7 +199,7 @@ def suspend(context: click.Context, span: str) -> None:
     from bento.agent.suspend import parse_span, suspend
 
     seconds = parse_span(span)
-    click.echo(suspend(_host(context), seconds))
+    click.echo(suspend(host_of(context), seconds))
 
 
 @agent.command("resume")
@@ -231,7 +213,7 @@ def resume(context: click.Context) -> None:
     """
     from bento.agent.suspend import resume
 
-    click.echo(resume(_host(context)))
+    click.echo(resume(host_of(context)))
 
 
 @agent.command("status")
@@ -251,7 +233,7 @@ def status(context: click.Context, as_json: bool, oneline: bool) -> None:
     """
     from bento.agent.facts import facts_of
 
-    facts = facts_of(_host(context))
+    facts = facts_of(host_of(context))
     if as_json:
         json.dump(facts.as_dict(), sys.stdout, indent=2)
         click.echo()
@@ -263,6 +245,7 @@ def status(context: click.Context, as_json: bool, oneline: bool) -> None:
 
 
 agent.add_command(bootstrap)
+agent.add_command(trust)
 agent.add_command(validate)
 
 main = main_of(agent, "bento-agent")

@@ -1,17 +1,13 @@
 """`bento-agent bootstrap`."""
 
-import shutil
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from bento.agent.host import Host, open_host
+from bento.cli.agent_host import host_at, say
 from bento.cli.top import complain, warn
 from bento.errors import InputError
-from bento.models.agent_settings import read_agent_settings
 from bento.names import HostName
 
 _DAY = 86_400
@@ -58,11 +54,11 @@ def bootstrap(
                 "let the admin's machine print the whole command: bento host bootstrap NAME",
             )
         settings = write_settings(state, HostName.parse(name), identity, _text(trust))
-    host = _host(settings)
-    key = ensure_identity(host.settings.identities[0], _say)
+    host = host_at(settings)
+    key = ensure_identity(host.settings.identities[0], say)
     click.echo(key.line)
-    _say(f"on the admin's machine: bento host add {host.name} --key '{key.line}' && bento deploy --on {host.name}")
-    _say("or, if it is in bento.toml with another key: bento host rekey; see bento host rekey --help")
+    say(f"on the admin's machine: bento host add {host.name} --key '{key.line}' && bento deploy --on {host.name}")
+    say("or, if it is in bento.toml with another key: bento host rekey; see bento host rekey --help")
     await_release(host, wait)
     done = run(host)
     if done.code != 0:
@@ -83,14 +79,3 @@ def _text(trust: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise InputError(f"can't read {trust}: {why}", "it is the fleet's utils/trust.toml") from None
-
-
-def _host(settings: Path) -> Host:
-    program = Path(shutil.which(sys.argv[0]) or sys.argv[0]).resolve()
-    command = (str(program), "--config", str(settings.resolve()))
-    return open_host(read_agent_settings(settings), lambda: int(time.time()), _say, command)
-
-
-def _say(line: str) -> None:
-    with suppress(OSError):
-        click.echo(line, err=True)

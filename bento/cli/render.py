@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bento.core.deploy_plan import MAX_AHEAD
 from bento.names import HostName, harmless
 
 if TYPE_CHECKING:
@@ -75,9 +76,11 @@ def tidy(line: str) -> str:
 
 
 def ago(then: int | None, now: int) -> str:
-    """A UTC time in seconds as a person says it."""
+    """A UTC time in seconds as a person says it. One that lies well ahead is a clock's fault, and said so."""
     if then is None:
         return "never"
+    if then > now + MAX_AHEAD:
+        return "clock ahead"
     seconds = max(0, now - then)
     if seconds < _MINUTE:
         return f"{seconds} s ago"

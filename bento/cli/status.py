@@ -172,13 +172,19 @@ def _cells(one: HostStatus, now: int) -> list[Cell]:
     return [
         one.host.name,
         (state, _COLOURS[state]),
-        "-" if since is None else ago(since, now),
+        "-" if since is None else _by_its_clock(one, since, now),
         system,
         short_system(one.state.running),
         f"{one.installed}/{one.expected}",
-        ago(one.state.last_seen, now),
+        _by_its_clock(one, one.state.last_seen, now),
         _reason(one),
     ]
+
+
+def _by_its_clock(one: HostStatus, then: int | None, now: int) -> str:
+    """A time that the host said. What a wrong clock makes of it would only mislead."""
+    mine = one.published is not None and then == one.published.created
+    return "clock behind" if one.state.behind and not mine else ago(then, now)
 
 
 def _facts(one: HostStatus) -> dict[str, Any]:
@@ -193,6 +199,7 @@ def _facts(one: HostStatus) -> dict[str, Any]:
         "running": one.state.running,
         "secrets": {"installed": one.installed, "expected": one.expected},
         "last_seen": one.state.last_seen,
+        "clock_behind": one.state.behind,
         "extra_runs": one.state.extra_runs,
         "report": None
         if report is None

@@ -8,11 +8,15 @@ from bento.names import MAX_SERIAL, HostName, Serial, SystemPath
 MAX_AHEAD = 600  # seconds a published serial may lie in the future before somebody's clock must be looked at
 
 
+class ClockOff(WorkFailed):
+    """This machine's clock is wrong, or was when the release before was signed."""
+
+
 def next_serial(previous: Serial | None, now: int) -> Serial:
-    """max(previous + 1, UTC seconds). Raises WorkFailed where a clock is clearly wrong."""
+    """max(previous + 1, UTC seconds). Raises ClockOff where a clock is clearly wrong."""
     if previous is not None and previous > now + MAX_AHEAD:
-        raise WorkFailed(
-            f"the published serial {previous} lies {previous - now} seconds in the future",
+        raise ClockOff(
+            f"the serial {previous} of the release before lies {previous - now} seconds in the future",
             "look at this machine's clock: date -u",
         )
     return Serial.parse(min(max(now, (previous or 0) + 1), MAX_SERIAL))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from bento.core.deploy_plan import MAX_AHEAD
 from bento.models.manifest import Manifest
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
@@ -60,6 +61,7 @@ _INSTALLED = ("succeeded", "degraded", "reboot-needed", "auto-updated")
 class HostState:
     """`state` and the report it follows from; `running` is the newest word on the running system.
 
+    `last_seen` is by the host's own clock, which is `behind` where it tells of a release before that could be signed.
     `committed` is the release that it has in force, as far as it said.
     `extra_runs` are reports on the published release beyond the first: tries, and runs that somebody started by hand.
     """
@@ -70,6 +72,7 @@ class HostState:
     last_seen: int | None
     extra_runs: int = 0
     committed: Serial | None = None
+    behind: bool = False
 
 
 def _speaking(reports: list[Report], heartbeat: Heartbeat | None) -> Report | None:
@@ -87,12 +90,17 @@ def derive(published: Manifest | None, reports: list[Report], heartbeat: Heartbe
     newest = max(reports, key=lambda one: one.counter, default=None)
     fresh = heartbeat is not None and (newest is None or heartbeat.after >= newest.counter)
     running = heartbeat.running if heartbeat is not None and fresh else (newest.running if newest else None)
-    times = [one.time for one in (newest, heartbeat) if one is not None]
-    last_seen = max(times, default=None)
+    word = heartbeat if fresh else newest  # the last by its counter: a clock may have been set back since
     state = _state(published, report, running)
     committed = heartbeat.serial if heartbeat is not None and fresh else None
     return HostState(
-        state, report, running, last_seen, _extra_runs(published, reports), committed or _installed(reports)
+        state,
+        report,
+        running,
+        None if word is None else word.time,
+        _extra_runs(published, reports),
+        committed or _installed(reports),
+        word is not None and word.serial is not None and word.serial > word.time + MAX_AHEAD,
     )
 
 
@@ -117,6 +125,8 @@ def _state(published: Manifest | None, report: Report | None, running: str | Non
         return "new machine"
     if report.outcome == "refused" and _refuses(report, published):
         return "refused"
+    if report.outcome == "failed" and report.serial is None:
+        return "failing"  # about no release: the host itself can't go on
     if report.serial != published.serial:
         if published.system is not None and running != published.system:
             return "rebuild pending"

@@ -70,6 +70,12 @@ class Journal:
     systems: Mapping[str, Serial] = field(default_factory=dict)
     going_back: bool = False
 
+    @property
+    def serials(self) -> frozenset[Serial]:
+        """Every release that it names."""
+        points = (point.serial for point in (self.committed, self.old, self.new) if point is not None)
+        return frozenset((*(serial for serial in points if serial is not None), *self.systems.values()))
+
 
 def _after(journal: Journal, event: Event) -> Phase:
     """The state that the table gives. Raises WorkFailed where it has no way."""

@@ -3,9 +3,11 @@
 The signature has been verified over the raw line before any of this is asked (agent/run.py).
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bento.errors import InputError
 from bento.names import Digest, HostName, Serial, printable
 
 MAX_TRIES = 3  # a release that failed is tried this often, then left until something changes
@@ -18,14 +20,17 @@ PROGRESS: tuple[Progress, ...] = ("accepted", "failed", "finished")
 class Floor:
     """What this host has accepted last: it never goes below. `line` is the sha256 of the manifest's JSON line.
 
+    `line` is None where a person set the floor, and only its serial is known. `over` is the highest serial that this
+    host knew of when a person set the floor below it: up to there, being below is no damage.
     `until` stands for the circumstances in which a try failed: while they are the same, so would be the next one.
     """
 
     serial: Serial
-    line: Digest
+    line: Digest | None
     progress: Progress
     tries: int = 0
     until: Digest | None = None
+    over: Serial | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,11 @@ def judge(offer: Offer, fleet: str, host: HostName, floor: Floor | None) -> Verd
     if offer.host != host:
         return Refuse(f"the release is for the host '{offer.host}', this is '{host}'")
     if floor is None or offer.serial > floor.serial:
-        return Take(Floor(offer.serial, offer.line, "accepted"))
+        return Take(Floor(offer.serial, offer.line, "accepted", over=None if floor is None else floor.over))
     if offer.serial < floor.serial:
         return Refuse(f"the release {offer.serial} is older than {floor.serial}, which this host has seen")
+    if floor.line is None:
+        return Take(_resumed(replace(floor, line=offer.line)))
     if offer.line != floor.line:
         return Refuse(f"two different releases carry the serial {offer.serial}: a signing key may be misused")
     return Take(_resumed(floor))
@@ -115,3 +122,47 @@ def failed(floor: Floor, *, counts: bool = True, until: Digest | None = None) ->
     if floor.progress == "failed":
         return replace(floor, until=until)
     return replace(floor, progress="failed", tries=floor.tries + (1 if counts else 0), until=until)
+
+
+def highest(floor: Floor | None, others: Iterable[Serial]) -> Serial | None:
+    """The highest serial that anything on a host tells of: a whole floor is never below it.
+
+    `others` is what the journal, stored manifests and live secrets name. What lies up to `floor.over` is no evidence: a
+    person knew of it.
+    """
+    over = floor.over if floor is not None else None
+    found = [serial for serial in others if over is None or serial > over]
+    return max([*found, *([floor.serial] if floor is not None else [])], default=None)
+
+
+def mended(
+    floor: Floor | None,
+    known: Serial | None,
+    lines: Mapping[Serial, Digest],
+    wanted: Serial | None,
+    *,
+    lower: bool = False,
+) -> Floor:
+    """The floor that a person at the machine sets: at what is `known` (see `highest`), or at the serial `wanted`.
+
+    `floor` is the one that can be read; `lines` are those of the releases that are stored, and verify. Its release is
+    taken once more by the next run, so that system and secrets are whole. Raises InputError where nothing is known, and
+    for a serial below what is, unless the person says `lower`: a server may then bring back all that was signed since.
+    """
+    serial = known if wanted is None else wanted
+    if serial is None:
+        raise InputError(
+            "nothing on this host tells which release it had",
+            "ask the admin (bento logs HOST shows it), then name it: bento-agent trust --floor SERIAL",
+            "or take any release that was ever signed for this host: bento-agent trust --floor 1",
+        )
+    below = known is not None and serial < known
+    if below and not lower:
+        raise InputError(
+            f"this host has known release {known}: with {serial} as floor a server could take it back to what is older",
+            f"if that is what you want: bento-agent trust --floor {serial} --lower",
+        )
+    overs = (known if below else None, floor.over if floor is not None else None)
+    line = floor.line if floor is not None and floor.serial == serial else None
+    over = max((one for one in overs if one is not None), default=None)
+    return Floor(serial, line or lines.get(serial), "accepted", over=over)

@@ -1,4 +1,4 @@
-"""Every cap on untrusted input, in one place, each with its reason."""
+"""Every cap on untrusted input, in one place, each with its reason; secrets/bento_secrets/limits.py has its own."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +34,15 @@ class Limits:
     reason: int = 500  # characters
     reports: int = 2000  # files looked at in one host's reports folder
     reports_kept: int = 200  # of one host, on the server; status looks at 20, a person perhaps at more
+    history: int = 10_000  # releases looked back at
+    entries: int = 100_000  # names read of one folder over SFTP: a host may fill its own
+    packet: int = 256 * KIB + KIB  # of one SFTP answer: OpenSSH's own cap
+    buffer: int = 8 * MIB  # that a channel may hold unread: four times the window that an honest server keeps to
+    reads: int = 64  # under way at once, of 32 KiB each: 2 MiB is all that a server can make this side hold
+    words: int = 200  # characters of what a server says
+    lock_file: int = 4 * KIB  # another publisher's, on the server
+    push_head: int = 96  # of a pushed stream's part: a digest, a space, a size, a newline
+    push_silence: int = 60  # seconds that a pushed stream may stand still: this host's agent is locked meanwhile
     slowest: int = 2 * KIB  # bytes a second: a server that sends less is cut off; GPRS gives twice as much
 
 

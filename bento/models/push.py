@@ -14,7 +14,6 @@ from bento.errors import InputError
 
 OPENING: Final = b"bento-push 1\n"
 MANIFEST: Final = "manifest"
-LONGEST_HEAD: Final = 96  # bytes: a digest, a space, a size, a newline
 _HEAD = re.compile(rb"(manifest|[0-9a-f]{64}) (0|[1-9][0-9]{0,11})\n")
 
 

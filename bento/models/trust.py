@@ -24,11 +24,12 @@ class Server:
 
 @dataclass(frozen=True)
 class Trust:
-    """Whom a host believes: releases signed by `signers` for `fleet`, from `servers`."""
+    """Whom a host believes: releases signed by `signers` for `fleet`, from `servers`. No signer is `revoked`."""
 
     fleet: str
     signers: tuple[SshPublicKey, ...]
     servers: tuple[Server, ...]
+    revoked: tuple[SshPublicKey, ...] = ()
 
 
 def parse_fleet_name(text: str) -> str:
@@ -81,8 +82,8 @@ def parse_trust(text: str, name: str = "trust.toml") -> Trust:
     table.number("format", least=1, most=1)
     fleet = table.parse("fleet", table.text("fleet"), parse_fleet_name)
     signers = _keys(table, "signers", table.texts("signers"))
-    revoked = {key.blob for key in _keys(table, "revoked", table.texts("revoked", ()))}
-    usable = tuple(key for key in signers if key.blob not in revoked)
+    revoked = _keys(table, "revoked", table.texts("revoked", ()))
+    usable = tuple(key for key in signers if key.blob not in {one.blob for one in revoked})
     if not usable:
         raise table.wrong(
             "signers", "names nobody whose signature a host could accept", "put the signing key's .pub line there"
@@ -91,7 +92,7 @@ def parse_trust(text: str, name: str = "trust.toml") -> Trust:
     if not servers:
         raise table.wrong("servers", "is empty", "add a [[servers]] table with address, port and host_keys")
     table.done()
-    return Trust(fleet, usable, servers)
+    return Trust(fleet, usable, servers, revoked)
 
 
 def read_trust(path: Path) -> Trust:

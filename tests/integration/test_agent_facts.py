@@ -33,8 +33,8 @@ def test_each_state_of_a_host_has_a_word(lone: LoneHost) -> None:
     suspend(host, 3600)
     assert facts_of(host).state == "suspended"
     resume(host)
-    for name in ("floor.json", "journal.json"):
-        (host.state.root / name).unlink()
+    for path in (host.state.root / "floor.json", host.state.root / "journal.json", *host.state.manifests.iterdir()):
+        path.unlink()
     assert facts_of(host).state == "new"
 
 

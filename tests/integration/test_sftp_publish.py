@@ -245,32 +245,6 @@ def test_clocks_that_differ_stop_a_deploy_before_anything_is_written(publishing:
         assert not publishing.lock.exists()
 
 
-def test_a_host_s_tricks_in_its_reports_folder_are_states_not_crashes(publishing: Publishing) -> None:
-    world = publishing.world
-    web = publishing.add("web")
-    publishing.deploy()
-    web.run()
-    reports = world.sshd.publish / web.name / "reports"
-    good = len(list(reports.glob("*.report")))
-    tricks = [f"{9 * 10**18 + number:020}.report" for number in range(5)]
-    (reports / tricks[0]).symlink_to("../release/manifest")
-    (reports / tricks[1]).mkdir()
-    (reports / tricks[2]).write_bytes(b"\xff" * 1000)
-    (reports / tricks[3]).write_bytes(bytes(1024 * 1024))
-    (reports / tricks[4]).write_text("x")
-    (reports / tricks[4]).chmod(0)
-    os.mkfifo(reports / f"{8 * 10**18:020}.report")
-    for name in ("a\nb", "$(id)", "\udcff"):
-        (reports / name).write_text("x")
-    row = world.status(web)
-    assert row["state"] == "up to date"
-    assert "6 of its reports can't be verified" in row["notes"]
-    (reports / "heartbeat").unlink()
-    (reports / "heartbeat").symlink_to("/etc/passwd")
-    assert world.status(web)["state"] == "up to date"
-    assert good
-
-
 def test_a_mirror_that_is_away_is_named_harms_no_other_and_is_healed(publishing: Publishing, second: Sshd) -> None:
     world = publishing.world
     web = on_both(publishing, second, "web")

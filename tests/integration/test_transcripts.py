@@ -38,6 +38,7 @@ PLACEHOLDERS = {
     "<serial>": r"[1-9][0-9]{9}",
     "<system>": r"/nix/store/[0-9a-z]{32}-nixos-system-[a-z0-9-]+",
     "<short>": r"[0-9a-z]{10}",  # a system's hash, as tables show it
+    "<stamp>": r"[0-9]{8}T[0-9]{6}Z(?:-[0-9]+)?",
     "<time>": r"[0-9]+ (?:s|min) ago",
     "<version>": r"[0-9]+\.[0-9]+\.[0-9]+",
 }  # and <dir>, the session's folder

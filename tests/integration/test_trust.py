@@ -1,5 +1,6 @@
 """Promise 3: whoever owns the server can withhold; he can't make a host run or install what the admin didn't sign."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -186,10 +187,55 @@ def test_a_deploy_over_a_manifest_that_was_tampered_with_says_so_and_mends_it(wo
 def test_a_server_with_another_host_key_gets_nothing_and_gives_nothing(world: World, web: Machine) -> None:
     before = (web.root.running(), web.secret("token"))
     reports = sorted((world.sshd.publish / web.name / "reports").iterdir())
+    right = (world.sshd.folder / "host_key").read_bytes()
     world.sshd.restart(new_host_key=True)
-    assert "another host key" in web.run(code=6)
+    for _ in range(2):
+        assert "another host key" in web.run(code=6)
     assert (web.root.running(), web.secret("token")) == before
     assert sorted((world.sshd.publish / web.name / "reports").iterdir()) == reports
+    # and once there is a link to the right one, the admin hears of it, once
+    (world.sshd.folder / "host_key").write_bytes(right)
+    world.sshd.restart()
+    web.run()
+    logged = json.loads(world.bento("logs", web.name, "--json"))
+    assert [one["outcome"] for one in logged] == ["succeeded", "refused", "succeeded"]
+    assert "another host key" in logged[1]["reason"]
+    assert world.status(web)["state"] == "up to date"
+
+
+def test_a_release_under_way_is_resumed_from_its_floor_by_any_good_signature_over_the_same_line(
+    world: World, web: Machine
+) -> None:
+    """The power went after the floor was on the disk, and nothing else of the release was."""
+    manifest = world.manifest(web)
+    line, armours = parts(manifest)
+    serial = json.loads(line)["serial"]
+    floor = {"line": hashlib.sha256(line).hexdigest(), "progress": "accepted", "serial": serial, "tries": 0}
+    (web.state / "floor.json").write_text(json.dumps(floor))
+    second = make_ssh_key(world.folder / "second-signing", comment="second")
+    trust = web.folder / "trust.toml"
+    trust.write_text(trust.read_text().replace('signers = ["', f'signers = ["{second.line}", "'))
+    stranger = signature(make_ssh_key(world.folder / "stranger").path, line)
+
+    # whatever isn't signed isn't parsed either: what it would have said is not known
+    manifest.write_bytes(b"{\n" + armours)
+    assert "not signed by one of this host's signers" in web.run(code=6)
+    # nor does a good line help that only a stranger signed, or that more signatures follow than anybody needs
+    manifest.write_bytes(line + stranger)
+    assert "not signed by one of this host's signers" in web.run(code=6)
+    manifest.write_bytes(line + stranger * 8 + armours)
+    assert "more than 8 signatures" in web.run(code=6)
+    assert web.secret("token") == b"first"
+    # one good armour does, wherever it stands, and of another signer than before
+    manifest.write_bytes(line + stranger + signature(second.path, line))
+    web.run()
+    assert (web.secret("token"), web.facts()["committed"]) == (b"second", serial)
+    # signed anew, the same line is nothing new
+    manifest.write_bytes(line + armours)
+    switches = web.root.switches()
+    assert "nothing new" in web.run()
+    assert web.root.switches() == switches
+    assert world.status(web)["state"] == "up to date"
 
 
 def test_a_host_that_builds_another_system_than_the_admin_refuses_where_it_is_told_to(world: World) -> None:
@@ -203,6 +249,51 @@ def test_a_host_that_builds_another_system_than_the_admin_refuses_where_it_is_to
     world.manifest(host).write_bytes(other + signature(world.folder / "signing", other))
     assert "the admin built" in host.run(code=6)
     assert host.root.running() is None
+
+
+def test_what_only_a_revoked_key_signed_is_refused_and_said_by_host_admin_and_deploy(world: World) -> None:
+    second = make_ssh_key(world.folder / "second-signing", comment="second")
+    first = (world.folder / "signing.pub").read_text().strip()
+    trust, local = world.fleet / "utils/trust.toml", world.fleet / "bento.local.toml"
+    both = trust.read_text().replace('signers = ["', f'signers = ["{second.line}", "')
+    revoking = both.replace("revoked = []", f'revoked = ["{first}"]')
+    assert revoking != both
+    keys = local.read_text()
+    trust.write_text(both)
+    web = world.add("web")
+    (web.folder / "trust.toml").write_text(revoking)  # the host knows it first
+    world.bento("deploy")
+    reason = "signed by a revoked key, and by none of this host's signers"
+    assert reason in web.run(code=6)
+    assert web.root.running() is None
+    row = world.status(web)
+    assert (row["state"], reason in row["report"]["reason"]) == ("refused", True)
+
+    # signed by a good key, too: the revoked one is no reason to refuse it
+    local.write_text(f'[signing]\nkeys = ["{world.folder}/signing", "{second.path}"]\n')
+    world.bento("deploy")
+    web.run()
+    assert world.status(web)["state"] == "up to date"
+
+    # the admin's side knows it now: it signs with that key no more, alone or beside another
+    trust.write_text(revoking)
+    before = world.manifest(web).read_bytes()
+    for named in (local.read_text(), keys):
+        local.write_text(named)
+        done = world.try_bento("deploy")
+        assert done.returncode == 2
+        assert f"the signing key {world.folder}/signing is revoked" in done.stderr.decode()
+    assert world.manifest(web).read_bytes() == before
+    local.write_text(f'[signing]\nkeys = ["{second.path}"]\n')
+    world.bento("deploy")
+    web.run()
+
+    # nobody left is refused where the file is read, on both sides
+    none_left = revoking.replace("revoked = [", f'revoked = ["{second.line}", ')
+    trust.write_text(none_left)
+    (web.folder / "trust.toml").write_text(none_left)
+    assert b"names nobody whose signature a host could accept" in world.try_bento("deploy").stderr
+    assert "names nobody whose signature a host could accept" in web.run(code=2)
 
 
 def test_the_manual_line_of_the_design_verifies_each_of_two_armours(world: World) -> None:

@@ -141,8 +141,8 @@ def test_a_server_that_withholds_the_first_piece_can_t_make_the_host_hold_the_re
     (chroot / "release/object").write_bytes(bytes(size))
     with pytest.raises(ServerAway, match="doesn't answer"), connect(server, WEB, tmp_path / "host") as made:
         made.read("release/object", size)
-    assert 1 < Withholding.reads <= sftp_files.READS
-    assert sftp_files.READS * sftp_files.PIECE <= 2 * 1024 * 1024
+    assert 1 < Withholding.reads <= LIMITS.reads
+    assert LIMITS.reads * sftp_files.PIECE <= 2 * 1024 * 1024
 
 
 def test_a_file_that_comes_a_byte_at_a_time_is_cut_off(

@@ -24,6 +24,8 @@ from bento.names import HostName
         (0, 2 * 86400 - 1, "47 h ago"),
         (0, 2 * 86400, "2 days ago"),
         (0, 400 * 86400, "400 days ago"),
+        (1600, 1000, "0 s ago"),
+        (1601, 1000, "clock ahead"),
     ],
 )
 def test_times_are_said_as_a_person_would(then: int | None, now: int, said: str) -> None:

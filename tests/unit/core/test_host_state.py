@@ -9,6 +9,7 @@ from bento.core.host_state import TROUBLE, State, derive
 from bento.models.manifest import ConfigRef, Manifest
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
+from bento.names import Serial
 
 PUBLISHED = manifest(1000)
 CHANNEL = manifest(1000, system=None, config=ConfigRef(digest=digest("config"), size=1, kind="channel", attribute=None))
@@ -125,7 +126,27 @@ def test_last_seen_is_the_newest_word_of_any_kind() -> None:
     assert derive(PUBLISHED, [], None).running is None
     assert derive(PUBLISHED, [report(1), report(2)], None).last_seen == 2002
     assert derive(PUBLISHED, [report(1)], beat(time=9000)).last_seen == 9000
-    assert derive(PUBLISHED, [report(1, time=9500)], beat(time=9000)).last_seen == 9500
+    # by counters: after a time ten years ahead, what a clock that was set right says is the newer word
+    assert derive(PUBLISHED, [report(1, time=9500)], beat(time=9000)).last_seen == 9000
+    assert derive(PUBLISHED, [report(1, time=9500), report(2, time=9000)], None).last_seen == 9000
+    assert derive(PUBLISHED, [report(5, time=9000)], beat(time=9500)).last_seen == 9000
+
+
+def test_a_host_that_tells_of_a_release_before_it_could_be_signed_has_a_clock_that_is_behind() -> None:
+    def told(time: int) -> Heartbeat:
+        return beat(time=time).model_copy(update={"serial": Serial(7000)})
+
+    assert derive(PUBLISHED, [report(1, serial=7000, time=6000)], None).behind
+    assert not derive(PUBLISHED, [report(1, serial=7000, time=6500)], None).behind
+    assert derive(PUBLISHED, [report(1, serial=7000, time=7000)], told(5)).behind
+    assert not derive(PUBLISHED, [report(1, serial=7000, time=5)], told(7000)).behind
+    assert not derive(PUBLISHED, [], None).behind
+
+
+def test_a_host_that_can_take_no_release_at_all_is_failing_until_it_took_one() -> None:
+    stuck = report(2, outcome="failed", serial=None)
+    assert state(PUBLISHED, [report(1), stuck], beat(after=2)) == "failing"
+    assert state(PUBLISHED, [report(1), stuck, report(3)]) == "up to date"
 
 
 def test_every_state_has_its_place_among_the_troubles() -> None:

@@ -16,9 +16,12 @@ from bento.core.trust_rules import (
     again,
     failed,
     finished,
+    highest,
     judge,
+    mended,
     retried,
 )
+from bento.errors import InputError
 from bento.names import Digest, HostName, Serial
 
 A, B = digest("a"), digest("b")
@@ -174,3 +177,76 @@ def test_along_any_sequence_of_offers_the_floor_only_rises(sequence: list[tuple[
         elif end != "cut off":
             now = failed(now, counts=end == "failed")
         assert now.tries <= MAX_TRIES
+
+
+def test_a_floor_whose_line_is_unknown_takes_its_own_serial_once_and_then_no_other() -> None:
+    first = judge(offer(100, B), FLEET, WEB, Floor(Serial(100), None, "accepted"))
+    assert first == Take(Floor(Serial(100), B, "accepted"))
+    assert isinstance(first, Take)
+    assert isinstance(judge(offer(100, A), FLEET, WEB, first.floor), Refuse)
+    assert isinstance(judge(offer(99), FLEET, WEB, Floor(Serial(100), None, "accepted")), Refuse)
+
+
+def test_a_lowered_floor_stays_known_as_lowered_while_releases_are_taken() -> None:
+    taken = judge(offer(101), FLEET, WEB, Floor(Serial(100), None, "accepted", over=Serial(200)))
+    assert taken == Take(Floor(Serial(101), A, "accepted", over=Serial(200)))
+    assert isinstance(taken, Take)
+    for now in (finished(taken.floor), failed(taken.floor), retried(failed(taken.floor))):
+        assert now.over == 200
+
+
+def test_what_a_person_accepts_is_the_highest_serial_that_anything_tells_of() -> None:
+    assert highest(None, []) is None
+    assert highest(floor(5), []) == 5
+    assert highest(None, [Serial(3), Serial(7)]) == 7
+    assert highest(floor(5), [Serial(3), Serial(7)]) == 7
+    lowered = Floor(Serial(5), A, "accepted", over=Serial(7))
+    assert highest(lowered, [Serial(6), Serial(7)]) == 5
+    assert highest(lowered, [Serial(7), Serial(8)]) == 8
+
+
+def test_a_floor_is_mended_at_what_is_known_and_its_release_taken_once_more() -> None:
+    assert mended(None, Serial(7), {Serial(7): B}, None) == Floor(Serial(7), B, "accepted")
+    assert mended(None, Serial(7), {Serial(6): B}, None) == Floor(Serial(7), None, "accepted")
+    assert mended(floor(5, "finished"), Serial(7), {}, None) == Floor(Serial(7), None, "accepted")
+    assert mended(floor(7, "finished", 2), Serial(7), {Serial(7): B}, None) == Floor(Serial(7), A, "accepted")
+    assert mended(None, None, {}, Serial(1)) == Floor(Serial(1), None, "accepted")
+    assert mended(floor(5), Serial(5), {}, Serial(9)) == Floor(Serial(9), None, "accepted")
+
+
+def test_where_nothing_is_known_a_person_must_say_it() -> None:
+    with pytest.raises(InputError, match="nothing on this host") as error:
+        mended(None, None, {}, None)
+    assert "trust --floor 1" in error.value.hints[-1]
+
+
+def test_no_floor_is_set_below_what_is_known_but_by_a_person_who_says_so() -> None:
+    with pytest.raises(InputError, match="has known release 7") as error:
+        mended(floor(7), Serial(7), {}, Serial(6))
+    assert "trust --floor 6 --lower" in error.value.hints[0]
+    once = mended(floor(7), Serial(7), {}, Serial(6), lower=True)
+    assert once == Floor(Serial(6), None, "accepted", over=Serial(7))
+    # lowered once more, it is still over all that was known before
+    assert mended(once, Serial(6), {}, Serial(5), lower=True) == Floor(Serial(5), None, "accepted", over=Serial(7))
+
+
+known_serials = st.lists(st.integers(1, 9).map(Serial), max_size=4)
+
+
+@quick
+@given(st.none() | st.integers(1, 9), known_serials, st.none() | st.integers(1, 9).map(Serial), st.booleans())
+def test_a_mended_floor_is_whole_and_never_below_the_evidence_unasked(
+    now: int | None,
+    others: list[Serial],
+    wanted: Serial | None,
+    lower: bool,  # noqa: FBT001 — drawn
+) -> None:
+    before = None if now is None else floor(now)
+    known = highest(before, others)
+    try:
+        after = mended(before, known, {}, wanted, lower=lower)
+    except InputError:
+        assert known is None or (wanted is not None and wanted < known and not lower)
+        return
+    assert highest(after, others) == after.serial  # as State.floor() asks
+    assert known is None or after.serial >= known or (lower and after.serial == wanted)

@@ -54,6 +54,11 @@ def test_a_revoked_signer_is_no_signer_whatever_its_comment() -> None:
     assert [key.blob for key in trust.signers] == [public(2).blob]
 
 
+@pytest.mark.parametrize("option", ['valid-before=\\"20200101\\"', "cert-authority", 'namespaces=\\"git\\"'])
+def test_a_signer_is_a_key_and_nothing_before_it_so_none_has_a_time_at_which_it_ends(option: str) -> None:
+    assert "'signers'" in complaint(GOOD.replace(f'"{public(1).line} admin"', f'"{option} {public(1).line}"')).message
+
+
 def test_revoking_everybody_is_refused() -> None:
     both = f'revoked = ["{public(1).line}", "{public(2).line}"]'
     error = complaint(GOOD.replace("revoked = []", both))
