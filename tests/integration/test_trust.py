@@ -205,6 +205,20 @@ def test_a_host_that_builds_another_system_than_the_admin_refuses_where_it_is_to
     assert host.root.running() is None
 
 
+def test_without_that_word_it_installs_what_it_builds_and_tells_the_admin_of_both(world: World) -> None:
+    host = world.add("host")
+    world.bento("deploy")
+    line, _ = parts(world.manifest(host))
+    theirs = "/nix/store/" + "0" * 32 + "-nixos-system-other"
+    other = edited(line, system=theirs)
+    world.manifest(host).write_bytes(other + signature(world.folder / "signing", other))
+    host.run()
+    report = world.report(host)
+    assert report["reason"] == "installed; this host builds another system than the admin did"
+    assert report["running"] == host.root.running() == host.root.boot_default() != theirs
+    assert f"this host builds {host.root.running()}, the admin built {theirs}" in report["log_tail"]
+
+
 def test_the_manual_line_of_the_design_verifies_each_of_two_armours(world: World) -> None:
     second = make_ssh_key(world.folder / "second-signing", comment="second")
     trust = world.fleet / "utils/trust.toml"

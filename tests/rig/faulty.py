@@ -286,8 +286,7 @@ def breakable(host: FaultyHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     def connected(_host: Host, _within: float | None = None) -> Iterator[FolderSession]:
         yield FolderSession(host.server.publish / host.name)
 
-    for module in (run, link):
-        monkeypatch.setattr(module, "connected", connected)
+    monkeypatch.setattr(link, "connected", connected)
     monkeypatch.setattr(nix, "_system", lambda path, _done: SystemPath(path))
     stack = ["poll"]
     for module, name, word in _STATES:

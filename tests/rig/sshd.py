@@ -38,7 +38,7 @@ UsePAM no
 UseDNS no
 StrictModes yes
 PermitRootLogin no
-MaxStartups 200
+MaxStartups {startups}
 LogLevel VERBOSE
 Subsystem sftp internal-sftp
 ChrootDirectory /run/publish/%u
@@ -61,6 +61,7 @@ class Sshd:
         self.publish = publish
         self.address = "127.0.0.1"
         self.port = 0
+        self.startups = 200  # logins that it takes at once, from the next start on
         self.log = folder / "log"
         for path in (folder, publish, folder / "authorized"):
             path.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,7 @@ class Sshd:
 
     def _try(self, port: int) -> bool:
         publisher = "" if self._publisher is None else _PUBLISHER.format(user=self._publisher)
-        (self.folder / "sshd_config").write_text(_CONFIG.format(port=port) + publisher)
+        (self.folder / "sshd_config").write_text(_CONFIG.format(port=port, startups=self.startups) + publisher)
         program = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ["PATH"])
         if program is None:
             raise RuntimeError("there is no sshd: install openssh-server")
