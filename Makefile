@@ -11,7 +11,7 @@ DEV := $(VENV)/.installed-dev
 # Debian package=what shows that it is there (see tools/need)
 NEED_VENV := python3-venv=module:ensurepip
 NEED_DEMO := $(NEED_VENV) openssh-client=ssh-keygen nix-bin=nix-build
-NEED_TEST := $(NEED_DEMO) openssh-server=sshd age=age strace=strace e2fsprogs=mkfs.ext4 nodejs=node npm=npm
+NEED_TEST := $(NEED_DEMO) openssh-server=sshd age=age strace=strace iproute2=ip e2fsprogs=mkfs.ext4 nodejs=node npm=npm
 NEED_FRESH := debootstrap=debootstrap debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg git=git
 NEED_SYSTEMD := $(NEED_TEST) systemd-container=systemd-nspawn $(NEED_FRESH)
 
@@ -65,7 +65,7 @@ cuts: need-test $(DEV) ## cut what writes at every step, where the tests take so
 	BENTO_CUTS=1 $(BIN)/python -m pytest tests/unit/secrets/test_store_cuts.py $(addprefix tests/integration/,$(CUT))
 
 faults: need-test $(DEV) ## break the agent and publishing at every system call, and cut the power around each fsync (root, 25 min)
-	BENTO_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults
+	BENTO_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults tests/integration/test_no_plaintext.py
 
 fuzz: need-venv $(DEV) ## throw RUNS inputs at each parser of what others write (Python 3.11 on x86-64)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt

@@ -1,7 +1,9 @@
 """The one place that starts programs: an argv list, never a shell; secrets never go through argv or environment."""
 
+import ctypes
 import os
 import queue
+import resource
 import shutil
 import signal
 import subprocess
@@ -43,6 +45,18 @@ class Done:
         text = " ".join((self.err or self.out).decode("utf-8", "replace").split())
         clean = harmless(text)
         return clean if len(clean) <= limit else "…" + clean[-limit:]
+
+
+_PR_SET_DUMPABLE = 4
+
+
+def leave_no_core() -> None:
+    """Have the kernel write no image of this process when it dies, whoever started it: it may hold secrets.
+
+    The limit is for programs that collect images and look at it; they are started all the same.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def missing_program(name: str) -> EnvironmentFailed:

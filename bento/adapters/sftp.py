@@ -13,13 +13,13 @@ import paramiko
 
 from bento.adapters import sftp_files
 from bento.adapters import wire as sftp
-from bento.adapters.wire import NotThere, SaidNo, ServerAway, Wire, plain
+from bento.adapters.wire import NotThere, SaidNo, ServerAway, TurnedAway, Wire, plain
 from bento.errors import InputError, Refused, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.trust import Server
 from bento.names import HostName
 
-__all__ = ["NotThere", "ServerAway", "Session", "connect", "logged_in"]
+__all__ = ["NotThere", "ServerAway", "Session", "TurnedAway", "connect", "logged_in"]
 
 # paramiko still offers these to any server that asks (facts: hmac-md5, hmac-sha1, 3des).
 _WEAK = {
@@ -175,7 +175,7 @@ def logged_in(
     alarm.daemon = True
     alarm.start()
     try:
-        with _broken_to(where):
+        with _broken_to(where, transport, began + login):
             # The alarm comes first: a login that takes too long must not look like one that was refused.
             transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 2 * login
             _prove(transport, server, where, login, advice)
@@ -197,12 +197,17 @@ def logged_in(
 
 
 @contextmanager
-def _broken_to(where: str) -> Iterator[None]:
+def _broken_to(where: str, transport: paramiko.Transport, late: float) -> Iterator[None]:
     try:
         yield
     except ServerAway as error:
         raise ServerAway(f"the server {where} gives no SFTP: {error.message}", *error.hints) from None
     except (OSError, EOFError, paramiko.SSHException) as error:
+        if not transport.remote_version and time.monotonic() < late:
+            raise TurnedAway(
+                f"the server {where} hung up at once: it takes no more logins just now, or is no SSH server",
+                "if it happens often: MaxStartups of its sshd must be above the number of hosts",
+            ) from None
         raise ServerAway(f"the connection to {where} broke: {plain(str(error)) or 'it was closed'}") from None
 
 

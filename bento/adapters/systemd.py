@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bento.adapters.files import read_capped
 from bento.adapters.process import run
 from bento.errors import EnvironmentFailed
 
@@ -18,7 +19,9 @@ _IN_UNIT = (
     *("--no-ask-password", "--quiet", "--service-type=simple", "--wait", f"--unit={SWITCH_UNIT}"),
 )
 _DEAD_MAN = "bento-dead-man"
+_LONGEST_PARAMS = 64 * 1024  # bytes; Linux itself takes 4 KiB at most
 _SCHEDULED = Path("/run/systemd/shutdown/scheduled")  # shutdown(8) writes it
+_LOADED = Path("/sys/kernel/kexec_loaded")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,32 @@ class Systemd:
         if done.code != 0:
             raise EnvironmentFailed(f"shutdown doesn't work: {done.words(200)}")
 
+    def kexec(self, program: Path, system: Path, minutes: int, message: str) -> None:
+        """As `reboot`, but straight into the kernel of `system`, which `program`, a kexec(8), loads now.
+
+        Raises EnvironmentFailed with nothing loaded: then `reboot`. Where the kernel can't be started when the time has
+        come, systemd reboots the usual way.
+        """
+        if not self.present:
+            raise EnvironmentFailed("there is no systemd to reboot with")
+        params = read_capped(system / "kernel-params", _LONGEST_PARAMS, f"{system}/kernel-params")
+        if params is None:
+            raise EnvironmentFailed(f"{system} has no kernel-params")
+        line = f"{params.decode('utf-8', 'replace').strip()} init={system}/init"
+        kernel = ("--load", f"{system}/kernel", f"--initrd={system}/initrd", f"--append={line}")
+        loaded = run([str(program), *kernel], timeout=120)
+        if loaded.code != 0:
+            raise EnvironmentFailed(f"kexec can't load the new kernel: {loaded.words(200)}")
+        done = run([*self._command, "kexec", f"--when=+{minutes}min", f"--message={message}"], timeout=60)
+        if done.code != 0:
+            run([str(program), "--unload"], timeout=60)
+            raise EnvironmentFailed(f"systemctl kexec doesn't work: {done.words(200)}")
+
+    def forget_kernel(self, program: Path) -> None:
+        """Unload a kernel that waits for a reboot that is on its way, which is then one of the usual kind."""
+        if self.reboot_scheduled() and _loaded():
+            run([str(program), "--unload"], timeout=60)
+
     def stop_switch(self) -> None:
         """End a switch that hangs. Raises EnvironmentFailed."""
         if self.switching():
@@ -127,3 +156,10 @@ class Systemd:
         except EnvironmentFailed as error:
             return (f"not restarted: {said} ({error.message})",)
         return () if done.code == 0 else (f"not restarted: {said} ({done.words(200)})",)
+
+
+def _loaded() -> bool:
+    try:
+        return _LOADED.read_text("ascii").strip() == "1"
+    except OSError:
+        return False

@@ -35,6 +35,10 @@ class ServerAway(EnvironmentFailed):
     """The server can't be reached, or the connection broke, or took too long: try again later."""
 
 
+class TurnedAway(ServerAway):
+    """The server is there, and hung up before a word: too many came at once. Try again in a moment."""
+
+
 class SaidNo(WorkFailed):
     """The server answered a request with an error. `code` is SFTP's."""
 

@@ -186,6 +186,7 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
             reboot=table.reboot,
             reboot_window=table.reboot_window,
             reboot_notice=table.reboot_notice,
+            reboot_kexec=table.reboot_kexec,
         ),
         hold=table.hold,
         address=table.address,

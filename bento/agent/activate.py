@@ -26,7 +26,7 @@ from bento.agent.install import (
     stored_manifest,
     users_changed,
 )
-from bento.agent.turn import systemd_of
+from bento.agent.turn import kexec_of, systemd_of
 from bento.core import journal as rules
 from bento.core.journal import Journal, Point
 from bento.core.switch_outcome import REBOOT_NEEDED, Switched, judge_switch
@@ -71,6 +71,8 @@ def begin(host: Host, new: Point) -> Journal:
     for name, path in (("old", old.system), ("new", new.system), ("agent", host.command[0]), ("python", sys.prefix)):
         if path is not None and path.startswith("/nix/store/"):
             nix.keep(host.gc_root(name), "/".join(path.split("/")[:4]))
+    # A kernel that waits to be started is that of a release before this one.
+    systemd_of(host).forget_kernel(kexec_of(host))
     # From outside, by the agent that is here now: the new system may bring one that can't go back, or none.
     systemd_of(host).arm(host.settings.deadline, [*host.command, "recover", "--dead-man"])
     host.state.write_journal(journal)

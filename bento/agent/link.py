@@ -1,12 +1,14 @@
 """Reaching the server: the first of the trust file's servers that this host can use, and whether it still does."""
 
 import hashlib
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from bento.agent.host import Host
+from bento.core import spool
 from bento.errors import BentoError, InputError, Refused
 from bento.models.trust import Server
 from bento.names import HostName
@@ -67,6 +69,30 @@ def connected(host: Host, within: float | None = None) -> Iterator[Session]:
                     host.say(error.message)
         else:
             raise _summed_up(failed)
+        yield session
+
+
+@contextmanager
+def admitted(host: Host) -> Iterator[Session]:
+    """`connected`, tried again after a pause where a server turns this host away: after a power cut all come at once.
+
+    Raises as `connected` does.
+    """
+    from bento.adapters.sftp import TurnedAway
+
+    number = 0
+    with ExitStack() as stack:
+        while True:
+            number += 1
+            try:
+                session = stack.enter_context(connected(host))
+                break
+            except TurnedAway as error:
+                seconds = spool.pause(number, random.random())  # noqa: S311 — spreads load, guards nothing
+                if seconds is None:
+                    raise
+                host.say(f"{error.message}; trying again in {seconds:.1f} s")
+                time.sleep(seconds)
         yield session
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bento.agent.host import Host
 from bento.agent.install import known_manifest
-from bento.agent.turn import systemd_of
+from bento.agent.turn import kexec_of, systemd_of
 from bento.core.reboots import PARTS, Window, changed_parts
 from bento.errors import BentoError
 
@@ -45,7 +45,8 @@ def reboot_if_wanted(host: Host) -> None:
     if not _is_time(manifest.settings):
         host.say(f"{reason}; it reboots within {manifest.settings.reboot_window}")
         return
-    _reboot(host, manifest.settings, reason, f"{journal.committed.system} {journal.committed.serial}")
+    purpose = f"{journal.committed.system} {journal.committed.serial}"
+    _reboot(host, manifest.settings, reason, purpose, kexec=manifest.settings.reboot_kexec)
 
 
 def rescue(host: Host) -> bool:
@@ -62,7 +63,7 @@ def rescue(host: Host) -> bool:
     return _reboot(host, manifest.settings, "rolling back failed", f"back from {journal.new.serial}")
 
 
-def _reboot(host: Host, settings: "Settings", reason: str, purpose: str) -> bool:
+def _reboot(host: Host, settings: "Settings", reason: str, purpose: str, *, kexec: bool = False) -> bool:
     systemd = systemd_of(host)
     try:
         if host.state.rebooted_for() == purpose:
@@ -71,11 +72,26 @@ def _reboot(host: Host, settings: "Settings", reason: str, purpose: str) -> bool
         if systemd.reboot_scheduled():
             return True
         host.say(f"{reason}: rebooting in {settings.reboot_notice} minutes (to prevent it: shutdown -c)")
-        systemd.reboot(settings.reboot_notice, f"Bento: {reason}")
+        if not (kexec and _kexec(host, settings.reboot_notice, f"Bento: {reason}")):
+            systemd.reboot(settings.reboot_notice, f"Bento: {reason}")
         host.state.write_rebooted_for(purpose)
     except BentoError as error:
         host.say(f"can't reboot: {error.message}")
         return False
+    return True
+
+
+def _kexec(host: Host, minutes: int, message: str) -> bool:
+    """Have the boot default started by kexec; whether it will be."""
+    default = host.profile()
+    if default is None:
+        return False
+    try:
+        systemd_of(host).kexec(kexec_of(host), Path(default), minutes, message)
+    except BentoError as error:
+        host.say(f"{error.message}; so it reboots by its firmware")
+        return False
+    host.say("it starts the new kernel by kexec")
     return True
 
 

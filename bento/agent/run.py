@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bento.adapters.files import publish_text
 from bento.agent.facts import facts_of, textfile
 from bento.agent.host import Host
-from bento.agent.link import MANIFEST, connected
+from bento.agent.link import MANIFEST, admitted
 from bento.agent.reboot import reboot_if_wanted
 from bento.agent.reporting import deliver, make_report, send_heartbeat, send_spooled
 from bento.agent.state import Damaged
@@ -135,7 +135,7 @@ def _poll(host: Host, pushed: "Session | None") -> "Ran | tuple[Manifest, Floor]
     """Ask the server, decide by the trust rules, fetch. A Ran where there is nothing to take."""
     from bento.adapters.sftp import NotThere
 
-    with connected(host) if pushed is None else nullcontext(pushed) as session:
+    with admitted(host) if pushed is None else nullcontext(pushed) as session:
         _send(host, session)
         try:
             raw = session.read(MANIFEST, LIMITS.manifest)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from bento.adapters.files import Busy, busy_lock, sign_lock
 from bento.adapters.systemd import SWITCH_UNIT, Systemd
@@ -17,6 +18,11 @@ class AgentBusy(Busy):
 def systemd_of(host: Host) -> Systemd:
     """The host's systemd."""
     return Systemd(host.settings.systemctl, host.settings.systemd_run, host.settings.shutdown)
+
+
+def kexec_of(host: Host) -> Path:
+    """The running system's kexec(8), which needn't be there."""
+    return host.settings.paths.current_system / "sw/bin/kexec"
 
 
 @contextmanager

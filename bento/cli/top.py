@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from bento.adapters.process import leave_no_core
 from bento.errors import BentoError
 
 
@@ -57,6 +58,7 @@ def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
 
     def main() -> NoReturn:
         _open_standard_streams()
+        leave_no_core()
         signal.signal(signal.SIGTERM, _stop)
         code = _run(command, name)
         try:

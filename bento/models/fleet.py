@@ -136,6 +136,7 @@ class DefaultsTable(Frozen):
     reboot: RebootPolicy = "never"
     reboot_window: WindowField | None = None
     reboot_notice: NoticeField = 5
+    reboot_kexec: bool = False
     agent: Annotated[ArgsField, Field(min_length=1)] = ("bento-agent",)
 
 

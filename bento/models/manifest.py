@@ -81,7 +81,8 @@ class Settings(Frozen):
 
     `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
     new setting, so the host builds. With `evaluate` by the server the host only fetches the signed system path.
-    `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes.
+    `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes; with `reboot_kexec` a reboot for a
+    new kernel leaves out the firmware and the boot loader, where that can be done.
     """
 
     action: Action = "switch"
@@ -92,6 +93,7 @@ class Settings(Frozen):
     reboot: RebootPolicy = "never"
     reboot_window: WindowField | None = None
     reboot_notice: NoticeField = 5
+    reboot_kexec: bool = False
 
 
 class Manifest(SignedLine):

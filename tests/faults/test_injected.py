@@ -1,4 +1,4 @@
-"""Promises 4 and 5 at every system call: killed there, or refused by the disk, a host comes out whole and says so.
+"""Promises 1, 4 and 5 at every system call: killed there, or refused by the disk, a host comes out whole and says so.
 
 Here a few of each state; all of them by `make faults` (README.md beside this file).
 """
@@ -21,7 +21,7 @@ from bento.core.journal import Point
 from bento.errors import BentoError
 from rig.faulty import FaultyHost, breakable, published
 from rig.inject import CRASHED, ENDED, Call, Traced, killed, state, traced
-from rig.whole import check_after, check_at_once
+from rig.whole import check_after, check_at_once, check_leaks, leaks
 
 ALL = os.environ.get("BENTO_FAULTS") == "all"
 ERRORS = ("ENOSPC", "EIO", "EROFS")
@@ -131,10 +131,12 @@ def break_once(host: FaultyHost, scenario: Scenario, fault: tuple[Call, str], af
     try:
         assert done.code != CRASHED, done.said
         check_at_once(host)
+        check_leaks(host)
         if after == "reboot":
             host.reboot()
             assert host.content().decode().split()[1] == host.check_boot()
         check_after(host, scenario.end, error=fault[1] != "KILL")
+        check_leaks(host)
     except (AssertionError, BentoError, OSError) as error:
         hit = done.hit
         tally.wrong.append(f"{fault[1]} at {hit}, then {after}; the run said {done.said[-300:]!r}: {error!r:.300}")
@@ -159,6 +161,9 @@ def test_a_run_broken_at_any_system_call_leaves_one_release_in_force_converges_a
         for call, fault, after in faults(whole.calls, after=("run", "reboot")):
             wanted += call.counted
             break_once(host, scenario, (call, fault), after, tally)
+        # the control: it is there, and the search finds it elsewhere too
+        shutil.copy(host.runtime.secrets / "token", planted := host.made.state.root / "planted")
+        assert leaks(host) == [planted]
     tally.show(name)
     assert tally.wrong == []
     assert scenario.states - {where for where, _, _ in tally.hits} == set()

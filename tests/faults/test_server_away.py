@@ -29,8 +29,7 @@ class Away:
                 raise ServerAway("the server is away")
             yield FolderSession(host.server.publish / host.name)
 
-        for module in (run, link):
-            patch.setattr(module, "connected", connected)
+        patch.setattr(link, "connected", connected)
 
     def when(self, module: Any, name: str) -> None:
         real: Callable[..., Any] = getattr(module, name)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bento.adapters import systemd
 from bento.agent import reboot, take
 from bento.agent.host import Host
 from bento.agent.install import stored_manifest
@@ -141,3 +142,89 @@ def test_a_reboot_that_cannot_be_made_is_said_and_tried_again(lone: LoneHost) ->
     take_it(host)
     assert "can't reboot" in lone.said[-1]
     assert host.state.rebooted_for() is None
+
+
+# By kexec, where the admin asks for it. No kernel is started here: what is told to kexec(8) and systemctl is looked at.
+
+_KEXEC = """\
+#!/bin/sh
+printf '%s|' "$@" >>{folder}/kexec-asked
+echo >>{folder}/kexec-asked
+[ ! -e {folder}/kexec-fails ]
+"""
+
+
+@pytest.fixture
+def with_kexec(lone: LoneHost) -> LoneHost:
+    """Its systems have kexec, and what it needs to know of the new one."""
+    lone.settings["reboot_kexec"] = True
+    for system in KERNELS:
+        program = Path(lone.system(system)) / "sw/bin/kexec"
+        program.parent.mkdir(parents=True)
+        program.write_text(_KEXEC.format(folder=lone.folder))
+        program.chmod(0o755)
+    (Path(lone.system("new")) / "kernel-params").write_text("loglevel=4 root=fstab\n")
+    return lone
+
+
+def kexecs(lone: LoneHost) -> list[str]:
+    asked = lone.folder / "kexec-asked"
+    return asked.read_text().splitlines() if asked.exists() else []
+
+
+def test_where_the_admin_asks_for_it_the_new_kernel_is_started_by_kexec_with_notice(with_kexec: LoneHost) -> None:
+    host = booted(with_kexec)
+    take_it(host)
+    new = with_kexec.system("new")
+    assert kexecs(with_kexec) == [
+        f"--load|{new}/kernel|--initrd={new}/initrd|--append=loglevel=4 root=fstab init={new}/init|"
+    ]
+    (asked,) = [line for line in with_kexec.asked() if line.startswith("kexec")]
+    assert asked.startswith("kexec --when=+5min --message=Bento: the kernel")
+    assert shutdowns(with_kexec) == []
+    reboot_if_wanted(host)  # once is enough, this way too
+    assert len(kexecs(with_kexec)) == 1
+
+
+@pytest.mark.parametrize("lacking", ["program", "parameters", "a kernel that loads", "a systemd that can"])
+def test_a_host_that_cannot_start_it_so_reboots_the_usual_way_with_nothing_loaded(
+    with_kexec: LoneHost, lacking: str
+) -> None:
+    folder, new = with_kexec.folder, Path(with_kexec.system("new"))
+    if lacking == "program":
+        (new / "sw/bin/kexec").unlink()
+    elif lacking == "parameters":
+        (new / "kernel-params").unlink()
+    elif lacking == "a kernel that loads":
+        (folder / "kexec-fails").touch()
+    else:
+        systemctl = folder / "bin/systemctl"
+        systemctl.write_text(systemctl.read_text() + "[ $1 != kexec ]\n")
+    take_it(booted(with_kexec))
+    (asked,) = shutdowns(with_kexec)
+    assert asked.startswith("shutdown --reboot +5 Bento: the kernel")
+    assert "so it reboots by its firmware" in with_kexec.said[-1]
+    did = {"a kernel that loads": ["--load"], "a systemd that can": ["--load", "--unload"]}
+    assert [line.split("|")[0] for line in kexecs(with_kexec)] == did.get(lacking, [])
+
+
+def test_going_back_is_by_the_firmware(with_kexec: LoneHost) -> None:
+    host = booted(with_kexec)
+    with_kexec.fault("new", "test", "exit 2", when="after")
+    with_kexec.refuse("old", "test")
+    assert take_it(host)[0] == "failed"
+    assert len(shutdowns(with_kexec)) == 1
+    assert kexecs(with_kexec) == []
+
+
+def test_a_kernel_that_waits_is_forgotten_when_another_release_comes(
+    with_kexec: LoneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduled, loaded = with_kexec.folder / "scheduled", with_kexec.folder / "loaded"
+    monkeypatch.setattr(systemd, "_SCHEDULED", scheduled)
+    monkeypatch.setattr(systemd, "_LOADED", loaded)
+    for there in (False, True):
+        scheduled.touch()
+        loaded.write_text("1\n" if there else "0\n")
+        take_it(booted(with_kexec))
+        assert kexecs(with_kexec) == (["--unload|"] if there else [])

@@ -5,6 +5,7 @@ import gzip
 import os
 import secrets
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,81 @@ def test_what_a_service_prints_during_the_switch_stays_out_of_the_report(world: 
     assert marker.decode() in web.run()  # the control: it was printed, and stayed on the host's own terminal
     assert "switch-to-configuration test: exit 0" in world.report(web)["log_tail"]
     assert not hits(marker, *searched(world, [web]))
+
+
+# A run that is broken leaves no more than one that isn't.
+
+ALL = os.environ.get("BENTO_FAULTS") == "all"
+ARMED = ["sh", "-c", 'ulimit -c unlimited && exec "$@"', "sh"]  # whoever starts it wants images of what crashes
+
+
+def breaking(trace: Path, fault: str) -> list[str]:
+    """strace as `traced`, with a fault at one call of each process."""
+    argv = traced(trace, [])
+    calls = argv.index("trace=execve,execveat")
+    argv[calls] += f",{fault.partition(':')[0]}"
+    return [*argv[:-1], "-e", f"inject={fault}", "--"]
+
+
+def faults(calls: int) -> list[tuple[str, int | None]]:
+    """What to inject, and how the agent then ends; None if it needn't. Kills, crashes and refusals all over a run."""
+    spread = [1 + number * calls // (12 if ALL else 4) for number in range(12 if ALL else 4)]
+    found: list[tuple[str, int | None]] = []
+    for place, number in enumerate(spread):
+        found.append((f"fsync:signal={'SEGV' if place % 2 else 'KILL'}:when={number}", -11 if place % 2 else -9))
+    for place, number in enumerate(spread[1::2]):
+        found.append((f"fsync:error={('ENOSPC', 'EIO', 'EROFS')[place % 3]}:when={number}", None))
+    return found
+
+
+@pytest.mark.timeout(600 if ALL else 120)
+def test_runs_that_are_killed_crash_or_find_a_disk_that_refuses_leave_no_plaintext_either(
+    world: World, marker: bytes, tmp_path: Path
+) -> None:
+    web = world.add("web")
+    agent = [str(PROGRAMS / "bento-agent"), "--config", str(web.config), "run"]
+    traces = tmp_path / "traces"
+    traces.mkdir()
+
+    def publish(number: int) -> None:
+        options = ("--restart", "a.service", *(("--replace",) if number else ()))
+        world.bento("secret", "add", web.name, "-", "--name", "key", *options, stdin=marker + b"-%d" % number)
+        world.bento("deploy")
+
+    publish(0)
+    web.run()
+    publish(1)
+    counted = tmp_path / "counted"
+    done = web.root.run(["strace", "-e", "trace=fsync", "-o", counted, "--", *agent], timeout=120)
+    assert done.returncode == 0, done.stderr
+    calls = counted.read_text().count("fsync(")
+    logs = done.stdout + done.stderr
+    broken = 0
+    for number, (fault, wanted) in enumerate(faults(calls), 2):
+        publish(number)
+        trace = traces / str(number)
+        done = web.root.run([*ARMED, *breaking(trace, fault), *agent], cwd=web.folder, timeout=120)
+        logs += done.stdout + done.stderr
+        broken += done.returncode == wanted or (wanted is None and "(INJECTED)" in trace.read_text())
+        assert b"Traceback" not in done.stderr
+        assert not list(web.folder.glob("core*")), fault  # such an image is large: the search below takes minutes
+        assert not hits(marker, *searched(world, [web])), fault
+    assert broken >= len(faults(calls)) * 0.7, broken
+    (world.folder / "logs").write_bytes(logs)
+    assert not hits(marker, world.folder / "logs")
+    assert not argv_hits(marker, sorted(traces.iterdir()))
+    # in the end the host has the last release, or says why it was left, and takes it when it is told to
+    web.agent("retry")
+    web.agent("run")
+    web.run()
+    assert web.secret("key") == marker + b"-%d" % number
+    assert not hits(marker, *searched(world, [web]))
+
+
+def test_the_same_search_finds_it_in_the_image_of_another_program_that_crashed(world: World, marker: bytes) -> None:
+    web = world.add("web")
+    crash = "import os, sys; held = sys.stdin.buffer.read(); os.kill(os.getpid(), 11)"
+    done = web.root.run([*ARMED, sys.executable, "-c", crash], cwd=web.folder, stdin=marker)
+    assert done.returncode == -11
+    (image,) = hits(marker, *searched(world, [web]))
+    assert image.name.startswith("core")

@@ -296,6 +296,20 @@ def test_what_only_a_revoked_key_signed_is_refused_and_said_by_host_admin_and_de
     assert "names nobody whose signature a host could accept" in web.run(code=2)
 
 
+def test_without_that_word_it_installs_what_it_builds_and_tells_the_admin_of_both(world: World) -> None:
+    host = world.add("host")
+    world.bento("deploy")
+    line, _ = parts(world.manifest(host))
+    theirs = "/nix/store/" + "0" * 32 + "-nixos-system-other"
+    other = edited(line, system=theirs)
+    world.manifest(host).write_bytes(other + signature(world.folder / "signing", other))
+    host.run()
+    report = world.report(host)
+    assert report["reason"] == "installed; this host builds another system than the admin did"
+    assert report["running"] == host.root.running() == host.root.boot_default() != theirs
+    assert f"this host builds {host.root.running()}, the admin built {theirs}" in report["log_tail"]
+
+
 def test_the_manual_line_of_the_design_verifies_each_of_two_armours(world: World) -> None:
     second = make_ssh_key(world.folder / "second-signing", comment="second")
     trust = world.fleet / "utils/trust.toml"

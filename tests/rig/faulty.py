@@ -6,6 +6,7 @@ transfer is another test's (test_sftp_cuts.py).
 """
 
 import io
+import secrets
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ from rig.keys import make_ssh_key
 from rig.lone import LoneHost
 
 NOW = 1_700_000_000
+MARKER = f"plain-{secrets.token_hex(24)}"  # in each secret: wherever else it is seen, that is a leak
 _NIX_BUILD = """\
 #!/bin/sh
 for last; do :; done
@@ -170,7 +172,8 @@ class FaultyHost(LoneHost):
         """Sealed once: else each publication would be another."""
         kept = self.folder / f"{word}.age"
         if not kept.exists():
-            kept.write_bytes(seal(Plaintext(f"content {word}".encode()), [load_ssh_identity(self.key.path).recipient]))
+            content = Plaintext(f"content {word} {MARKER}".encode())
+            kept.write_bytes(seal(content, [load_ssh_identity(self.key.path).recipient]))
         return kept.read_bytes()
 
     def prepare(self) -> None:
@@ -283,8 +286,7 @@ def breakable(host: FaultyHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     def connected(_host: Host, _within: float | None = None) -> Iterator[FolderSession]:
         yield FolderSession(host.server.publish / host.name)
 
-    for module in (run, link):
-        monkeypatch.setattr(module, "connected", connected)
+    monkeypatch.setattr(link, "connected", connected)
     monkeypatch.setattr(nix, "_system", lambda path, _done: SystemPath(path))
     stack = ["poll"]
     for module, name, word in _STATES:

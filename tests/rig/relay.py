@@ -1,4 +1,4 @@
-"""A TCP relay on loopback that a link's troubles can be put into: delay, and a cut after so many bytes."""
+"""A TCP relay that a link's troubles can be put into: delay, and a cut after so many bytes."""
 
 import queue
 import socket
@@ -10,11 +10,11 @@ from typing import Self
 
 
 class Relay:
-    """Passes connections on to 127.0.0.1:`to`. `delay` in seconds, each way; `cut_after`: bytes sent, then all ends."""
+    """Passes connections on to `address`:`to`. `delay` in seconds, each way; `cut_after`: bytes sent, then all ends."""
 
-    def __init__(self, to: int, *, delay: float = 0, cut_after: int | None = None) -> None:
-        self._to, self._delay, self._cut_after = to, delay, cut_after
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, to: int, *, delay: float = 0, cut_after: int | None = None, address: str = "127.0.0.1") -> None:
+        self._to, self._delay, self._cut_after = (address, to), delay, cut_after
+        self._listener = socket.create_server((address, 0))
         self.port: int = self._listener.getsockname()[1]
         self.sent = 0  # bytes that clients have sent
         self._open: list[socket.socket] = []
@@ -39,7 +39,7 @@ class Relay:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._to))
+                server = socket.create_connection(self._to)
                 self._open += [client, server]
                 for one in (client, server):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

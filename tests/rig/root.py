@@ -24,6 +24,7 @@ class PrivateRoot:
 
     def __init__(self, folder: Path, channel: Path | None = None) -> None:
         self.folder = folder
+        self.net: Path | None = None  # the file of a network namespace that its commands run in
         self.env = nix_env(folder / "home", channel)
         for part in ("nix/var/nix/profiles", "run", "root"):
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -154,8 +155,8 @@ class PrivateRoot:
 
     def _enter(self, argv: Sequence[str | Path], cwd: Path | None) -> list[str]:
         # nsenter and env become the command: the process that is started is the command itself
-        namespace = f"--mount=/proc/{self._holder.pid}/ns/mnt"
-        return ["nsenter", namespace, "--", "env", f"--chdir={cwd or '/'}", *map(str, argv)]
+        namespaces = [f"--mount=/proc/{self._holder.pid}/ns/mnt", *([] if self.net is None else [f"--net={self.net}"])]
+        return ["nsenter", *namespaces, "--", "env", f"--chdir={cwd or '/'}", *map(str, argv)]
 
     def _start(self) -> None:
         argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLD, "hold", str(self.folder), "nix run"]

@@ -29,7 +29,7 @@ exec "$3" -D -e -f /run/rig/sshd_config
 
 _CONFIG = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey /run/rig/host_key
 PidFile none
 AuthorizedKeysFile /run/rig/authorized/%u
@@ -38,7 +38,7 @@ UsePAM no
 UseDNS no
 StrictModes yes
 PermitRootLogin no
-MaxStartups 200
+MaxStartups {startups}
 LogLevel VERBOSE
 Subsystem sftp internal-sftp
 ChrootDirectory /run/publish/%u
@@ -54,13 +54,18 @@ INSIDE = "/run/publish"  # the publish folder as a publisher sees it
 
 
 class Sshd:
-    """A running sshd. `folder` holds its keys, configuration and log; `publish` the hosts' chroots."""
+    """A running sshd. `folder` holds its keys, configuration and log; `publish` the hosts' chroots.
 
-    def __init__(self, folder: Path, publish: Path) -> None:
+    It listens on loopback, or on `address` in the network namespace of the file `net`.
+    """
+
+    def __init__(self, folder: Path, publish: Path, address: str = "127.0.0.1", net: Path | None = None) -> None:
         self.folder = folder
         self.publish = publish
-        self.address = "127.0.0.1"
+        self.address = address
+        self._enter = [] if net is None else ["nsenter", f"--net={net}", "--"]
         self.port = 0
+        self.startups = 200  # logins that it takes at once, from the next start on
         self.log = folder / "log"
         for path in (folder, publish, folder / "authorized"):
             path.mkdir(parents=True, exist_ok=True)
@@ -154,7 +159,9 @@ class Sshd:
 
     def _try(self, port: int) -> bool:
         publisher = "" if self._publisher is None else _PUBLISHER.format(user=self._publisher)
-        (self.folder / "sshd_config").write_text(_CONFIG.format(port=port) + publisher)
+        (self.folder / "sshd_config").write_text(
+            _CONFIG.format(address=self.address, port=port, startups=self.startups) + publisher
+        )
         program = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ["PATH"])
         if program is None:
             raise RuntimeError("there is no sshd: install openssh-server")
@@ -162,14 +169,14 @@ class Sshd:
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [*unshare, "sh", "-c", _START, "sshd", str(self.folder), str(self.publish), program],
+                [*self._enter, *unshare, "sh", "-c", _START, "sshd", str(self.folder), str(self.publish), program],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         deadline = time.monotonic() + 10
         while process.poll() is None and time.monotonic() < deadline:
-            if f"listening on 127.0.0.1 port {port}.".encode() in self.log.read_bytes()[before:]:
+            if f"listening on {self.address} port {port}.".encode() in self.log.read_bytes()[before:]:
                 self._process = process
                 return True
             time.sleep(0.01)

@@ -1,8 +1,11 @@
-"""What must be true of a host that was broken (rig/faulty.py): promises 4 and 5, convergence, honest reports."""
+"""What must be true of a host that was broken (rig/faulty.py): promises 1, 4 and 5, convergence, honest reports."""
+
+from pathlib import Path
 
 from bento.agent import run
 from bento.agent.control import retry
-from rig.faulty import FaultyHost
+from rig.faulty import MARKER, FaultyHost
+from rig.markers import hits
 
 RUNS = 4  # within so many it has converged
 GOOD, BAD = ("succeeded", "degraded"), ("rolled-back", "failed")
@@ -13,6 +16,17 @@ def check_at_once(host: FaultyHost) -> None:
     host.check_boot()
     if host.made.state.journal().phase == "idle":
         assert host.in_force() in (host.all_of("old"), host.all_of("new"))
+
+
+def check_leaks(host: FaultyHost) -> None:
+    """No plaintext lies anywhere but on the tmpfs."""
+    assert leaks(host) == []
+
+
+def leaks(host: FaultyHost) -> list[Path]:
+    """The host's and its server's files that hold some. What strace wrote shows writes to the tmpfs too."""
+    elsewhere = [path for path in host.folder.iterdir() if path not in (host.runtime.root, host.folder / "trace")]
+    return hits(MARKER.encode(), *elsewhere)
 
 
 def check_after(host: FaultyHost, end: str, *, error: bool = False) -> None:

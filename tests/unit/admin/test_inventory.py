@@ -49,7 +49,9 @@ def test_remote_arguments_reach_hosts_and_local_ones_don_t(fleet_root: Path) -> 
 def test_how_a_host_reboots_is_signed_with_its_release_and_a_wrong_word_for_it_is_named(fleet_root: Path) -> None:
     append(fleet_root, '[defaults]\nreboot = "when-needed"\nreboot_window = "02:00-05:00"\n')
     before = (fleet_root / "bento.toml").read_text()
-    (fleet_root / "bento.local.toml").write_text('[hosts.db]\nreboot = "never"\nreboot_notice = 30\n')
+    (fleet_root / "bento.local.toml").write_text(
+        '[hosts.db]\nreboot = "never"\nreboot_notice = 30\nreboot_kexec = true\n'
+    )
     settings = {name: host.settings for name, host in load_fleet(fleet_root).hosts.items()}
     assert (settings[WEB].reboot, settings[WEB].reboot_window, settings[WEB].reboot_notice) == (
         "when-needed",
@@ -57,6 +59,7 @@ def test_how_a_host_reboots_is_signed_with_its_release_and_a_wrong_word_for_it_i
         5,
     )
     assert (settings[DB].reboot, settings[DB].reboot_notice) == ("never", 30)
+    assert (settings[WEB].reboot_kexec, settings[DB].reboot_kexec) == (False, True)
     for old, new, key in (("when-needed", "always", "reboot"), ("02:00-05:00", "2-5", "reboot_window")):
         (fleet_root / "bento.toml").write_text(before.replace(old, new))
         with pytest.raises(InputError, match=key):

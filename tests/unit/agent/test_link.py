@@ -12,10 +12,10 @@ import pytest
 from unit.samples import FLEET, WEB, public
 
 from bento.adapters import sftp
-from bento.adapters.sftp import ServerAway
+from bento.adapters.sftp import ServerAway, TurnedAway
 from bento.agent import link
 from bento.agent.host import Host
-from bento.agent.link import connected, in_order, reachable_within
+from bento.agent.link import admitted, connected, in_order, reachable_within
 from bento.errors import BentoError, InputError, Refused, WorkFailed
 from bento.models.trust import Server, Trust
 from bento.names import HostName
@@ -117,6 +117,35 @@ def test_a_failure_of_the_work_itself_is_not_taken_to_another_server(net: Net) -
     net.answers = dict.fromkeys(ORDER, Good)
     with pytest.raises(WorkFailed, match="mine"), connected(net.host()):
         raise WorkFailed("mine")
+    assert len(net.asked) == 1
+
+
+def test_a_host_that_is_turned_away_comes_back_a_few_times_and_no_other_error_is_tried_again(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link.spool, "PAUSES", (0.001, 0.001))
+    full = TurnedAway("a.example.org hung up at once")
+    turns = [fails(full), fails(full), Good]
+
+    def answer() -> object:
+        return turns.pop(0)()
+
+    net.answers["a.example.org"] = answer
+    with admitted(net.host(SERVERS[0])) as session:
+        assert isinstance(session, Good)
+    assert [said.partition(";")[0] for said in net.said] == [full.message] * 2
+    for error, tries in ((full, 3), (ServerAway("gone"), 1), (Refused("another key"), 1)):
+        net.asked.clear()
+        net.answers["a.example.org"] = fails(error)
+        with pytest.raises(type(error)), admitted(net.host(SERVERS[0])):
+            pass
+        assert len(net.asked) == tries, error
+
+
+def test_what_fails_once_it_is_let_in_is_not_taken_for_being_turned_away(net: Net) -> None:
+    net.answers["a.example.org"] = Good
+    with pytest.raises(TurnedAway, match="later"), admitted(net.host(SERVERS[0])):
+        raise TurnedAway("later")
     assert len(net.asked) == 1
 
 

@@ -47,6 +47,8 @@ def defaults(model: type[BaseModel]) -> dict[str, str]:
             shown[name] = f'`"{field.default}"`'
         elif field.default == ():
             shown[name] = "`[]`"
+        elif isinstance(field.default, bool):
+            shown[name] = f"`{str(field.default).lower()}`"
         elif isinstance(field.default, int):
             shown[name] = f"`{field.default}`"
     return shown
