@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from rig import zygote
 from rig.nix import nix_env
 from rig.world import PROGRAMS, said
 
@@ -71,10 +72,7 @@ class Desk:
         env = self.env
         if path is not None:
             env["PATH"] = path
-        argv = [str(PROGRAMS / "bento"), *args]
-        return subprocess.run(
-            argv, env=env, cwd=cwd or self.fleet, input=stdin, capture_output=True, timeout=60, check=False
-        )
+        return zygote.run([PROGRAMS / "bento", *args], env, cwd or self.fleet, stdin, timeout=60)
 
     def refuses(self, *args: str, named: tuple[str, ...], stdin: bytes = b"", code: int = 2) -> str:
         """The command must fail, naming things, and leave everything as it was."""

@@ -13,6 +13,7 @@ from typing import IO, Any, Self
 
 from bento.demo.machine import HOLD
 from bento.demo.systems import BOOT_DEFAULT, SWITCH_LOG
+from rig import zygote
 from rig.nix import nix_env
 
 
@@ -50,6 +51,8 @@ class PrivateRoot:
         check: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command in it to its end; output is captured. `env` adds to the Nix environment; `cwd` is else /."""
+        if Path(argv[0]).parent == zygote.PROGRAMS and not check and Path(argv[0]).name in zygote.MAINS:
+            return zygote.run(argv, {**self.env, **(env or {})}, cwd or "/", stdin, timeout, self._space)
         return subprocess.run(
             self._enter(argv, cwd),
             env={**self.env, **(env or {})},

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PROGRAMS = Path(sys.executable).parent  # where the tests' bento and bento-agent lie
-_MAINS = {"bento": "bento.cli.main", "bento-agent": "bento.cli.agent"}
+MAINS = {"bento": "bento.cli.main", "bento-agent": "bento.cli.agent"}
 _NEWNS = 0x00020000  # CLONE_NEWNS
 _MOST = 4  # descriptors of a command: three streams, a namespace
 
@@ -139,7 +139,7 @@ def _become(request: Any, descriptors: list[int]) -> None:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     sys.argv = request["argv"]
-    import_module(_MAINS[Path(sys.argv[0]).name]).main()
+    import_module(MAINS[Path(sys.argv[0]).name]).main()
 
 
 def _load() -> None:
@@ -147,7 +147,7 @@ def _load() -> None:
 
     from bento.cli.main import bento
 
-    for module in (*_MAINS.values(), "bento.adapters.sftp_target", "bento.adapters.server_keys", "bento.agent.run"):
+    for module in (*MAINS.values(), "bento.adapters.sftp_target", "bento.adapters.server_keys", "bento.agent.run"):
         import_module(module)
     context = click.Context(bento)
     for name in bento.list_commands(context):
