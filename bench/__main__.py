@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -14,16 +15,21 @@ import fleet
 import seal
 from measure import Result
 
-# What, how much of it, and how much for a look whether the programs run.
+SIZES = (10, 100, 1000)  # hosts
+# What, how much of it (several sizes for the slope between them), and how much for a look whether the programs run.
 MEASURES = {
-    "seal": (seal.measure, 1000, 3),
-    "add": (commands.add, 1000, 3),
-    "rekey": (commands.rekey, 1000, 3),
-    "check": (commands.check, 10_000, 9),
-    "install": (commands.install, 100, 3),
-    "first": (fleet.first, 100, 3),
-    "unchanged": (fleet.unchanged, 1000, 3),
+    "seal": (seal.measure, (1000,), 3),
+    "add": (commands.add, (1000,), 3),
+    "rekey": (commands.rekey, (1000,), 3),
+    "check": (commands.check, (10_000,), 9),
+    "install": (commands.install, (100,), 3),
+    "first": (fleet.first, SIZES, 3),
+    "shared": (fleet.shared, (1000,), 3),
+    "unchanged": (fleet.unchanged, SIZES, 3),
+    "changed": (fleet.changed, SIZES, 3),
+    "status": (fleet.status, SIZES, 3),
 }
+FLEETS = ("first", "shared", "unchanged", "changed", "status")
 
 
 def main() -> int:
@@ -32,30 +38,52 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURES)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="counted ones, of each side (default 7)")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="on the disk to measure on")  # noqa: S108
-    parser.add_argument("--hosts", type=int, help="for first (default 100) and unchanged (default 1000)")
+    parser.add_argument("--hosts", type=int, nargs="+", help="for fleets: how many (default 10 100 1000)")
     parser.add_argument("--tiny", action="store_true", help="only see that the programs run: little work, no goals")
     options = parser.parse_args()
     if unknown := set(options.names) - set(MEASURES):
         parser.error(f"there is no measure {', '.join(sorted(unknown))}")
-    results = []
+    results: list[Result] = []
+    slopes: dict[str, dict[str, float]] = {}
     for name in options.names or MEASURES:
         if name == "install" and os.geteuid() != 0:
             sys.stderr.write("install is left out: mounting a tmpfs needs root\n")
             continue
-        measure, much, little = MEASURES[name]
-        if options.hosts and measure in (fleet.first, fleet.unchanged):
-            much = options.hosts
-        with tempfile.TemporaryDirectory(dir=options.folder, prefix="bento-bench-") as folder:
+        measure, sizes, little = MEASURES[name]
+        if options.hosts and name in FLEETS:
+            sizes = tuple(options.hosts)
+        found = {}
+        for much in (little,) if options.tiny else sizes:
+            with tempfile.TemporaryDirectory(dir=options.folder, prefix="bento-bench-") as folder:
+                result = measure(Path(folder), much, 1 if options.tiny else options.rounds)
             if options.tiny:
-                result = replace(measure(Path(folder), little, 1), most=None, least=None, memory_below=inf)
-            else:
-                result = measure(Path(folder), much, options.rounds)
-        results.append(result)
-        show(result)
+                result = replace(result, most=None, least=None, memory_below=inf)
+            found[much] = result
+            show(result)
+        results += found.values()
+        if len(found) > 1:
+            slopes[name] = slope(found)
     reached = all(result.reached for result in results)
-    facts = {"rounds": options.rounds, "reached": reached, "results": [result.facts() for result in results]}
+    facts = {
+        "rounds": options.rounds,
+        "reached": reached,
+        "results": [result.facts() for result in results],
+        "slopes": slopes,
+    }
     sys.stdout.write(json.dumps(facts) + "\n")
     return 0 if reached else 1
+
+
+def slope(found: Mapping[int, Result]) -> dict[str, float]:
+    """Milliseconds that each more host costs, from the smallest fleet to the largest, by side."""
+    small, large = min(found), max(found)
+    more = {
+        side: (seconds - found[small].seconds[side]) * 1000 / (large - small)
+        for side, seconds in found[large].seconds.items()
+    }
+    said = ", ".join(f"{side} {value:.2f} ms" for side, value in more.items())
+    sys.stderr.write(f"         each more host, from {small} to {large}: {said}\n")
+    return {side: round(value, 4) for side, value in more.items()}
 
 
 def show(result: Result) -> None:

@@ -24,8 +24,17 @@ def copy(published: Path, to: Path) -> None:
             write(folder / name, (Path(parent) / name).read_bytes())
 
 
+def report(published: Path) -> None:
+    """Read one report of each host."""
+    for host in os.listdir(published):  # noqa: PTH208
+        folder = f"{published}/{host}/reports"
+        if Path(folder).is_dir():
+            with open(f"{folder}/{max(os.listdir(folder))}", "rb") as file:  # noqa: PTH123, PTH208
+                file.read()
+
+
 if __name__ == "__main__":
-    works = {"walk": walk, "copy": copy}
+    works = {"walk": walk, "copy": copy, "report": report}
     started = time.perf_counter()
     works[sys.argv[1]](*map(Path, sys.argv[2:]))
     sys.stdout.write(f"{time.perf_counter() - started}\n")

@@ -1,16 +1,18 @@
-"""Deploy every host of a fleet in this process, Nix left out: prints the seconds it took, imports aside."""
+"""Deploy every host of a fleet, or look at their state, Nix left out: prints the seconds it took, imports aside."""
 
 import hashlib
 import sys
 import time
 from pathlib import Path
 
-from bento.adapters import nix
+from bento.adapters import nix, stamps
 from bento.admin import workspace
 from bento.admin.deploy import deploy
 from bento.admin.inventory import load_fleet, load_trust
+from bento.admin.status import status
 from bento.names import HostName, SystemPath
 
+_LONG = 3600 * 10**9  # nanoseconds
 _BASE32 = str.maketrans("etou", "ghjk")  # letters that Nix's hashes don't have
 
 
@@ -28,16 +30,22 @@ def _built(self: workspace.Workspace, host: HostName, key: object) -> SystemPath
     return system if system is not None and self.gc_root(host).readlink() == Path(system) else None
 
 
-def main(root: Path) -> None:
-    """Deploy. Raises RuntimeError where a host fails."""
+def main(root: Path, work: str = "deploy") -> None:
+    """Deploy, or ask for the status. Raises RuntimeError where a host fails, or isn't up to date."""
     setattr(nix, "build", _build)  # noqa: B010 — mypy takes an assignment for a mistake
     setattr(nix, "require_nix", lambda: None)  # noqa: B010
     setattr(nix, "version", lambda: "nix 2.8")  # noqa: B010
     setattr(nix, "channel_path", lambda: None)  # noqa: B010
     setattr(workspace.Workspace, "built", _built)  # noqa: B010
+    setattr(stamps, "_TICK", -_LONG)  # noqa: B010 — as if all files had long been there
     started = time.perf_counter()
     fleet, trust = load_fleet(root), load_trust(root)
     names = tuple(fleet.hosts)
+    if work == "status":
+        if any(one.state.state != "up to date" or one.notes for one in status(fleet, trust, names)):
+            raise RuntimeError("not all hosts are up to date")
+        sys.stdout.write(f"{time.perf_counter() - started}\n")
+        return
     done = deploy(fleet, trust, names, lambda: int(time.time()), lambda *_: None)
     if done.failed or done.missed:
         raise RuntimeError(f"{len(done.failed)} hosts failed")
@@ -45,4 +53,4 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -10,7 +10,7 @@ from bento.admin.hosts_word import newest_heartbeat, verified_report
 from bento.admin.inventory import Fleet, Host
 from bento.admin.standing import read_published
 from bento.admin.targets import reading, targets_of
-from bento.core.host_state import HostState, derive
+from bento.core.host_state import HostState, derive, enough
 from bento.errors import InputError
 from bento.models.manifest import Manifest
 from bento.models.report import Report
@@ -68,7 +68,7 @@ def _one(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> HostStat
     published = _published(targets, host, trust, notes)
     reports: dict[int, Report] = {}
     for target in targets:
-        for report in _reports(target, host, trust, notes):
+        for report in _reports(target, host, trust, published, notes):
             reports.setdefault(report.counter, report)
     newest = sorted(reports.values(), key=lambda one: one.counter, reverse=True)[:LOOKED_AT]
     latest = newest_heartbeat(targets, host, trust, notes)
@@ -92,8 +92,13 @@ def _published(targets: Sequence[PublishTarget], host: Host, trust: Trust, notes
     return newest
 
 
-def _reports(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) -> list[Report]:
-    """The newest verified reports. One that isn't in order is a note: a host's file can't stop the admin's work."""
+def _reports(
+    target: PublishTarget, host: Host, trust: Trust, published: Manifest | None, notes: list[str]
+) -> list[Report]:
+    """The newest verified reports, down to where older ones can't change the state.
+
+    One that isn't in order is a note: a host's file can't stop the admin's work.
+    """
     reports: list[Report] = []
     bad = 0
     for raw in islice(target.read_reports(host.name), LOOKED_AT):
@@ -101,6 +106,9 @@ def _reports(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) 
             reports.append(verified_report(raw, host, trust))
         except InputError:
             bad += 1
+        else:
+            if enough(published, reports):
+                break
     if bad:
         notes.append(f"{bad} of its reports can't be verified")
     return reports

@@ -104,6 +104,18 @@ def derive(published: Manifest | None, reports: list[Report], heartbeat: Heartbe
     )
 
 
+def enough(published: Manifest | None, reports: list[Report]) -> bool:
+    """Whether reports older than these, newest first and all of one place, can't change what `derive` says.
+
+    The last one is of an earlier release, so that none before it is of this one: serials only rise. And a success is
+    among them.
+    """
+    last = reports[-1]
+    if last.outcome == "refused" or last.serial is None or published is None or last.serial >= published.serial:
+        return False
+    return _installed(reports) is not None
+
+
 def _installed(reports: list[Report]) -> Serial | None:
     """The release of the newest report of a success."""
     good = [one for one in reports if one.outcome in _INSTALLED]

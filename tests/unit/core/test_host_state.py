@@ -3,9 +3,11 @@
 from typing import get_args
 
 import pytest
-from unit.samples import OTHER_SYSTEM, SYSTEM, digest, manifest, report
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.samples import OTHER_SYSTEM, SYSTEM, digest, manifest, quick, report
 
-from bento.core.host_state import TROUBLE, State, derive
+from bento.core.host_state import _BY_OUTCOME, TROUBLE, State, derive, enough
 from bento.models.manifest import ConfigRef, Manifest
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
@@ -176,3 +178,32 @@ def test_a_reboot_that_was_needed_and_happened_is_up_to_date() -> None:
     )
     # It was running before already: nothing is known of the boot default.
     assert state(PUBLISHED, [report(outcome="reboot-needed", running=SYSTEM)], beat(running=SYSTEM)) == "reboot needed"
+
+
+@quick
+@given(
+    runs=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(sorted(_BY_OUTCOME))), max_size=12),
+    ahead=st.integers(0, 1),
+    heard=st.booleans(),
+)
+def test_older_reports_than_are_enough_change_nothing(runs: list[tuple[int, str]], ahead: int, heard: bool) -> None:  # noqa: FBT001
+    reports: list[Report] = []
+    serial = 1000
+    for counter, (step, outcome) in enumerate(runs, start=1):
+        serial += step
+        reports.insert(0, report(counter, serial=serial, outcome=outcome))
+    published = manifest(serial + ahead)
+    looked: list[Report] = []
+    for one in reports:
+        looked.append(one)
+        if enough(published, looked):
+            break
+    heartbeat = beat(after=len(runs)) if heard else None
+    assert derive(published, looked, heartbeat) == derive(published, reports, heartbeat)
+
+
+def test_of_many_releases_the_reports_on_the_last_two_are_enough() -> None:
+    reports = [report(20 - number, serial=1019 - number) for number in range(20)]
+    assert [enough(manifest(1019), reports[:number]) for number in range(1, 5)] == [False, True, True, True]
+    assert not any(enough(manifest(900), reports[:number]) for number in range(1, 20))
+    assert not any(enough(None, reports[:number]) for number in range(1, 20))
