@@ -5,8 +5,8 @@ import sys
 
 from rig.world import Machine, World, said
 
-# What such a poll has no use for. paramiko (with nacl, and invoke with yaml) and click it needs.
-SLOW = {"pydantic", "pydantic_core", "pyrage", "rich", "tomlkit", "platformdirs"}
+# What such a poll has no use for. paramiko (with nacl) and click it needs.
+SLOW = {"invoke", "pydantic", "pydantic_core", "pyrage", "rich", "tomlkit", "platformdirs"}
 
 _RUN = """
 import json, sys

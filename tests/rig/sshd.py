@@ -88,6 +88,14 @@ class Sshd:
         """The server's public key as `ssh-ed25519 AAAA…`: what hosts pin."""
         return " ".join(self._key.line.split()[:2])
 
+    @property
+    def listener(self) -> int:
+        """The process that listens; every session is a child of it."""
+        if self._process is None:
+            raise RuntimeError("this sshd doesn't run")
+        process = self._process.pid
+        return int(Path(f"/proc/{process}/task/{process}/children").read_text().split()[0])
+
     def add_host(self, name: str, public_key_lines: Iterable[str], *, folders: bool = True) -> Path:
         """Let the system user `name` in with these keys; returns its chroot. Again for a host: replaces its keys.
 
