@@ -144,7 +144,7 @@ def breaking(trace: Path, fault: str) -> list[str]:
 
 def faults(calls: int) -> list[tuple[str, int | None]]:
     """What to inject, and how the agent then ends; None if it needn't. Kills, crashes and refusals all over a run."""
-    spread = [1 + number * calls // (12 if ALL else 4) for number in range(12 if ALL else 4)]
+    spread = [1 + number * calls // (12 if ALL else 3) for number in range(12 if ALL else 3)]
     found: list[tuple[str, int | None]] = []
     for place, number in enumerate(spread):
         found.append((f"fsync:signal={'SEGV' if place % 2 else 'KILL'}:when={number}", -11 if place % 2 else -9))

@@ -32,24 +32,25 @@ class Disk:
 
     def clear(self) -> None:
         """Make it empty."""
+        before = self._next()
         with self._image.open("wb") as file:
             file.truncate(_SIZE)
         subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "4096", str(self._image)], check=True)
+        before.unlink(missing_ok=True)
 
     @contextmanager
     def mounted(self) -> Iterator[None]:
         """With its content visible; whatever happened to it.
 
-        Each time from another file: a process elsewhere with mounts of its own may still hold the one before.
+        Each time from another file: a process elsewhere with mounts of its own may still hold the one before, and write
+        to it whenever that machine pleases. So what was written is in the file before it is let go, where it can be.
         """
-        before, self._number = self._image, self._number + 1
-        self._image = self._images / str(self._number)
-        _copy(before, self._image)
-        before.unlink()
+        self._renew(self._image)
         subprocess.run(["mount", "-o", "loop", str(self._image), str(self.mount)], check=True)
         try:
             yield
         finally:
+            subprocess.run(["sync", "-f", str(self.mount)], capture_output=True, check=False)  # not without power
             subprocess.run(["umount", str(self.mount)], check=True)
 
     def keep(self) -> None:
@@ -58,7 +59,18 @@ class Disk:
 
     def restore(self) -> None:
         """Have the content of `keep` again. It must not be mounted."""
-        _copy(self._kept, self._image)
+        self._renew(self._kept)
+
+    def _renew(self, source: Path) -> None:
+        before = self._next()
+        _copy(source, self._image)
+        before.unlink()
+
+    def _next(self) -> Path:
+        """Have another file for the image; the one before."""
+        before, self._number = self._image, self._number + 1
+        self._image = self._images / str(self._number)
+        return before
 
     @contextmanager
     def switch(self) -> Iterator[Callable[[], None]]:
