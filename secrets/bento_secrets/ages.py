@@ -20,3 +20,13 @@ def age_seconds(max_age: str) -> int:
     """In seconds."""
     number, unit = max_age[:-1], max_age[-1]
     return int(number) * _SECONDS[unit]
+
+
+def ahead(sealed: int, now: int) -> bool:
+    """Whether a time, UTC seconds, lies over a day ahead: one of the two clocks was wrong, and tells no age."""
+    return sealed > now + _SECONDS["d"]
+
+
+def too_old(max_age: str, sealed: int, now: int) -> bool:
+    """Whether content sealed then is older than `max_age`, or may be. Times are UTC seconds."""
+    return now - sealed > age_seconds(max_age) or ahead(sealed, now)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bento_secrets.ages import age_seconds
+from bento_secrets.ages import ahead, too_old
 from bento_secrets.copies import Found, copy_path
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies, Copy
@@ -116,9 +116,11 @@ def _of_content(
     target, name = declaration.target, declaration.name
     keys = [key for key in keys if lock[key].target == target]
     if declaration.max_age is not None:
-        old = tuple(host for host, _ in keys if now - lock[host, name].sealed > age_seconds(declaration.max_age))
+        old = tuple(host for host, _ in keys if too_old(declaration.max_age, lock[host, name].sealed, now))
         if old:
             said = f"{name} for {target} is older than its max_age, {declaration.max_age}"
+            if all(ahead(lock[host, name].sealed, now) for host in old):
+                said = f"{name} for {target} has an unknown age: by this clock it was sealed in the future"
             yield Finding("too old", target, name, old, said, (_again(declaration),))
     marked = tuple(host for host, _ in keys if lock[host, name].must_rotate)
     if marked:

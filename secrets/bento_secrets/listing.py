@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bento_secrets.ages import age_seconds
+from bento_secrets.ages import too_old
 from bento_secrets.check import CopyState, copy_state
 from bento_secrets.copies import Found, copy_path
 from bento_secrets.declared import Declaration
@@ -43,8 +43,8 @@ class Row:
         """Whether a copy's content is older than the secret's max_age."""
         if self.declaration.max_age is None:
             return False
-        limit = now - age_seconds(self.declaration.max_age)
-        return any(copy.sealed is not None and copy.sealed < limit for copy in self.copies)
+        max_age = self.declaration.max_age
+        return any(copy.sealed is not None and too_old(max_age, copy.sealed, now) for copy in self.copies)
 
 
 def rows(

@@ -1,5 +1,6 @@
 """A host whose memory of releases is damaged takes nothing, says so, and goes on only where a person there says."""
 
+import hashlib
 import json
 import os
 import pty
@@ -19,6 +20,7 @@ from bento.agent.facts import facts_of
 from bento.agent.host import Host
 from bento.agent.state import Damaged, State
 from bento.agent.trust import mend, plan, remembered
+from bento.agent.turn import AgentBusy
 from bento.core import trust_rules
 from bento.core.journal import Point
 from bento.core.trust_rules import Floor, Offer, Refuse
@@ -36,13 +38,7 @@ def gone(path: Path) -> None:
     path.unlink()
 
 
-def older(path: Path) -> None:
-    floor = json.loads(path.read_text())
-    path.write_text(json.dumps({**floor, "serial": floor["serial"] - 1}))
-
-
 DAMAGES: dict[str, tuple[tuple[str, Callable[[Path], None]], ...]] = {
-    "floor older than what is installed": (("floor.json", older),),
     "journal gone": (("journal.json", gone),),
     "both garbled": (("floor.json", garbage), ("journal.json", garbage)),
 }  # tests/unit/agent/test_state.py has them all, and that each is closed
@@ -84,7 +80,11 @@ def attempt(world: World, web: Machine, damage: Any, releases: tuple[Path, Path]
     done = web.agent("trust", "--floor", "--yes", "--json")
     assert done.returncode == 0, said(done)
     facts = json.loads(done.stdout)
-    assert facts["floor"]["serial"] == serial, name
+    line = (releases[1] / "manifest").read_bytes().partition(b"\n")[
+        0
+    ] + b"\n"  # of the one that is stored here, verified
+    expected = {"serial": serial, "progress": "accepted", "line": hashlib.sha256(line).hexdigest()}
+    assert facts["floor"] == expected, name
     for path in map(Path, facts["kept"]):
         assert path.read_bytes() == files[path.name.rpartition(".")[0]], name
     assert len(facts["kept"]) == sum(act is not gone for _, act in damage), name
@@ -242,6 +242,13 @@ def test_what_is_in_a_files_place_but_is_none_is_put_aside_too(lone: LoneHost) -
     kept = mend(host, wish)
     assert [path.is_dir() or path.is_fifo() for path in kept] == [True, True]
     assert host.state.floor() is not None
+
+
+def test_while_the_system_is_being_switched_nobody_mends(lone: LoneHost) -> None:
+    host = damaged(lone)
+    (lone.folder / "busy").touch()
+    with pytest.raises(AgentBusy, match="switch of this system is under way"):
+        plan(host, None)
 
 
 def test_while_a_run_is_under_way_nobody_mends_under_it(lone: LoneHost) -> None:

@@ -46,6 +46,15 @@ def test_a_store_in_order_has_no_findings(store: SecretStore, fleet: list[Member
     assert findings(store, fleet) == []
 
 
+def test_a_secret_sealed_under_a_clock_that_was_ahead_is_no_younger_than_its_max_age_for_years(
+    store: SecretStore, fleet: list[Member]
+) -> None:
+    add(store, fleet, max_age="1y", now=1_000_000)
+    assert findings(store, fleet, now=1_000_000 - 86_400) == []
+    (one,) = findings(store, fleet, now=1_000_000 - 86_401)
+    assert (one.kind, "sealed in the future" in one.message) == ("too old", True)
+
+
 def test_a_file_that_is_missing_changed_or_a_symlink_breaks_its_host(store: SecretStore, fleet: list[Member]) -> None:
     add(store, fleet)
     file = store.folder / copy_path(HostName("web1"), KEY)
