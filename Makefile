@@ -58,8 +58,8 @@ nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=
 	@test -d "$$BENTO_TEST_NIXPKGS/lib" || { echo "set BENTO_TEST_NIXPKGS to a folder with nixpkgs' lib/ in it"; exit 2; }
 	$(BIN)/python -m pytest tests/nixos
 
-cuts: need-test $(DEV) ## cut `bento secret add` and `rekey` at every write, rename and fsync: some minutes (root or not)
-	BENTO_CUTS=1 $(BIN)/python -m pytest tests/integration/test_secret_cuts.py
+cuts: need-test $(DEV) ## cut `bento secret add`, `rekey` and a self-update at every write, rename and fsync: some minutes
+	BENTO_CUTS=1 $(BIN)/python -m pytest -k cut tests/integration/test_secret_cuts.py tests/integration/test_self_update.py
 
 faults: need-test $(DEV) ## break the agent and publishing at every system call, and cut the power around each fsync (root, 25 min)
 	BENTO_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults

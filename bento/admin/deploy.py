@@ -127,7 +127,7 @@ def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int) -> Plan:
         nix.require_nix()
     sealed, failed, findings = collect_secrets(fleet, hosts, now)
     trees, unpacked = collect_trees(hosts, fleet)
-    ready = tuple(host for host in hosts if host.source in trees)
+    ready = tuple(host for host in hosts if host.name not in unpacked)
     return Plan(ready, held, sealed, trees, {**failed, **unpacked}, (*tree_warnings(trees), *findings))
 
 

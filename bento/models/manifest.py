@@ -13,6 +13,7 @@ from bento.models.fields import (
     DigestField,
     Frozen,
     HostField,
+    InputsField,
     LinkField,
     ModeField,
     NoticeField,
@@ -81,7 +82,8 @@ class Settings(Frozen):
 
     `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
     new setting, so the host builds. With `evaluate` by the server the host only fetches the signed system path.
-    `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes.
+    `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes. `self_update`: inputs of its flake
+    that the host may move on by itself.
     """
 
     action: Action = "switch"
@@ -92,6 +94,7 @@ class Settings(Frozen):
     reboot: RebootPolicy = "never"
     reboot_window: WindowField | None = None
     reboot_notice: NoticeField = 5
+    self_update: InputsField = ()
 
 
 class Manifest(SignedLine):
