@@ -29,7 +29,7 @@ NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 ALONE := tests/faults $(addprefix tests/integration/,test_agent_systemd.py test_nixos_units.py test_real_systemd.py)
 
 # What takes every third step or so, and each step in `make cuts` (tests/rig/cuts.py).
-CUT := $(addsuffix .py,test_secret_cuts test_agent_cut test_agenix_import test_sftp_cuts test_atomic_publish)
+CUT := $(addsuffix .py,test_secret_cuts test_agent_cut test_agenix_import test_sftp_cuts test_atomic_publish test_self_update)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock

@@ -143,10 +143,10 @@ def version() -> str:
     return run(["nix", "--version"], timeout=60).out.decode("utf-8", "replace").strip()
 
 
-def update_flake(folder: Path, inputs: Sequence[str]) -> None:
+def update_flake(folder: Path, inputs: Sequence[str], *, timeout: float | None = None) -> None:
     """Move these inputs (none named: all) of the flake in `folder` on, in its flake.lock. Raises WorkFailed.
 
-    A name that the flake doesn't have is only warned of by Nix.
+    A name that the flake doesn't have is only warned of by Nix. Nix has `timeout` seconds, or EnvironmentFailed.
     """
     flake = f"path:{folder}"
     if _release() >= _NAMES_INPUTS:
@@ -155,7 +155,7 @@ def update_flake(folder: Path, inputs: Sequence[str]) -> None:
         argv = ["flake", "lock", flake, *(word for name in inputs for word in ("--update-input", name))]
     else:
         argv = ["flake", "update", flake]
-    done = run(["nix", *_FEATURES, *argv])
+    done = run(["nix", *_FEATURES, *argv], timeout=timeout)
     if done.code != 0:
         raise _failure("the update failed", done)
 

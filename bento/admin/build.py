@@ -13,10 +13,11 @@ from bento.adapters.stamps import Stamps
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Around, Tree, collect
 from bento.admin.workspace import Workspace
-from bento.errors import BentoError
+from bento.core.flake_lock import inputs
+from bento.errors import BentoError, InputError
 from bento.models.manifest import ConfigRef
 from bento.models.signed import canonical, sha256
-from bento.names import Digest, HostName, SystemPath
+from bento.names import Digest, HostName, SystemPath, did_you_mean
 
 _PACKED: Final = 8  # trees at once
 Say = Callable[[HostName, str], None]  # one line of progress about one host
@@ -70,12 +71,40 @@ def collect_trees(
     around = Around(fleet.root, stamps)
     for source, names in users.items():
         try:
-            trees[source] = collect(source, fleet.root, names[0], around)
+            tree = collect(source, fleet.root, names[0], around)
         except BentoError as error:
             failed.update(dict.fromkeys(names, error))
+            continue
+        said = {name: _self_update_error(fleet.hosts[name], tree) for name in names}
+        wrong = {name: why for name, why in said.items() if why is not None}
+        failed.update(wrong)
+        if len(wrong) < len(names):
+            trees[source] = tree
     if failed and not trees:
         raise next(iter(failed.values()))
     return trees, failed
+
+
+def _self_update_error(host: Host, tree: Tree) -> InputError | None:
+    """Why a host could never update the inputs by itself that its settings name."""
+    wanted = host.settings.self_update
+    if not wanted:
+        return None
+    if tree.kind == "channel":
+        return InputError(
+            f"{host.name} can't update inputs by itself: its configuration is no flake",
+            "take self_update out of its settings; for this host alone: self_update = []",
+        )
+    lock = next((entry.source for entry in tree.entries if entry.name == "flake.lock"), None)
+    try:
+        known = () if lock is None else inputs(lock.read_bytes(), str(lock))
+    except InputError as error:
+        return error
+    unknown = next((name for name in wanted if name not in known), None)
+    if unknown is None:
+        return None
+    hints = did_you_mean(unknown, known) or (f"it has: {', '.join(known) or 'none'}",)
+    return InputError(f"{host.name} is to update '{unknown}' by itself, but its flake has no such input", *hints)
 
 
 def tree_warnings(trees: Mapping[Path, Tree]) -> tuple[str, ...]:

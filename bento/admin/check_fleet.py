@@ -58,13 +58,15 @@ def check_sources(fleet: Fleet, hosts: Iterable[Host]) -> Iterator[Found]:
     for users in by_source.values():
         names = tuple(host.name for host in users)
         try:
-            trees, _ = collect_trees(users, fleet)  # they share one source
+            trees, failed = collect_trees(users, fleet)  # they share one source
         except EnvironmentFailed as error:  # which is a finding about this machine, and told there
             yield Unchecked(f"the configuration of {', '.join(names)}", error.message, error.hints)
             continue
         except BentoError as error:
             yield error_of("fleet", error, names)
             continue
+        for name, why in failed.items():
+            yield error_of("fleet", why, (name,))
         for tree in trees.values():
             for entry in tree.entries:
                 if not entry.is_folder and entry.name.endswith(".nix"):

@@ -143,7 +143,7 @@ def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int, stamps: Sta
         nix.require_nix()
     sealed, failed, findings = collect_secrets(fleet, hosts, now)
     trees, unpacked = collect_trees(hosts, fleet, stamps)
-    ready = tuple(host for host in hosts if host.source in trees)
+    ready = tuple(host for host in hosts if host.name not in unpacked)
     return Plan(ready, held, sealed, trees, {**failed, **unpacked}, (*tree_warnings(trees), *findings), stamps)
 
 

@@ -11,6 +11,7 @@ from bento.admin.inventory import Fleet
 from bento.admin.plan import plan_deploy
 from bento.admin.status import HostStatus, status
 from bento.admin.targets import reading, targets_of
+from bento.core.deploy_plan import same_build
 from bento.core.release_diff import Difference, differences
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.manifest import Manifest
@@ -70,7 +71,6 @@ def diff(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], now: int, *, 
 
 
 def _diff(targets: Sequence[PublishTarget], trust: Trust, one: HostStatus, target: Manifest) -> HostDiff:
-    packages, why_not = _packages(one.state.running, target)
     notes: list[str] = []
     base = _release(targets, trust, one.host.name, one.state.committed)
     told: tuple[Difference, ...] | None = None
@@ -81,10 +81,16 @@ def _diff(targets: Sequence[PublishTarget], trust: Trust, one: HostStatus, targe
         notes.append(f"the release that it has, {one.state.committed}, isn't on the server any more")
     else:
         told = differences(base, target)
-    same = one.state.running is not None and one.state.running == target.system
+    running, system = one.state.running, target.system
+    kept = base is not None and same_build(base, target)
+    if kept and target.settings.self_update and running is not None and running != system:
+        # It goes on with what it has made of this configuration by itself.
+        return HostDiff(one.host.name, running, _system(running), True, "", "", told, tuple(notes))
+    same = running is not None and running == system
     if target.config.kind == "channel":  # its files tell, not its path
-        same = base is not None and (base.config, base.settings) == (target.config, target.settings)
-    return HostDiff(one.host.name, one.state.running, target.system, same, packages, why_not, told, tuple(notes))
+        same = kept
+    packages, why_not = _packages(running, target)
+    return HostDiff(one.host.name, running, system, same, packages, why_not, told, tuple(notes))
 
 
 def _release(targets: Sequence[PublishTarget], trust: Trust, host: HostName, serial: Serial | None) -> Manifest | None:
@@ -97,6 +103,14 @@ def _release(targets: Sequence[PublishTarget], trust: Trust, host: HostName, ser
     return next((manifest for _, manifest in found.releases if manifest.serial == serial), None)
 
 
+def _system(running: str) -> SystemPath | None:
+    """A host's word, if it is a path that can be passed on."""
+    try:
+        return SystemPath.parse(running)
+    except BadName:
+        return None
+
+
 def _packages(running: str | None, target: Manifest) -> tuple[str | None, str]:
     """What differs, or why that can't be said. `running` is the host's word: only a store path is passed on."""
     if running is None:
@@ -107,9 +121,8 @@ def _packages(running: str | None, target: Manifest) -> tuple[str | None, str]:
         return None, "what it is to run isn't built yet; build it: bento build"
     if running == target.system:
         return "", ""
-    try:
-        before = SystemPath.parse(running)
-    except BadName:
+    before = _system(running)
+    if before is None:
         return None, "what it runs is no system of a Nix store"
     for path, what in ((before, "what it runs"), (target.system, "what it is to run")):
         if not Path(path).exists():

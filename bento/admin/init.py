@@ -49,6 +49,7 @@ reboot = "never"           # or "when-needed": for a new kernel, or when nothing
 # reboot_window = "02:00-05:00"   # only then, by the host's own clock
 # reboot_notice = 5               # minutes that people who are logged in get
 # reboot_kexec = true             # by kexec, past firmware and boot loader, where it can
+# self_update = ["nixpkgs"]       # inputs of its flake that a host may update by itself while nothing new is published
 
 # [server]                   # what `bento server apply` makes of the SFTP server (NixOS: nix/server.nix)
 # publishers = ["ssh-ed25519 AAAA… admin"]   # keys that may publish there without being root

@@ -171,6 +171,12 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
     except InputError as error:
         place = main.place("hosts", name, "keys")
         raise InputError(f"{place}: the key of {name} is wrong: {error.message}", *error.hints) from None
+    if table.self_update and table.evaluate == "server":
+        raise InputError(
+            f"{main.place('hosts', name, 'self_update')}: {name} can't update inputs by itself: "
+            'with evaluate = "server" it only fetches what the admin built',
+            "take out one of the two; for this host alone: self_update = []",
+        )
     return Host(
         name=name,
         keys=keys,
@@ -187,6 +193,7 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
             reboot_window=table.reboot_window,
             reboot_notice=table.reboot_notice,
             reboot_kexec=table.reboot_kexec,
+            self_update=table.self_update,
         ),
         hold=table.hold,
         address=table.address,

@@ -13,7 +13,6 @@ from bento.adapters.git import Tracked, tracked, work_tree
 from bento.adapters.stamps import Sight, Stamps, stamp_of
 from bento.adapters.tree import Entry, check_name
 from bento.errors import InputError
-from bento.models.fleet import HostTable
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigKind
 from bento.names import Digest
@@ -22,9 +21,7 @@ _SKIPPED = frozenset({".git", ".direnv"})
 _NIX_STORE = "/nix/store/"
 _MARKERS = {
     "REBOOT": 'set reboot = "when-needed" for its hosts in bento.toml, and remove it',
-    "SELF_UPDATE": "remove it, and name the inputs that its hosts may update in bento.toml: self_update = […]"
-    if "self_update" in HostTable.model_fields
-    else "remove it: hosts can't update inputs by themselves yet",
+    "SELF_UPDATE": "remove it, and name the inputs that its hosts may update in bento.toml: self_update = […]",
 }
 _NAMED = 5  # files named in one warning
 # An identity in a configuration ends up world-readable in the Nix store. The patterns want key material after the

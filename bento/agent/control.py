@@ -28,11 +28,17 @@ _PATIENCE = 10.0  # seconds that a run gets to end after it was told to
 
 
 def retry(host: Host) -> str:
-    """Let the next run try a release that failed as if it were new. Returns a sentence. Raises AgentBusy, Damaged."""
+    """Let the next run try a release that failed as if it were new, or else look for newer inputs if it may.
+
+    Returns a sentence. Raises AgentBusy, Damaged.
+    """
     with locked(host):
         floor = host.state.floor()
         if floor is None:
             return "no release has come yet"
+        if floor.progress == "finished" and host.state.tried() is not None:
+            host.state.write_tried(None)
+            return "newer inputs will be looked for by the next run: bento-agent run"
         if floor.progress != "failed":
             return f"release {floor.serial} hasn't failed: there is nothing to try again"
         host.state.write_floor(trust_rules.retried(floor))

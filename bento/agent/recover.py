@@ -45,6 +45,8 @@ def recover(host: Host, journal: Journal, *, gave_up: bool = False) -> Taken:
         also = "; rebooting into the old system" if rescue(host) else ""
         taken = Taken("failed", f"recovering from a run that was {cut}: {error}{also}")
     host.say(f"{taken.outcome}: {taken.reason}")
+    if taken.outcome == "succeeded" and _by_itself(host, journal):
+        taken = Taken("auto-updated", taken.reason)
     manifest = known_manifest(host, journal.new.serial if journal.new is not None else None)
     systems = (journal.old.system if journal.old else None, journal.new.system if journal.new else None)
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=systems, log=log.text)
@@ -65,9 +67,19 @@ def _finish(host: Host, journal: Journal, log: Log, cut: str) -> tuple[Taken, Jo
     return Taken("succeeded", f"installed; the run was {cut} while committing and has been finished"), after
 
 
+def _by_itself(host: Host, journal: Journal) -> bool:
+    """Whether the switch was no release's: it began when its release was installed already."""
+    floor, serial = host.state.floor(), journal.committed.serial
+    if floor is None or journal.new is None or floor.progress != "finished":
+        return False
+    return serial == journal.new.serial == floor.serial
+
+
 def _settle(host: Host, journal: Journal, taken: Taken, *, gave_up: bool) -> None:
     floor = host.state.floor()
     if floor is None or journal.new is None or floor.serial != journal.new.serial:
+        return
+    if _by_itself(host, journal):  # the release stays installed; what was tried is written down already
         return
     if taken.outcome == "succeeded":
         host.state.write_floor(trust_rules.finished(floor))

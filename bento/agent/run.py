@@ -14,6 +14,7 @@ from bento.agent.state import Damaged
 from bento.agent.suspend import suspended
 from bento.agent.turn import locked, refuse_busy
 from bento.core import trust_rules
+from bento.core.self_update import is_due
 from bento.core.trust_rules import Floor, NothingNew, Refuse
 from bento.errors import BentoError, EnvironmentFailed, InputError, Refused
 from bento.models.limits import LIMITS
@@ -40,11 +41,15 @@ EXIT = {
 
 @dataclass(frozen=True)
 class Ran:
-    """How a run ended. `outcome` is None where there was nothing to report."""
+    """How a run ended. `outcome` is None where there was nothing to report.
+
+    `settled`: the server has nothing else than what is installed.
+    """
 
     outcome: "Outcome | None"
     message: str
     code: int
+    settled: bool = False
 
 
 def run(host: Host, pushed: "Session | None" = None) -> Ran:
@@ -102,6 +107,8 @@ def _run(host: Host, pushed: "Session | None") -> Ran:
         deliver(host)
         return recovered
     polled = _poll(host, pushed)
+    if isinstance(polled, Ran) and polled.settled and recovered is None and pushed is None:
+        return _self_update(host) or polled
     if isinstance(polled, Ran):
         return recovered or polled if polled.outcome is None and polled.code == 0 else polled
     from bento.agent.take import take_release
@@ -109,6 +116,23 @@ def _run(host: Host, pushed: "Session | None") -> Ran:
     taken = take_release(host, *polled)
     deliver(host)
     return Ran(taken.outcome, f"release {polled[0].serial}: {taken.outcome}: {taken.reason}", EXIT[taken.outcome])
+
+
+def _self_update(host: Host) -> Ran | None:
+    """Move the inputs on that the installed release's settings name; None where there was nothing to report."""
+    serial = host.state.journal().committed.serial
+    if serial is None or not is_due(host.state.tried(), host.clock()) or suspended(host) is not None:
+        return None
+    # A line without the key, as most hosts have it, is told apart without what could parse it.
+    if serial not in host.state.serials() or b'"self_update":' not in host.state.manifest_line(serial):
+        return None
+    from bento.agent.self_update import self_update
+
+    taken = self_update(host)
+    if taken is None:
+        return None
+    deliver(host)
+    return Ran(taken.outcome, f"{taken.outcome}: {taken.reason}", EXIT[taken.outcome])
 
 
 def _recover(host: Host) -> Ran | None:
@@ -232,7 +256,7 @@ def _nothing_new(host: Host, session: "Session", verdict: NothingNew, floor: Flo
         return Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
     if verdict.why == "nothing changed":
         return Ran(None, f"release {floor.serial} failed here, and nothing has changed since", 1)
-    return Ran(None, f"nothing new: release {floor.serial} is installed", 0)
+    return Ran(None, f"nothing new: release {floor.serial} is installed", 0, settled=True)
 
 
 def _line_digest(raw: bytes) -> Digest | None:

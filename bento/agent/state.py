@@ -10,6 +10,7 @@ from pathlib import Path
 from bento.adapters.files import read_capped, store
 from bento.core import spool, trust_rules
 from bento.core.journal import PHASES, Journal, Point
+from bento.core.self_update import Tried
 from bento.core.trust_rules import PROGRESS, Floor
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.limits import LIMITS
@@ -44,6 +45,7 @@ class State:
         self.config = root / "config"
         self.spool = root / "spool"
         self.roots = root / "roots"
+        self.locks = root / "self-update"  # lock files, by the system that was built with them
         self.awaiting = root / "awaiting"  # the serial that an admin is to confirm; gone once he has
 
     def prepare(self) -> None:
@@ -51,7 +53,7 @@ class State:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.root.chmod(0o700)
-            for folder in (self.manifests, self.objects, self.config, self.spool, self.roots):
+            for folder in (self.manifests, self.objects, self.config, self.spool, self.roots, self.locks):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise EnvironmentFailed(f"can't make the state folder {self.root}: {error.strerror}") from None
@@ -124,6 +126,53 @@ class State:
             self._write("suspended.json", {"until": until})
         else:
             with _changing(self.root / "suspended.json") as path:
+                path.unlink(missing_ok=True)
+
+    # What this host does with the inputs of its flake by itself.
+
+    def tried(self) -> Tried | None:
+        """The last try; None before the first. One that can't be read costs no more than another try."""
+        try:
+            table = self._read("self-update.json")
+            if table is None:
+                return None
+            tried = Tried(
+                table.number("at", least=0, most=MAX_SERIAL),
+                Serial.parse(table.number("serial", least=1, most=MAX_SERIAL)),
+                table.parse("switched", table.text("switched"), Digest.parse) if table.has("switched") else None,
+                table.has("failed") and table.choice("failed", ("yes",)) == "yes",
+            )
+            table.done()
+        except (Damaged, InputError):
+            return None
+        return tried
+
+    def write_tried(self, tried: Tried | None) -> None:
+        """Persist it; None forgets it."""
+        if tried is None:
+            with _changing(self.root / "self-update.json") as path:
+                path.unlink(missing_ok=True)
+            return
+        fields: dict[str, object] = {"at": tried.at, "serial": tried.serial}
+        if tried.switched is not None:
+            fields["switched"] = tried.switched
+        if tried.failed:
+            fields["failed"] = "yes"
+        self._write("self-update.json", fields)
+
+    def lock_of(self, system: str) -> bytes | None:
+        """The lock file that this host built a system with by itself; None for a release's own. Raises InputError."""
+        path = self.locks / f"{Path(system).name}.lock"
+        return read_capped(path, _SMALL, f"the lock file {path}")
+
+    def keep_lock(self, system: str, lock: bytes) -> None:
+        """Store it."""
+        store(self.locks / f"{Path(system).name}.lock", lock, 0o600)
+
+    def prune_locks(self, system: str | None) -> None:
+        """Forget all but that of `system`."""
+        for path in self.locks.iterdir():
+            if system is None or path.name != f"{Path(system).name}.lock":
                 path.unlink(missing_ok=True)
 
     # What the run is doing.

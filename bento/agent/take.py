@@ -1,6 +1,8 @@
 """Take a verified, fetched release: open its secrets, build, switch, confirm, commit; or leave everything as it was."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,30 +53,30 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
         open_generation(host, manifest)
         check_links(host, manifest.serial)
         new_system, built = _system(host, manifest, log)
-        _check_declaration(new_system, manifest)
+        check_declaration(new_system, manifest)
     except Refused as error:
         taken = Taken("refused", error.message, again=isinstance(error, nix.NotToBeHad))
     except (BentoError, OSError) as error:
         taken = Taken("failed", str(error))
     else:
-        taken = _activate(host, manifest, new_system, built, log)
+        taken = activate_system(host, manifest, new_system, built, log)
     # The report first: a kill in between costs a second report, not the only one.
     make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=(before, new_system), log=log.text)
     _settle_floor(host, floor, taken)
-    _notify(host, before, taken)
-    try:
-        prune(host)
-    except (BentoError, OSError) as error:  # what isn't tidied up now is by the next release
-        host.say(f"can't remove what isn't needed any more: {error}")
+    notify(host, before, taken)
+    tidy_up(host)
     return taken
 
 
-def _notify(host: Host, before: str | None, taken: Taken) -> None:
+def notify(host: Host, before: str | None, taken: Taken) -> None:
     """Tell who is at the machine what he would else only wonder about: another system, or a reboot that is wanted."""
     if not host.settings.desktop:
         return
-    if taken.outcome == "reboot-needed" or (taken.outcome == "succeeded" and reason_to_reboot(host) is not None):
+    installed = ("succeeded", "auto-updated")
+    if taken.outcome == "reboot-needed" or (taken.outcome in installed and reason_to_reboot(host) is not None):
         desktop.notify("This computer has an update", "It takes effect when the computer is started anew.")
+    elif taken.outcome == "auto-updated":
+        desktop.notify("This computer was updated", "It fetched newer versions of its software by itself.")
     elif taken.outcome in ("succeeded", "degraded") and host.running() != before:
         desktop.notify("This computer was updated", f"It now has release {host.state.journal().committed.serial}.")
 
@@ -95,30 +97,43 @@ def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
     """The release's system, and whether it was built for it. Raises BuildFailed, Refused if it isn't the signed one."""
     committed = host.state.journal().committed
     if committed.system is not None and committed.serial is not None and _in_place(host, committed.system):
-        last = stored_manifest(host, committed.serial)
+        last = stored_manifest(host, committed.serial)  # it may be what this host made of it by itself: that stays
         if same_build(last, manifest):
             host.say("the configuration is the one that runs: no build")
             return committed.system, False
     if manifest.settings.evaluate == "server":
         return _fetched(host, manifest), True
-    tree = host.state.config / manifest.config.digest
-    shutil.rmtree(tree, ignore_errors=True)
-    unpack(host.state.objects / manifest.config.digest, tree)
-    host.say("building")
-    source = nix.BuildInput(tree, manifest.config.kind, manifest.config.attribute, manifest.settings.args)
-    try:
-        system = nix.build(source, host.gc_root("new"))
-    except nix.BuildFailed as error:
-        log.add(error.log)
-        raise
-    finally:
-        shutil.rmtree(tree, ignore_errors=True)
+    with unpacked(host, manifest) as tree:
+        system = build_tree(host, manifest, tree, log)
     if manifest.system is not None and system != manifest.system:
         said = f"this host builds {system}, the admin built {manifest.system}"
         if manifest.settings.on_difference == "refuse":
             raise Refused(said)
         log.add(said + "\n")
     return system, True
+
+
+@contextmanager
+def unpacked(host: Host, manifest: Manifest) -> Iterator[Path]:
+    """The release's configuration as a folder, for as long as it is needed."""
+    tree = host.state.config / manifest.config.digest
+    shutil.rmtree(tree, ignore_errors=True)
+    unpack(host.state.objects / manifest.config.digest, tree)
+    try:
+        yield tree
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+def build_tree(host: Host, manifest: Manifest, tree: Path, log: Log) -> str:
+    """The system of an unpacked configuration, kept from garbage collection. Raises BuildFailed."""
+    host.say("building")
+    source = nix.BuildInput(tree, manifest.config.kind, manifest.config.attribute, manifest.settings.args)
+    try:
+        return nix.build(source, host.gc_root("new"))
+    except nix.BuildFailed as error:
+        log.add(error.log)
+        raise
 
 
 def _fetched(host: Host, manifest: Manifest) -> str:
@@ -130,7 +145,7 @@ def _fetched(host: Host, manifest: Manifest) -> str:
     return manifest.system
 
 
-def _check_declaration(system: str, manifest: Manifest) -> None:
+def check_declaration(system: str, manifest: Manifest) -> None:
     """Refused where the system wants other secrets than the release brings: its services would start without them."""
     try:
         declaration = declaration_of(Path(system))
@@ -144,7 +159,11 @@ def _in_place(host: Host, system: str) -> bool:
     return host.running() == system and host.profile() == system
 
 
-def _activate(host: Host, manifest: Manifest, system: str, built: bool, log: Log) -> Taken:  # noqa: FBT001 — one fact about `system`
+def activate_system(host: Host, manifest: Manifest, system: str, built: bool, log: Log) -> Taken:  # noqa: FBT001 — one fact about `system`
+    """Switch to the system and the release's secrets, whose generation is there; confirm; commit, or go back.
+
+    Raises AgentBusy, with nothing switched.
+    """
     refuse_busy(host)
     failed_before = failed_units(host)
     try:
@@ -201,6 +220,14 @@ def _unreachable(host: Host, journal: Journal, log: Log) -> Taken:
     return undone
 
 
+def tidy_up(host: Host) -> None:
+    """`prune`, where it can be done: what isn't tidied up now is by the next release."""
+    try:
+        prune(host)
+    except (BentoError, OSError) as error:
+        host.say(f"can't remove what isn't needed any more: {error}")
+
+
 def prune(host: Host) -> None:
     """Forget generations, manifests and objects that no committed release and no bootable system needs."""
     journal = host.state.journal()
@@ -222,3 +249,4 @@ def prune(host: Host) -> None:
     for serial in serials & host.state.serials():
         objects |= set(objects_of(stored_manifest(host, serial)))
     host.state.prune(serials, objects)
+    host.state.prune_locks(journal.committed.system)

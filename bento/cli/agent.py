@@ -107,10 +107,11 @@ def confirm(context: click.Context, serial: int, wait: bool) -> None:
 @agent.command("retry")
 @click.pass_context
 def retry(context: click.Context) -> None:
-    """Let the next run try a release again that failed.
+    """Let the next run try a release again that failed, or look for newer inputs.
 
     A release that had to be rolled back isn't tried again while nothing changes on the host, and none more than three
-    times; a newer one is tried by itself.
+    times; a newer one is tried by itself. Where no release failed, but the host may update inputs of its flake by
+    itself, the next run does so at once.
 
     \b
     Example:

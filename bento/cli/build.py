@@ -111,7 +111,7 @@ def _build(
     workspace = Workspace(fleet.root)
     chosen_hosts = [fleet.hosts[name] for name in names]
     trees, unpacked = builder.collect_trees(chosen_hosts, fleet)
-    hosts = [host for host in chosen_hosts if host.source in trees]
+    hosts = [host for host in chosen_hosts if host.name not in unpacked]
     for sentence in builder.tree_warnings(trees):
         warn(sentence)
     require_nix()

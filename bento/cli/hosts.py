@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bento.admin.edit import add_host, as_written
+from bento.admin.hold import go_on
 from bento.admin.inventory import Host
 from bento.admin.removal import Removal, plan_removal
 from bento.admin.removal import remove as take_out
@@ -147,7 +148,7 @@ def _show_removal(name: HostName, plan: Removal, *, would: bool) -> None:
 @json_option
 @click.pass_context
 def show(context: click.Context, name: str, as_json: bool) -> None:
-    """Show one host: keys, recipient, tags.
+    """Show one host: keys, recipient, tags, and whether it is held at an earlier release.
 
     \b
     Example:
@@ -164,6 +165,8 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
     click.echo(f"recipient: {found.recipient.text}")
     click.echo(f"tags: {' '.join(found.tags) or '-'}")
     click.echo(f"source: {fleet.shown(found.source)}")
+    if found.hold is not None:
+        click.echo(f"held at release: {found.hold}; to let it go on: {go_on(found.name)}")
 
 
 def _facts(one: Host) -> dict[str, Any]:
@@ -173,6 +176,7 @@ def _facts(one: Host) -> dict[str, Any]:
         "fingerprints": [key.fingerprint for key in one.keys],
         "recipient": one.recipient.text,
         "tags": list(one.tags),
+        "hold": one.hold,
     }
 
 

@@ -69,7 +69,8 @@ def status(context: click.Context, on: tuple[str, ...], watch: bool, interval: f
       not published    there is no release that verifies
       auto updated     it has updated flake inputs by itself, as its settings allow
       up to date       it runs what is published
-    Extra runs are more reports on one release than the first.
+    Extra runs are more reports on one release than the first. A host that `bento rollback` keeps at an earlier release
+    is held there.
 
     \b
     Examples:
@@ -160,6 +161,8 @@ def _reason(one: HostStatus) -> str:
         said.append(f"its last report named {short_system(report.running)}")
     elif report is not None and state in _REPORTED:
         said.append(report.reason)
+    if one.host.hold is not None:
+        said.append(f"held at release {one.host.hold}")
     if one.state.extra_runs:
         said.append(f"{one.state.extra_runs} extra run{'' if one.state.extra_runs == 1 else 's'}")
     return "; ".join(said)
@@ -201,6 +204,7 @@ def _facts(one: HostStatus) -> dict[str, Any]:
         "last_seen": one.state.last_seen,
         "clock_behind": one.state.behind,
         "extra_runs": one.state.extra_runs,
+        "hold": one.host.hold,
         "report": None
         if report is None
         else {

@@ -123,10 +123,10 @@ def _installed(reports: list[Report]) -> Serial | None:
 
 
 def _extra_runs(published: Manifest | None, reports: list[Report]) -> int:
-    """Refusals don't count: they are about what was put in the release's place."""
+    """Refusals don't count: they are about what was put in the release's place. Nor does what settings ask for."""
     if published is None:
         return 0
-    about = sum(one.serial == published.serial and one.outcome != "refused" for one in reports)
+    about = sum(one.serial == published.serial and one.outcome not in ("refused", "auto-updated") for one in reports)
     return max(0, about - 1)
 
 

@@ -43,6 +43,9 @@ AttributeField = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z
 # A Nix command-line argument: printable, so that it can be shown and can't carry a newline.
 ArgField = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,1024}$")]
 ArgsField = Annotated[tuple[ArgField, ...], Field(max_length=LIMITS.args)]
+# An input's name in a flake, as Nix takes it on its command line: it can't be taken for an option.
+InputField = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+InputsField = Annotated[tuple[InputField, ...], Field(max_length=LIMITS.inputs)]
 # A part of the day by a host's own clock, for example 02:00-05:00; core/reboots.py reads it.
 WindowField = Annotated[
     str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$")

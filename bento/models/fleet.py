@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, ValidationError
 
 from bento.errors import InputError
-from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, NoticeField, SerialField, WindowField
+from bento.models.fields import (
+    ArgsField,
+    AttributeField,
+    Frozen,
+    HostField,
+    InputsField,
+    NoticeField,
+    SerialField,
+    WindowField,
+)
 from bento.models.manifest import Action, Evaluate, OnDifference, RebootPolicy
 from bento.models.strict import Source, parse_toml
 from bento.models.targets import SftpPlace, parse_target
@@ -125,7 +134,7 @@ class DefaultsTable(Frozen):
     """Host settings that hold where a host has none of its own.
 
     `source` is the configuration's folder: absolute, `~/…`, or from the fleet folder. `agent` is how its agent
-    is called over ssh.
+    is called over ssh. `self_update`: inputs of its flake that a host may move on by itself.
     """
 
     source: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
@@ -137,6 +146,7 @@ class DefaultsTable(Frozen):
     reboot_window: WindowField | None = None
     reboot_notice: NoticeField = 5
     reboot_kexec: bool = False
+    self_update: InputsField = ()
     agent: Annotated[ArgsField, Field(min_length=1)] = ("bento-agent",)
 
 

@@ -20,6 +20,7 @@ class Limits:
     templates: int = 100  # per host; each a configuration file
     template: int = 64 * KIB  # characters of a template's text; it travels in the manifest
     args: int = 64  # Nix arguments in the settings
+    inputs: int = 64  # of a flake that a host may update; large ones have about 30
     config: int = 256 * MIB  # a configuration is text; this leaves room for a firmware file
     ciphertext: int = 17 * MIB  # the secrets module's largest plaintext plus age's overhead
     declaration: int = 16 * MIB  # 1,000 secrets, and 100 templates of 64 KiB in JSON's spelling

@@ -13,6 +13,7 @@ from bento.models.fields import (
     DigestField,
     Frozen,
     HostField,
+    InputsField,
     LinkField,
     ModeField,
     NoticeField,
@@ -82,7 +83,8 @@ class Settings(Frozen):
     `rebuild` is when the admin last asked a channel host to build the same files anew (UTC seconds): a new value is a
     new setting, so the host builds. With `evaluate` by the server the host only fetches the signed system path.
     `reboot_window` is part of a day by the host's clock; `reboot_notice` in minutes; with `reboot_kexec` a reboot for a
-    new kernel leaves out the firmware and the boot loader, where that can be done.
+    new kernel leaves out the firmware and the boot loader, where that can be done. `self_update`: inputs of its flake
+    that the host may move on by itself.
     """
 
     action: Action = "switch"
@@ -94,6 +96,7 @@ class Settings(Frozen):
     reboot_window: WindowField | None = None
     reboot_notice: NoticeField = 5
     reboot_kexec: bool = False
+    self_update: InputsField = ()
 
 
 class Manifest(SignedLine):

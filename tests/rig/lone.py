@@ -87,6 +87,7 @@ class LoneHost:
         self.timeout, self.deadline = 1, 600
         self.desktop = "off"
         self.settings: dict[str, Any] = {}  # what the admin asks, in both releases
+        self.config: dict[str, Any] = {"kind": "channel", "attribute": None}
         self.confirm = ""  # further lines of that table
         self.systemd = f'[systemd]\ncommand = ["{folder}/bin/systemctl"]\nrun = ["{folder}/bin/systemd-run"]'
         self.said: list[str] = []
@@ -192,7 +193,7 @@ deadline = {self.deadline}
         digest = sha256(sealed)
         (host.state.objects / digest).write_bytes(sealed)
         ref = secret("token", digest=digest, size=len(sealed), **changes)
-        config = manifest().config.model_copy(update={"kind": "channel", "attribute": None})
+        config = manifest().config.model_copy(update=self.config)
         made = manifest(
             serial, host=self.name, system=None, secrets=(ref,), config=config, settings=Settings(**self.settings)
         )

@@ -11,11 +11,11 @@ from unit.samples import ESC, OTHER_SYSTEM, SYSTEM, manifest, public, report
 
 from bento.admin.inventory import Host
 from bento.admin.status import HostStatus
-from bento.cli.status import _COLOURS, _show, _watch
+from bento.cli.status import _COLOURS, _facts, _show, _watch
 from bento.core.host_state import TROUBLE, derive
 from bento.models.manifest import Settings
 from bento.models.report import Heartbeat, Report
-from bento.names import HostName
+from bento.names import HostName, Serial
 from bento_secrets.recipients import Recipient
 
 
@@ -79,6 +79,16 @@ def test_reasons_are_shown_where_they_explain_the_state(web: Host, capsys: pytes
     assert "installed" not in said["pending"]
     assert said["tried"] == "no room; 1 extra run"
     assert said["twice"] == "1 extra run"
+
+
+def test_a_held_host_is_said_to_be_held(web: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    held = replace(web, hold=Serial(900))
+    _show((seen(web, "free", report(1)), seen(held, "kept", report(1)), seen(held, "twice", report(1), report(2))))
+    said = {row[0]: row[-1].strip() for row in rows(capsys)}
+    assert "held" not in said["free"]
+    assert said["kept"] == "held at release 900"
+    assert said["twice"] == "held at release 900; 1 extra run"
+    assert (_facts(seen(held, "kept"))["hold"], _facts(seen(web, "free"))["hold"]) == (900, None)
 
 
 def test_colours_are_for_terminals(

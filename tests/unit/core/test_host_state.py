@@ -164,6 +164,7 @@ def test_extra_runs_are_reports_on_the_published_release_beyond_the_first() -> N
     assert extra(PUBLISHED, report(1), report(2, outcome="failed"), report(3)) == 2
     assert extra(PUBLISHED, report(1, serial=900), report(2, serial=900), report(3)) == 0
     assert extra(PUBLISHED, report(1), refusal(2)) == 0
+    assert extra(PUBLISHED, report(1), report(2, outcome="auto-updated"), report(3, outcome="auto-updated")) == 0
     assert extra(None, report(1), report(2)) == 0
 
 
