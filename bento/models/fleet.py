@@ -11,7 +11,9 @@ from bento.errors import InputError
 from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, NoticeField, SerialField, WindowField
 from bento.models.manifest import Action, Evaluate, OnDifference, RebootPolicy
 from bento.models.strict import Source, parse_toml
-from bento.models.targets import SftpPlace, parse_target
+from bento.models.targets import ServerKey, SftpPlace, parse_server_key, parse_target
+from bento.models.trust import parse_address as parse_server_address
+from bento.models.trust import parse_proxy_command
 from bento.names import BadName, did_you_mean, printable
 from bento_secrets.names import TagName
 from bento_secrets.ssh_keys import SshPublicKey
@@ -31,15 +33,22 @@ TagField = Annotated[TagName, PlainValidator(_tag)]
 
 
 def parse_address(text: str) -> str:
-    """Where ssh reaches a host: HOST, or USER@HOST. Root, where it names no user. Raises InputError."""
+    """Where ssh reaches a host: HOST, or USER@HOST. Root, where it names no user. Raises InputError.
+
+    IPv6 may stand in brackets; the result is without, as ssh takes it.
+    """
     user, at, host = text.rpartition("@")
     if not at:
         user = "root"
+    wrong = InputError(
+        f"'{printable(text)}' is no address", "write it as HOST or USER@HOST; a port goes to NIX_SSHOPTS"
+    )
     if not _USER.fullmatch(user) or not _ADDRESS.fullmatch(host):
-        raise InputError(
-            f"'{printable(text)}' is no address", "write it as HOST or USER@HOST; a port goes to NIX_SSHOPTS"
-        )
-    return f"{user}@{host}"
+        raise wrong
+    try:
+        return f"{user}@{parse_server_address(host)}"
+    except InputError:
+        raise wrong from None
 
 
 def _address(value: object) -> str:
@@ -73,15 +82,36 @@ def _key(value: object) -> SshPublicKey:
         raise BadName(error.message, *error.hints) from None
 
 
+def _server_key(value: object) -> ServerKey:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 — pydantic turns only ValueErrors into its own
+    try:
+        return parse_server_key(value)
+    except InputError as error:
+        raise BadName(error.message, *error.hints) from None
+
+
+def _proxy(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise BadName("it must be a list of texts", 'for example: ["ssh", "-W", "%h:%p", "gateway.example.org"]')
+    try:
+        return parse_proxy_command(tuple(value))
+    except InputError as error:
+        raise BadName(error.message, *error.hints) from None
+
+
 class PublishTable(Frozen):
     """Where releases go: a folder on this machine, sftp://user@server/folder, or several, which are mirrors.
 
-    `host_keys` are the servers' pinned keys beside those in utils/trust.toml; `identity` is the key that logs in.
+    `host_keys` are the servers' pinned keys beside those in utils/trust.toml, each for all of them or, with its address
+    before it as in known_hosts, for one; `identity` is the key that logs in;
+    `proxy_command` makes the connections from here, with `%h` and `%p` for address and port.
     """
 
     to: Annotated[tuple[str | SftpPlace, ...], PlainValidator(_targets)] = ("/home/chroot",)
-    host_keys: tuple[Annotated[SshPublicKey, PlainValidator(_key)], ...] = ()
+    host_keys: tuple[Annotated[ServerKey, PlainValidator(_server_key)], ...] = ()
     identity: Annotated[str, Field(min_length=1)] | None = None
+    proxy_command: Annotated[tuple[str, ...], PlainValidator(_proxy)] = ()
 
 
 class SigningTable(Frozen):

@@ -29,7 +29,7 @@ exec "$3" -D -e -f /run/rig/sshd_config
 
 _CONFIG = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey /run/rig/host_key
 PidFile none
 AuthorizedKeysFile /run/rig/authorized/%u
@@ -56,10 +56,10 @@ INSIDE = "/run/publish"  # the publish folder as a publisher sees it
 class Sshd:
     """A running sshd. `folder` holds its keys, configuration and log; `publish` the hosts' chroots."""
 
-    def __init__(self, folder: Path, publish: Path) -> None:
+    def __init__(self, folder: Path, publish: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
         self.publish = publish
-        self.address = "127.0.0.1"
+        self.address = address
         self.port = 0
         self.log = folder / "log"
         for path in (folder, publish, folder / "authorized"):
@@ -111,7 +111,8 @@ class Sshd:
         shutil.chown(own, name, name)
         self._publisher = name
         self.restart()
-        return f"sftp://{name}@{self.address}:{self.port}{INSIDE}"
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"sftp://{name}@{address}:{self.port}{INSIDE}"
 
     def give_host(self, name: str, publisher: str, group: str | None = None) -> None:
         """What root does once on the server for a host: its folders, `release` the publisher's, `reports` both's."""
@@ -131,7 +132,7 @@ class Sshd:
     def start(self) -> None:
         """Listen; after `stop`, on the same port again. Raises RuntimeError with sshd's log where it can't."""
         for _ in range(_TRIES if self.port == 0 else 1):
-            port = self.port or _free_port()
+            port = self.port or _free_port(self.address)
             if self._try(port):
                 self.port = port
                 return
@@ -154,7 +155,7 @@ class Sshd:
 
     def _try(self, port: int) -> bool:
         publisher = "" if self._publisher is None else _PUBLISHER.format(user=self._publisher)
-        (self.folder / "sshd_config").write_text(_CONFIG.format(port=port) + publisher)
+        (self.folder / "sshd_config").write_text(_CONFIG.format(port=port, address=self.address) + publisher)
         program = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ["PATH"])
         if program is None:
             raise RuntimeError("there is no sshd: install openssh-server")
@@ -169,7 +170,7 @@ class Sshd:
             )
         deadline = time.monotonic() + 10
         while process.poll() is None and time.monotonic() < deadline:
-            if f"listening on 127.0.0.1 port {port}.".encode() in self.log.read_bytes()[before:]:
+            if f"listening on {self.address} port {port}.".encode() in self.log.read_bytes()[before:]:
                 self._process = process
                 return True
             time.sleep(0.01)
@@ -189,8 +190,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def _free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((address, 0))  # fails where the machine has no such address
         port: int = probe.getsockname()[1]
         return port
