@@ -1,8 +1,10 @@
 """`bento-agent`: what runs on a host."""
 
 import json
+import os
 import shutil
 import signal
+import stat
 import sys
 import time
 from contextlib import suppress
@@ -101,6 +103,39 @@ def receive(context: click.Context) -> int:
             sys.stdout.flush()
 
     return _told(receive(_host(context), 0, announce))
+
+
+@agent.command("answer")
+@click.pass_context
+def answer(context: click.Context) -> None:
+    """Poll because somebody has connected to the trigger socket, and tell him on stdout how that ended.
+
+    For the socket's unit, as services.bento.trigger makes it. Nothing is read from him, and he learns the exit code of
+    `bento-agent run` and no more. At most one poll in ten seconds is made so.
+
+    \b
+    Example:
+      bento-agent answer
+    """
+    from bento.adapters.systemd import Systemd
+    from bento.agent.answer import GAP, answer
+
+    began = time.monotonic()
+    settings = read_agent_settings(Path(context.find_root().params["config"]))
+    stranger = stat.S_ISSOCK(os.fstat(1).st_mode)
+    if stranger:
+        os.set_blocking(1, False)  # he needn't read what he is told
+
+    def tell(line: str) -> None:
+        with suppress(OSError):
+            os.write(1, f"{line}\n".encode("ascii"))
+
+    try:
+        answer(Systemd(settings.systemctl), tell)
+    finally:
+        if stranger:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # he needn't wait with those who come next
+            time.sleep(max(0.0, GAP - (time.monotonic() - began)))
 
 
 @agent.command("confirm")

@@ -11,7 +11,13 @@ from bento.errors import InputError
 from bento.models.fields import ArgsField, AttributeField, Frozen, HostField, NoticeField, SerialField, WindowField
 from bento.models.manifest import Action, Evaluate, OnDifference, RebootPolicy
 from bento.models.strict import Source, parse_toml
-from bento.models.targets import ServerKey, SftpPlace, parse_server_key, parse_target
+from bento.models.targets import (
+    ServerKey,
+    SftpPlace,
+    parse_server_key,
+    parse_target,
+)
+from bento.models.trigger import TriggerPlace, parse_trigger
 from bento.models.trust import parse_address as parse_server_address
 from bento.models.trust import parse_proxy_command
 from bento.names import BadName, did_you_mean, printable
@@ -169,16 +175,26 @@ class DefaultsTable(Frozen):
     agent: Annotated[ArgsField, Field(min_length=1)] = ("bento-agent",)
 
 
+def _trigger(value: object) -> TriggerPlace:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 — pydantic turns only ValueErrors into its own
+    try:
+        return parse_trigger(value)
+    except InputError as error:
+        raise BadName(error.message, *error.hints) from None
+
+
 class HostTable(DefaultsTable):
     """One host. `keys`: ssh public keys, all may log in, secrets are sealed to the first.
 
-    `address` (`HOST` or `USER@HOST`) is where push and trigger reach it over ssh. `hold` is set by `bento rollback`:
-    publish this release's content until the line goes.
+    `address` (`HOST` or `USER@HOST`) is where push and trigger reach it over ssh, `trigger` its trigger socket. `hold`
+    is set by `bento rollback`: publish this release's content until the line goes.
     """
 
     keys: Annotated[tuple[str, ...], Field(min_length=1)]
     attribute: AttributeField | None = None
     address: AddressField | None = None
+    trigger: Annotated[TriggerPlace, PlainValidator(_trigger)] | None = None
     hold: SerialField | None = None
 
 

@@ -34,6 +34,9 @@ class Limits:
     reason: int = 500  # characters
     reports: int = 2000  # files looked at in one host's reports folder
     reports_kept: int = 200  # of one host, on the server; status looks at 20, a person perhaps at more
+    trigger: int = 16 * KIB  # all that a trigger socket says; an hour of signs of life is 2 KiB
+    trigger_silence: float = 60.0  # it says something every 15 seconds
+    trigger_time: float = 7300.0  # a run that is waited for, and one more, of an hour each
     slowest: int = 2 * KIB  # bytes a second: a server that sends less is cut off; GPRS gives twice as much
 
 

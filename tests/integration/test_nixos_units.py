@@ -23,6 +23,7 @@ WANTED = {
     "bento-secrets-switch.service": "sysinit-reactivation.target.requires",
     "bento-agent.timer": "timers.target.wants",
     "bento-agent.service": None,
+    "bento-recover.service": "timers.target.wants",
 }
 REACTIVATION = "[Unit]\nDescription=Reactivate sysinit units\n"  # as NixOS has it
 USER = "[Unit]\nDescription=Somebody's\n[Service]\nExecStart=/bin/sleep 1000\n"
@@ -107,6 +108,11 @@ def test_secrets_come_before_and_after_users_at_boot_and_anew_at_each_switch_and
     failed = booted.text(["systemctl", "list-units", "--failed", "--no-legend", "--plain", "bento-secrets*"])
     assert failed == ""
     assert booted.text(["systemctl", "is-active", "bento-agent.timer"]) == "active"
+
+    # what the boot recovers from is nothing here, and the next run finds it done
+    assert booted.text(["systemctl", "is-active", "bento-recover.service"]) == "active"
+    said = booted.text(["journalctl", "--boot", "--output=cat", "--unit=bento-recover.service"])
+    assert "there is nothing to recover from" in said
 
     # the agent itself, in its sandbox: it gets as far as a machine without a network can
     assert booted.run(["systemctl", "start", "bento-agent.service"]).returncode != 0
