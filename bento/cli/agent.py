@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import sys
 import time
@@ -134,7 +135,9 @@ def answer(context: click.Context) -> None:
         answer(Systemd(settings.systemctl), tell)
     finally:
         if stranger:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # he needn't wait with those who come next
+            # He needn't wait with those who come next. systemd holds the connection too, so closing it isn't enough.
+            with suppress(OSError), socket.socket(fileno=os.dup(1)) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
             time.sleep(max(0.0, GAP - (time.monotonic() - began)))
 
 

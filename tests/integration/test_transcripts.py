@@ -72,6 +72,7 @@ runtime = "/run/bento"
 EOF
 }
 says() { # a trigger socket on ::1 that says these lines to one caller; $port is its
+    rm -f ../port
     python3 -c 'import socket, sys
 s = socket.create_server(("::1", 0), family=socket.AF_INET6)
 print(s.getsockname()[1], flush=True)

@@ -41,6 +41,7 @@ class Listener:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.started: list[subprocess.Popen[bytes]] = []
+        self._held: list[socket.socket] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -48,9 +49,10 @@ class Listener:
         with suppress(OSError):
             while True:
                 connection, _ = self._socket.accept()
-                with connection:
-                    if self.started and self.started[-1].poll() is None:
-                        continue  # dropped
+                if self.started and self.started[-1].poll() is None:
+                    connection.close()  # dropped
+                else:
+                    self._held.append(connection)  # until the program ends
                     argv = [PROGRAMS / "bento-agent", "--config", self._machine.config, "answer"]
                     self.started.append(self._machine.root.popen(argv, stdout=connection.fileno(), stderr=None))
 
@@ -60,7 +62,8 @@ class Listener:
         self.started[-1].wait()
 
     def close(self) -> None:
-        self._socket.close()
+        for each in (self._socket, *self._held):
+            each.close()
         for one in self.started:
             one.kill()
             one.wait()

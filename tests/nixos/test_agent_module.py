@@ -348,7 +348,8 @@ def test_systemd_finds_nothing_wrong_with_the_units(manager: str, tmp_path: Path
 @pytest.mark.skipif(is_whole(), reason="NixOS writes units in its own way")
 def test_the_units_are_those_that_are_run_under_a_real_systemd(tmp_path: Path) -> None:
     """tests/integration/test_nixos_units.py boots with them."""
-    for name, text in units(host(more=MANAGERS["sysusers"]), tmp_path).items():
+    trigger = 'trigger = { enable = true; address = "127.0.0.1"; };'
+    for name, text in units(host(trigger, MANAGERS["sysusers"]), tmp_path).items():
         shown = re.sub(r"/nix/store/\S+/bin/bento-agent", "/usr/local/bin/bento-agent", text)
         shown = re.sub(r"/nix/store/\S+-bento-agent.toml", "/etc/bento/agent.toml", shown)
         golden(f"units/{name}", shown)
