@@ -225,8 +225,9 @@ in
 
     trigger = {
       enable = lib.mkEnableOption ''
-        a socket that starts a poll when somebody connects. He learns nothing and sends nothing: a poll takes only what is
-        signed. At most one poll in ten seconds is started'';
+        a socket that starts a poll when somebody connects, for `bento trigger`. Whoever connects learns with which exit code
+        the poll ended, and no more; nothing that he sends is read, and a poll takes only what is signed. At most one in
+        ten seconds is started'';
       address = mkOption {
         type = types.nullOr types.str;
         default = null;

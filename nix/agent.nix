@@ -85,6 +85,13 @@ let
       '';
     };
 
+  tools = [
+    config.nix.package
+    config.systemd.package
+    pkgs.gitMinimal
+    pkgs.openssh
+  ];
+
   mounts = [ "/var/lib/bento" ] ++ cfg.identities;
 
   # The agent mounts /run/bento for the whole machine, so it can have no mount namespace of its own: that rules out
@@ -170,12 +177,7 @@ in
         restartIfChanged = false;
         stopIfChanged = false;
         unitConfig.X-StopOnRemoval = false;
-        path = [
-          config.nix.package
-          config.systemd.package
-          pkgs.gitMinimal
-          pkgs.openssh
-        ];
+        path = tools;
         # Builds run in the daemon, with its sandbox and its users.
         environment.NIX_REMOTE = "daemon";
         serviceConfig = hardened // {
@@ -194,6 +196,38 @@ in
           ];
           IOSchedulingClass = "idle";
           Nice = 10;
+        };
+      };
+
+      # What a power cut interrupted needn't wait for the network and the timer. No target that services wait for waits for
+      # this: it may call a switch, which waits for services.
+      systemd.services.bento-recover = {
+        description = "Bento's agent: finish or undo what a power cut interrupted";
+        documentation = [ "man:bento-agent-recover(1)" ];
+        wantedBy = [ "timers.target" ];
+        after = [
+          "bento-secrets.service"
+          "nix-daemon.socket"
+        ];
+        before = [ "bento-agent.service" ];
+        restartIfChanged = false;
+        stopIfChanged = false;
+        unitConfig = {
+          RequiresMountsFor = mounts;
+          X-StopOnRemoval = false;
+        };
+        path = tools;
+        environment.NIX_REMOTE = "daemon";
+        serviceConfig = hardened // {
+          Type = "oneshot";
+          RemainAfterExit = true; # once a boot: each run of the agent does it too
+          ExecStart = "${command} recover";
+          # 5: it went back; 75: a run of the agent was quicker.
+          SuccessExitStatus = [
+            5
+            75
+          ];
+          inherit (config.systemd.services.bento-agent.serviceConfig) RestrictAddressFamilies;
         };
       };
 
@@ -301,13 +335,20 @@ in
 
       systemd.services."bento-trigger@" = {
         description = "Starts a poll of Bento's agent";
+        documentation = [ "man:bento-agent-answer(1)" ];
+        # The poll that it waits for may be the one that switches.
+        restartIfChanged = false;
+        stopIfChanged = false;
+        unitConfig.X-StopOnRemoval = false;
+        path = [ config.systemd.package ];
         serviceConfig = {
           Type = "oneshot";
-          ExecStart = [
-            "${config.systemd.package}/bin/systemctl start --no-block bento-agent.service"
-            "${pkgs.coreutils}/bin/sleep 10" # while it lasts, further connections are dropped
-          ];
+          ExecStart = "${command} answer"; # ten seconds at least: further connections are dropped meanwhile
+          # Nothing that a stranger sends is read.
           StandardInput = "null";
+          StandardOutput = "socket";
+          StandardError = "journal";
+          LimitCORE = 0;
           NoNewPrivileges = true;
           PrivateTmp = true;
           ProtectHome = true;

@@ -6,8 +6,10 @@ import queue
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -127,6 +129,67 @@ def probe(argv: Sequence[str], timeout: float) -> int | None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+_LAST_WORDS = 2048  # bytes kept of what a program beside this one says to stderr
+_GRACE = 0.2  # seconds for the last of it, when the program has ended
+
+
+class Beside:
+    """A program that runs beside this one, with a socket for its stdin and stdout: `connection` is the other end.
+
+    It has a session of its own, and so no terminal; `end` kills it with what it has started. Raises EnvironmentFailed
+    where it can't be started.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self.connection, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.connection.close()
+            raise _not_started(argv[0], error) from None
+        finally:
+            theirs.close()
+        self._err = b""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        if self._process.stderr is None:
+            raise AssertionError("a pipe was asked for")
+        with self._process.stderr as pipe:
+            while chunk := pipe.read1(4096):  # type: ignore[attr-defined] # it is a BufferedReader
+                self._err = (self._err + chunk)[-_LAST_WORDS:]
+
+    def so_far(self, seconds: float) -> Done | None:
+        """How it ended, if it does within that time; what it said to stderr is in `err`."""
+        deadline = time.monotonic() + seconds
+        with suppress(ChildProcessError):  # another thread has ended it
+            # It is left for `end` to reap: until then nobody else can have the number of its process group.
+            while (found := os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
+                if time.monotonic() > deadline:
+                    return None
+                time.sleep(0.01)
+            self._reader.join(_GRACE)
+            code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            return Done(code, b"", self._err)
+        return None
+
+    def end(self) -> None:
+        """Kill it, and all of its process group. Again does nothing."""
+        self.connection.close()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._reader.join(_GRACE)
 
 
 _long_running: set[subprocess.Popen[bytes]] = set()

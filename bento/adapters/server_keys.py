@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from bento.adapters import sftp as _sftp  # noqa: F401 — paramiko's thread is quiet once that module is there
 from bento.adapters.lean_paramiko import paramiko
 from bento.errors import EnvironmentFailed, InputError
+from bento.models.trust import bracketed
 from bento_secrets.ssh_keys import SshPublicKey
 
 KINDS = ("ssh-ed25519", "ssh-rsa")  # what a host key may be: age can seal to these (design: Sealing)
@@ -26,7 +27,7 @@ def shown_keys(address: str, port: int, timeout: float, kinds: Sequence[str] = K
 
 
 def _shown(address: str, port: int, timeout: float, kind: str) -> SshPublicKey | None:
-    where = f"{address}:{port}"
+    where = f"{bracketed(address)}:{port}"
     try:
         connection = socket.create_connection((address, port), timeout=timeout)
     except OSError as error:

@@ -1,7 +1,6 @@
 """The one way to an SFTP server: logging in, and a host's session. Imported only to connect: paramiko is slow."""
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bento.adapters import sftp_files
+from bento.adapters import proxy, sftp_files
 from bento.adapters import wire as sftp
 from bento.adapters.lean_paramiko import paramiko
 from bento.adapters.wire import NotThere, SaidNo, ServerAway, TurnedAway, Wire, plain
@@ -124,7 +123,7 @@ def connect(server: Server, login: HostName, identity: Path, within: float | Non
     Refused for another host key, WorkFailed where it isn't let in, InputError for an unusable identity.
     """
     key = _identity(identity)
-    where = f"{server.address}:{server.port}"
+    where = server.where
 
     def authenticate(transport: paramiko.Transport) -> None:
         try:
@@ -154,68 +153,66 @@ def logged_in(
 
     `silence`: seconds after which a server that owes an answer counts as away.
     """
-    where = f"{server.address}:{server.port}"
+    where = server.where
     began = time.monotonic()
     login = server.timeout * _LOGIN if within is None else min(within, server.timeout * _LOGIN)
-    try:
-        sock = socket.create_connection((server.address, server.port), timeout=min(server.timeout, login))
-    except OSError as error:
-        raise ServerAway(
-            f"can't reach the server {where}: {error.strerror or plain(str(error))}",
-            advice.address,
-        ) from None
-    try:
-        transport = paramiko.Transport(sock, disabled_algorithms=_WEAK)
-    except (OSError, paramiko.SSHException) as error:
-        sock.close()
-        raise ServerAway(f"can't reach the server {where}: {plain(str(error))}") from None
-    # paramiko waits for some answers without any limit: closing the connection is what ends that.
-    alarm = threading.Timer(login, transport.close)
-    alarm.daemon = True
-    alarm.start()
-    try:
-        with _broken_to(where, transport, began + login):
-            # The alarm comes first: a login that takes too long must not look like one that was refused.
-            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 2 * login
-            _prove(transport, server, where, login, advice)
-            authenticate(transport)
-            transport.set_keepalive(_KEEPALIVE)
-            channel = transport.open_session(timeout=login)
-            channel.invoke_subsystem("sftp")
-            wire = Wire(transport, channel, silence)
-            wire.start()
-        alarm.cancel()
+    with proxy.opened(server, min(server.timeout, login), advice.address) as way:
         try:
-            with wire.within(began + within - time.monotonic() if within is not None else threading.TIMEOUT_MAX):
-                yield wire
+            transport = paramiko.Transport(way.connection, disabled_algorithms=_WEAK)
+        except (OSError, paramiko.SSHException) as error:
+            raise ServerAway(f"can't reach the server {where}: {plain(str(error))}") from None
+        # paramiko waits for some answers without any limit: closing the connection is what ends that.
+        alarm = threading.Timer(login, transport.close)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            with _broken_to(where, way, transport, began + login):
+                # The alarm comes first: a login that takes too long must not look like one that was refused.
+                transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = 2 * login
+                _prove(transport, server, login, advice, way)
+                authenticate(transport)
+                transport.set_keepalive(_KEEPALIVE)
+                channel = transport.open_session(timeout=login)
+                channel.invoke_subsystem("sftp")
+                wire = Wire(transport, channel, silence, way.aside)
+                wire.start()
+            alarm.cancel()
+            try:
+                with wire.within(began + within - time.monotonic() if within is not None else threading.TIMEOUT_MAX):
+                    yield wire
+            finally:
+                wire.close()
         finally:
-            wire.close()
-    finally:
-        alarm.cancel()
-        transport.close()
+            alarm.cancel()
+            transport.close()
 
 
 @contextmanager
-def _broken_to(where: str, transport: paramiko.Transport, late: float) -> Iterator[None]:
+def _broken_to(where: str, way: proxy.Way, transport: paramiko.Transport, late: float) -> Iterator[None]:
     try:
         yield
     except ServerAway as error:
         raise ServerAway(f"the server {where} gives no SFTP: {error.message}", *error.hints) from None
     except (OSError, EOFError, paramiko.SSHException) as error:
-        if not transport.remote_version and time.monotonic() < late:
+        if way.direct and not transport.remote_version and time.monotonic() < late:
             raise TurnedAway(
                 f"the server {where} hung up at once: it takes no more logins just now, or is no SSH server",
                 "if it happens often: MaxStartups of its sshd must be above the number of hosts",
             ) from None
-        raise ServerAway(f"the connection to {where} broke: {plain(str(error)) or 'it was closed'}") from None
+        why = (plain(str(error)) or "it was closed") + way.aside()
+        raise ServerAway(f"the connection to {where} broke: {why}", *way.hints) from None
 
 
-def _prove(transport: paramiko.Transport, server: Server, where: str, seconds: float, advice: Advice) -> None:
+def _prove(transport: paramiko.Transport, server: Server, seconds: float, advice: Advice, way: proxy.Way) -> None:
+    where = server.where
     kinds = [kind for key in server.host_keys for kind in (_RSA if key.kind == "ssh-rsa" else (key.kind,))]
     try:
         # Ask for the kinds that are pinned: the server would else show its favourite.
         transport.get_security_options().key_types = tuple(dict.fromkeys(kinds))
-        transport.start_client(timeout=seconds)
+        try:
+            transport.start_client(timeout=seconds)
+        finally:
+            way.heard = bool(transport.remote_version)
         shown = transport.get_remote_server_key().asbytes()
     except ValueError:
         raise WorkFailed(

@@ -7,6 +7,7 @@ from typing import Final
 
 from bento.adapters.process import Stream, converse
 from bento.errors import InputError
+from bento.models.trust import bracketed
 
 BROKEN: Final = 255  # ssh's own exit code: it couldn't connect, or the connection broke
 # After the person's own, because ssh takes the first value of an option.
@@ -20,6 +21,12 @@ class Remote:
     login: str
     options: tuple[str, ...]
     agent: tuple[str, ...]
+
+    @property
+    def in_url(self) -> str:
+        """`login` as Nix wants it: IPv6 in brackets."""
+        user, _, address = self.login.rpartition("@")
+        return f"{user}@{bracketed(address)}"
 
     def call(self, args: Sequence[str], feed: Iterable[bytes], on_line: Callable[[Stream, str], None]) -> int:
         """Run the host's agent with `args`; as adapters/process.py's converse."""

@@ -51,6 +51,25 @@ class Systemd:
         """Whether there is a systemd to ask; a stand-in for systemd-run speaks for one."""
         return bool(self._start)
 
+    def run_once(self, unit: str, seconds: float) -> int | None:
+        """Run a oneshot unit and wait for its end: its exit code, 1 if a signal ended it; None where it didn't start.
+
+        Where it is running already, that run is waited for, and another made: the first may have begun too early to see
+        what this one is to see. Raises EnvironmentFailed without a systemctl, or after so many seconds for one of them.
+        """
+        if self._shown(unit, "ActiveState") == ["activating"]:
+            run([*self._command, "start", unit], timeout=seconds)
+        before = self._shown(unit, "ExecMainStartTimestampMonotonic")
+        run([*self._command, "start", unit], timeout=seconds)
+        if self._shown(unit, "ExecMainStartTimestampMonotonic") == before:
+            return None
+        how, code = self._shown(unit, "ExecMainCode"), self._shown(unit, "ExecMainStatus")
+        return int(code[0]) if how == ["1"] and code and code[0].isdecimal() else 1  # 1: CLD_EXITED
+
+    def _shown(self, unit: str, name: str) -> list[str]:
+        argv = [*self._command, "show", "--value", f"--property={name}", unit]
+        return run(argv, timeout=60).out.decode("ascii", "replace").split()
+
     def refresh(self, units: Units) -> tuple[str, ...]:
         """try-restart and try-reload-or-restart exactly these units; sentences on what couldn't be done."""
         trouble: list[str] = []

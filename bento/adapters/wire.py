@@ -8,7 +8,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,11 +134,18 @@ Answer = Future[tuple[int, Fields]]
 class Wire:
     """One SFTP session. Any thread may ask; whoever asked waits for its own answer.
 
-    `silence`: seconds without a whole answer while one is owed, after which the connection counts as broken.
+    `silence`: seconds without a whole answer while one is owed, after which the connection counts as broken. `aside`
+    gives what is to be added to the reason why it broke.
     """
 
-    def __init__(self, transport: paramiko.Transport, channel: paramiko.Channel, silence: float) -> None:
-        self._transport, self._channel, self._silence = transport, channel, silence
+    def __init__(
+        self,
+        transport: paramiko.Transport,
+        channel: paramiko.Channel,
+        silence: float,
+        aside: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._transport, self._channel, self._silence, self._aside = transport, channel, silence, aside
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._owed: dict[int, Answer] = {}
@@ -209,8 +216,12 @@ class Wire:
             with self._sending:
                 self._channel.sendall(u32(len(packet)) + packet)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            self._break(plain(str(error)) or "the connection broke")
+            self._fail(plain(str(error)) or "the connection broke")
             raise ServerAway(self._broken or "the connection broke") from None
+
+    def _fail(self, why: str) -> None:
+        """Break, and say all that is known of why."""
+        self._break(why if self._broken is not None else why + self._aside())
 
     def _break(self, why: str) -> None:
         """Nothing more comes: the first reason is what everybody gets who waits or asks."""
@@ -231,11 +242,11 @@ class Wire:
             now, deadline = time.monotonic(), self._deadline
             waiting = bool(self._owed) or not self._greeted.done()
             if deadline is not None and now > deadline:
-                self._break("the server takes too long")
+                self._fail("the server takes too long")
             elif waiting and now > self._heard + self._silence:
-                self._break("the server doesn't answer")
+                self._fail("the server doesn't answer")
             elif max(len(self._channel.in_buffer), len(self._channel.in_stderr_buffer)) > LIMITS.buffer:
-                self._break("the server sends what wasn't asked for")
+                self._fail("the server sends what wasn't asked for")
 
     def _listen(self) -> None:
         try:
@@ -253,9 +264,9 @@ class Wire:
                 kind, fields = self._packet()
                 self._deliver(fields.u32(), kind, fields)
         except ServerAway as error:
-            self._break(error.message)
+            self._fail(error.message)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            self._break(plain(str(error)) or "the connection broke")
+            self._fail(plain(str(error)) or "the connection broke")
 
     def _deliver(self, number: int, kind: int, fields: Fields) -> None:
         with self._lock:

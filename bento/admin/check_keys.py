@@ -90,7 +90,11 @@ def check_pins(server: Server) -> Iterator[Found]:
     """Whether a server shows a key that hosts accept, and whether it has each that is pinned."""
     from bento.adapters.server_keys import shown_keys  # paramiko: every other command does without
 
-    where = f"{server.address}:{server.port}"
+    where = server.where
+    if server.proxy_command:
+        why = f"hosts reach it through {server.proxy_command[0]}"
+        yield Unchecked(f"the host key of {where}", why, ("where a host is: bento-agent run",))
+        return
     try:
         kinds = tuple(dict.fromkeys(key.kind for key in server.host_keys))
         shown = shown_keys(server.address, server.port, server.timeout, kinds)

@@ -21,7 +21,8 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _REPORTS_MODE = 0o2770
 _KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk)-[a-z0-9@.-]+) (AAAA[A-Za-z0-9+/=]+)")
 _KEYS_FILE = 1024 * 1024  # bytes of an authorized_keys that are looked at
-_BLOCK = "set it for the hosts in sshd_config (see The server in README.md), then: sshd -t && systemctl reload ssh"
+_APPLY = "on the server: sudo bento server apply (--dry-run shows what it would do)"
+_BLOCK = "or set it for the hosts in sshd_config (see The server in README.md), then: sshd -t && systemctl reload ssh"
 # sshd -T prints these in lower case, with defaults filled in.
 _WANTED = (
     ("disableforwarding", "yes", "warning", "hosts can use the server to reach other machines"),
@@ -93,8 +94,8 @@ def check_chroot(folder: Path, host: HostName, account: Account | None) -> Itera
 
 def _check_account(host: HostName, account: Account | None) -> Iterator[Found]:
     if account is None:
-        hint = f"useradd --system --user-group --no-create-home --shell /usr/sbin/nologin --password '*' {host}"
-        yield Finding("warning", "server", "no account on this machine, so it can't log in here", (hint,), (host,))
+        said = "no account on this machine, so it can't log in here"
+        yield Finding("warning", "server", said, (_APPLY,), (host,))
     elif account.uid == 0:
         said = "its account on this machine is root's: a host must be nobody here"
         yield Finding("error", "server", said, ("give the host another name in bento.toml",), (host,))
@@ -142,7 +143,7 @@ def compare_settings(said: Mapping[str, str], host: HostName, chroot: Path, flee
 
 
 def _of_sshd(severity: str, message: str, host: HostName) -> Finding:
-    return Finding("error" if severity == "error" else "warning", "server", message, (_BLOCK,), (host,))
+    return Finding("error" if severity == "error" else "warning", "server", message, (_APPLY, _BLOCK), (host,))
 
 
 def _compare_startups(said: Mapping[str, str], fleet_size: int) -> Iterator[Found]:

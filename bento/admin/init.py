@@ -145,7 +145,7 @@ def init(root: Path, answers: Answers) -> Made:
     fleet = parse_fleet_name(answers.fleet or root.name)
     check_place(root)
     if answers.address is not None:
-        _check_address(answers.address)
+        answers = replace(answers, address=_checked(answers.address))
     answers, server_key = _server(answers)
     found = NOTHING
     if answers.source is not None:
@@ -185,9 +185,9 @@ def check_place(root: Path) -> None:
         )
 
 
-def _check_address(address: str) -> None:
+def _checked(address: str) -> str:
     try:
-        parse_address(address)
+        return parse_address(address)
     except InputError as error:
         raise InputError(error.message, "give one such as bento.example.org or 192.0.2.1: --address HOST") from None
 

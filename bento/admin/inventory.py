@@ -11,6 +11,7 @@ from bento.models.fleet import FleetFile, parse_fleet
 from bento.models.manifest import Settings
 from bento.models.strict import Source
 from bento.models.targets import SftpPlace
+from bento.models.trigger import TriggerPlace
 from bento.models.trust import Trust, parse_trust
 from bento.names import HostName, Serial, TagName, did_you_mean, printable
 from bento_secrets.members import Member
@@ -28,7 +29,7 @@ class Host:
     """One host. `source` is its configuration's folder, absolute; `attribute` its nixosConfigurations name.
 
     With `hold` it gets that release's content until the line goes. ssh reaches it at `address` (USER@HOST), where
-    `agent` calls its agent.
+    `agent` calls its agent; `trigger` is its trigger socket.
     """
 
     name: HostName
@@ -40,6 +41,7 @@ class Host:
     settings: Settings
     hold: Serial | None = None
     address: str | None = None
+    trigger: TriggerPlace | None = None
     agent: tuple[str, ...] = ("bento-agent",)
 
     @property
@@ -197,6 +199,7 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
         ),
         hold=table.hold,
         address=table.address,
+        trigger=table.trigger,
         agent=table.agent,
     )
 

@@ -103,7 +103,7 @@ def _answers(fleet: str, read: OldFleet, choices: Choices) -> tuple[Answers, lis
     notes = []
     address = choices.address or _said(values, "REMOTE_IP", "--address HOST")
     try:
-        parse_address(address)
+        address = parse_address(address)
     except InputError as error:
         raise InputError(f"the server's address: {error.message}", "name it: --address HOST") from None
     publish = choices.publish or _said(values, "CHROOT_DIR", "--publish-to FOLDER")

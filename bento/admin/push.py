@@ -95,7 +95,7 @@ def copy_closure(release: Published, remote: Remote) -> bool:
     require("nix-copy-closure")
     # The host takes from its own substituters what they have. NIX_SSHOPTS is Nix's own and in the environment.
     done = run_keeping_tail(
-        ["nix-copy-closure", "--use-substitutes", "--to", remote.login, system], tail=LIMITS.log_tail
+        ["nix-copy-closure", "--use-substitutes", "--to", remote.in_url, system], tail=LIMITS.log_tail
     )
     if done.code != 0:
         raise WorkFailed(

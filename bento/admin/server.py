@@ -18,6 +18,7 @@ from bento.adapters.accounts import find_sshd
 from bento.adapters.files import read_capped, store
 from bento.adapters.process import run
 from bento.admin.inventory import Fleet
+from bento.admin.server_quotas import quotas
 from bento.core.server_wish import (
     DROP_IN,
     HOSTS_GROUP,
@@ -47,6 +48,14 @@ class Step:
     do: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, and what can't be had here: a sentence, and hints after it; nothing where all can."""
+
+    steps: tuple[Step, ...]
+    lacking: tuple[str, ...] = ()
+
+
 def wish_of(fleet: Fleet) -> ServerWish:
     """What bento.toml asks of the server. Raises InputError."""
     server = fleet.file.server
@@ -57,10 +66,10 @@ def wish_of(fleet: Fleet) -> ServerWish:
             f"bento.toml: the hosts' folders can't lie in {folder}: sshd's settings have no way to name it",
             'name a plain, absolute path: [server] folder = "/home/chroot"',
         )
-    return ServerWish(folder, {name: host.keys for name, host in fleet.hosts.items()}, server.publishers)
+    return ServerWish(folder, {name: host.keys for name, host in fleet.hosts.items()}, server.publishers, server.quota)
 
 
-def plan(wish: ServerWish) -> tuple[Step, ...]:
+def plan(wish: ServerWish) -> Plan:
     """What is to be done on this machine. Raises InputError, EnvironmentFailed where it can't be done here."""
     if Path("/etc/NIXOS").exists():
         raise EnvironmentFailed(
@@ -70,7 +79,10 @@ def plan(wish: ServerWish) -> tuple[Step, ...]:
     if find_sshd() is None:
         raise EnvironmentFailed("there is no sshd on this machine", "install it (Debian: apt install openssh-server)")
     _check_include()
-    return (*_accounts(wish), *_folders(wish), *_keys(wish), *_sshd(wish))
+    # Quotas come last: where the file system disappoints, all else is done.
+    limits = quotas(wish)
+    last = () if limits.shown is None or limits.do is None else (Step(limits.shown, limits.do),)
+    return Plan((*_accounts(wish), *_folders(wish), *_keys(wish), *_sshd(wish), *last), limits.lacking)
 
 
 def apply(steps: tuple[Step, ...], say: Callable[[str], None]) -> None:

@@ -102,22 +102,24 @@ def _remote(
         f"the address and port are those of publish.to in {MAIN}",
         f"if the server was renewed, put its new key into {TRUST} or {MAIN}: [publish] host_keys",
     )
-    where = f"{server.address}:{server.port}"
-    log_in = publisher(place.user, where, fleet.publish_identity)
+    log_in = publisher(place.user, server.where, fleet.publish_identity)
     locking = Locking(lambda: _owner(Workspace(fleet.root)), clock, break_lock)
     return SftpTarget(place, lambda: logged_in(server, log_in, _SILENCE, advice=advice), locking)
 
 
 def _pinned(fleet: Fleet, trust: Trust, place: SftpPlace) -> Server:
     same = [one for one in trust.servers if (one.address.lower(), one.port) == (place.address.lower(), place.port)]
-    keys = (*(key for one in same for key in one.host_keys), *fleet.file.publish.host_keys)
+    named = (one.key for one in fleet.file.publish.host_keys if one.is_for(place.address, place.port))
+    keys = (*(key for one in same for key in one.host_keys), *named)
     if not keys:
         raise InputError(
             f"the host key of {place} isn't known",
             f'put it into {MAIN}: [publish] host_keys = ["ssh-ed25519 …"]; the line is in the server\'s'
             " /etc/ssh/ssh_host_ed25519_key.pub",
         )
-    return Server(place.address, place.port, keys, same[0].timeout if same else _TIMEOUT)
+    # The way there is this machine's own: hosts may need a proxy where the admin doesn't, and the reverse.
+    proxy = fleet.file.publish.proxy_command
+    return Server(place.address, place.port, keys, same[0].timeout if same else _TIMEOUT, proxy)
 
 
 def _owner(workspace: Workspace) -> "Owner":

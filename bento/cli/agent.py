@@ -1,9 +1,14 @@
 """`bento-agent`: what runs on a host."""
 
 import json
+import os
 import signal
+import socket
+import stat
 import sys
+import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +19,7 @@ from bento.cli.agent_host import host_of
 from bento.cli.agent_trust import trust
 from bento.cli.agent_validate import validate
 from bento.cli.top import complain, main_of, remember_typed
+from bento.models.agent_settings import read_agent_settings
 from bento.names import Serial
 
 if TYPE_CHECKING:
@@ -83,6 +89,41 @@ def receive(context: click.Context) -> int:
             sys.stdout.flush()
 
     return _told(receive(host_of(context), 0, announce))
+
+
+@agent.command("answer")
+@click.pass_context
+def answer(context: click.Context) -> None:
+    """Poll because somebody has connected to the trigger socket, and tell him on stdout how that ended.
+
+    For the socket's unit, as services.bento.trigger makes it. Nothing is read from him, and he learns the exit code of
+    `bento-agent run` and no more. At most one poll in ten seconds is made so.
+
+    \b
+    Example:
+      bento-agent answer
+    """
+    from bento.adapters.systemd import Systemd
+    from bento.agent.answer import GAP, answer
+
+    began = time.monotonic()
+    settings = read_agent_settings(Path(context.find_root().params["config"]))
+    stranger = stat.S_ISSOCK(os.fstat(1).st_mode)
+    if stranger:
+        os.set_blocking(1, False)  # he needn't read what he is told
+
+    def tell(line: str) -> None:
+        with suppress(OSError):
+            os.write(1, f"{line}\n".encode("ascii"))
+
+    try:
+        answer(Systemd(settings.systemctl), tell)
+    finally:
+        if stranger:
+            # He needn't wait with those who come next. systemd holds the connection too, so closing it isn't enough.
+            with suppress(OSError), socket.socket(fileno=os.dup(1)) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+            time.sleep(max(0.0, GAP - (time.monotonic() - began)))
 
 
 @agent.command("confirm")

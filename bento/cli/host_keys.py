@@ -14,6 +14,7 @@ from bento.cli.context import ask, confirmed, current_fleet, fleet_root, identit
 from bento.cli.secret_care import show_steps
 from bento.cli.top import complain
 from bento.errors import InputError
+from bento.models.trust import bracketed
 from bento.names import HostName, Target
 from bento_secrets.rekey import add_again
 from bento_secrets.ssh_keys import SshPublicKey
@@ -179,10 +180,11 @@ def _scanned(command: str, name: HostName, scan: str, fingerprint: str | None) -
     address, port = _address(scan)
     from bento.adapters.server_keys import shown_keys  # paramiko: the other commands do without
 
+    where = f"{bracketed(address)}:{port}"
     shown = shown_keys(address, port, _TIMEOUT)
     if not shown:
         raise InputError(
-            f"{address}:{port} has no ssh-ed25519 or ssh-rsa key, to which secrets could be sealed",
+            f"{where} has no ssh-ed25519 or ssh-rsa key, to which secrets could be sealed",
             "make one there: ssh-keygen -t ed25519 -f /etc/ssh/ssh_host_ed25519_key",
         )
     if fingerprint is not None:
@@ -191,16 +193,16 @@ def _scanned(command: str, name: HostName, scan: str, fingerprint: str | None) -
                 return key
         seen = ", ".join(key.fingerprint for key in shown)
         raise InputError(
-            f"{address}:{port} shows {seen}, not {fingerprint}: it is another machine, or somebody is in between",
+            f"{where} shows {seen}, not {fingerprint}: it is another machine, or somebody is in between",
             "look on the host itself: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
         )
     key = shown[0]
     file = "ssh_host_rsa_key.pub" if key.kind == "ssh-rsa" else "ssh_host_ed25519_key.pub"
-    click.echo(f"{address}:{port} shows the {key.kind} key {key.fingerprint}", err=True)
+    click.echo(f"{where} shows the {key.kind} key {key.fingerprint}", err=True)
     click.echo(f"the right one prints the same on the host itself: ssh-keygen -lf /etc/ssh/{file}", err=True)
     again = f"bento host {command} {name} --scan {scan} --fingerprint {key.fingerprint}"
     if not confirmed("Is it the same?", f"if it is the same: {again}"):
-        raise InputError(f"the key of {address}:{port} was not taken, and nothing was changed", f"if it is: {again}")
+        raise InputError(f"the key of {where} was not taken, and nothing was changed", f"if it is: {again}")
     return key
 
 

@@ -8,6 +8,7 @@ from bento.admin.inventory import load_fleet
 from bento.admin.server import apply as apply_steps
 from bento.admin.server import plan, wish_of
 from bento.cli.context import fleet_root
+from bento.cli.top import warn
 
 
 @click.group()
@@ -21,6 +22,8 @@ def server() -> None:
 def apply(context: click.Context, dry_run: bool) -> None:
     """Make accounts, folders, keys and sshd's settings on this machine as bento.toml asks; again: what has changed.
 
+    Each host is limited to [server] quota where the file system keeps quotas; where it doesn't, that is said.
+
     Run it on the server, as root. Of the fleet it needs bento.toml, and nothing secret. Each host becomes an account
     that sees its own folder by SFTP and nothing else; the keys in [server] publishers may publish without being
     root. On NixOS use the module instead (docs/nixos.md).
@@ -30,7 +33,10 @@ def apply(context: click.Context, dry_run: bool) -> None:
       bento server apply --dry-run
       sudo bento --dir /root/acme server apply
     """
-    steps = plan(wish_of(load_fleet(fleet_root(context))))
+    planned = plan(wish_of(load_fleet(fleet_root(context))))
+    steps = planned.steps
+    if planned.lacking:
+        warn(planned.lacking[0], planned.lacking[1:])
     if not steps:
         click.echo("nothing to do")
         return

@@ -13,6 +13,7 @@ from bento_secrets.ssh_keys import SshPublicKey
 HOSTS_GROUP = "bento-hosts"
 PUBLISHER = "bento-publisher"
 KEYS = Path("/etc/bento-server/keys")  # one file a login; root's, so that nobody lets others in
+QUOTAS = Path("/etc/bento-server/quotas")  # the limits that were set last
 DROP_IN = Path("/etc/ssh/sshd_config.d/10-bento.conf")  # before others: sshd takes the first value of a setting
 
 _HEAD = "# Made by `bento server apply`, from bento.toml; it is written anew each time.\n"
@@ -36,11 +37,16 @@ _ALIVE = """\
 
 @dataclass(frozen=True)
 class ServerWish:
-    """`folder` holds the hosts' chroots. Without `publishers` there is no account for them, and root publishes."""
+    """`folder` holds the hosts' chroots. Without `publishers` there is no account for them, and root publishes.
+
+    `quota` is in MiB, and what each host may fill where the file system keeps quotas.
+    """
 
     folder: Path
     hosts: Mapping[HostName, Sequence[SshPublicKey]]
     publishers: Sequence[SshPublicKey]
+    quota: int = 64
+    quota_files: int = 4096
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,11 @@ def key_files(wish: ServerWish) -> Mapping[str, str]:
 
 def _lines(keys: Sequence[SshPublicKey]) -> str:
     return "".join(f"restrict {key.line}\n" for key in keys)
+
+
+def quota_lines(wish: ServerWish) -> str:
+    """What `setquota --batch` reads: login, then soft and hard limit of KiB and of files."""
+    return "".join(f"{name} 0 {wish.quota * 1024} 0 {wish.quota_files}\n" for name in sorted(wish.hosts))
 
 
 def folders(wish: ServerWish) -> tuple[WantedFolder, ...]:

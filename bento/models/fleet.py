@@ -20,7 +20,15 @@ from bento.models.fields import (
 )
 from bento.models.manifest import Action, Evaluate, OnDifference, RebootPolicy
 from bento.models.strict import Source, parse_toml
-from bento.models.targets import SftpPlace, parse_target
+from bento.models.targets import (
+    ServerKey,
+    SftpPlace,
+    parse_server_key,
+    parse_target,
+)
+from bento.models.trigger import TriggerPlace, parse_trigger
+from bento.models.trust import parse_address as parse_server_address
+from bento.models.trust import parse_proxy_command
 from bento.names import BadName, did_you_mean, printable
 from bento_secrets.names import TagName
 from bento_secrets.ssh_keys import SshPublicKey
@@ -40,15 +48,22 @@ TagField = Annotated[TagName, PlainValidator(_tag)]
 
 
 def parse_address(text: str) -> str:
-    """Where ssh reaches a host: HOST, or USER@HOST. Root, where it names no user. Raises InputError."""
+    """Where ssh reaches a host: HOST, or USER@HOST. Root, where it names no user. Raises InputError.
+
+    IPv6 may stand in brackets; the result is without, as ssh takes it.
+    """
     user, at, host = text.rpartition("@")
     if not at:
         user = "root"
+    wrong = InputError(
+        f"'{printable(text)}' is no address", "write it as HOST or USER@HOST; a port goes to NIX_SSHOPTS"
+    )
     if not _USER.fullmatch(user) or not _ADDRESS.fullmatch(host):
-        raise InputError(
-            f"'{printable(text)}' is no address", "write it as HOST or USER@HOST; a port goes to NIX_SSHOPTS"
-        )
-    return f"{user}@{host}"
+        raise wrong
+    try:
+        return f"{user}@{parse_server_address(host)}"
+    except InputError:
+        raise wrong from None
 
 
 def _address(value: object) -> str:
@@ -82,15 +97,36 @@ def _key(value: object) -> SshPublicKey:
         raise BadName(error.message, *error.hints) from None
 
 
+def _server_key(value: object) -> ServerKey:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 — pydantic turns only ValueErrors into its own
+    try:
+        return parse_server_key(value)
+    except InputError as error:
+        raise BadName(error.message, *error.hints) from None
+
+
+def _proxy(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise BadName("it must be a list of texts", 'for example: ["ssh", "-W", "%h:%p", "gateway.example.org"]')
+    try:
+        return parse_proxy_command(tuple(value))
+    except InputError as error:
+        raise BadName(error.message, *error.hints) from None
+
+
 class PublishTable(Frozen):
     """Where releases go: a folder on this machine, sftp://user@server/folder, or several, which are mirrors.
 
-    `host_keys` are the servers' pinned keys beside those in utils/trust.toml; `identity` is the key that logs in.
+    `host_keys` are the servers' pinned keys beside those in utils/trust.toml, each for all of them or, with its address
+    before it as in known_hosts, for one; `identity` is the key that logs in;
+    `proxy_command` makes the connections from here, with `%h` and `%p` for address and port.
     """
 
     to: Annotated[tuple[str | SftpPlace, ...], PlainValidator(_targets)] = ("/home/chroot",)
-    host_keys: tuple[Annotated[SshPublicKey, PlainValidator(_key)], ...] = ()
+    host_keys: tuple[Annotated[ServerKey, PlainValidator(_server_key)], ...] = ()
     identity: Annotated[str, Field(min_length=1)] | None = None
+    proxy_command: Annotated[tuple[str, ...], PlainValidator(_proxy)] = ()
 
 
 class SigningTable(Frozen):
@@ -150,16 +186,26 @@ class DefaultsTable(Frozen):
     agent: Annotated[ArgsField, Field(min_length=1)] = ("bento-agent",)
 
 
+def _trigger(value: object) -> TriggerPlace:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 — pydantic turns only ValueErrors into its own
+    try:
+        return parse_trigger(value)
+    except InputError as error:
+        raise BadName(error.message, *error.hints) from None
+
+
 class HostTable(DefaultsTable):
     """One host. `keys`: ssh public keys, all may log in, secrets are sealed to the first.
 
-    `address` (`HOST` or `USER@HOST`) is where push and trigger reach it over ssh. `hold` is set by `bento rollback`:
-    publish this release's content until the line goes.
+    `address` (`HOST` or `USER@HOST`) is where push and trigger reach it over ssh, `trigger` its trigger socket. `hold`
+    is set by `bento rollback`: publish this release's content until the line goes.
     """
 
     keys: Annotated[tuple[str, ...], Field(min_length=1)]
     attribute: AttributeField | None = None
     address: AddressField | None = None
+    trigger: Annotated[TriggerPlace, PlainValidator(_trigger)] | None = None
     hold: SerialField | None = None
 
 

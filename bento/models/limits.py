@@ -44,6 +44,9 @@ class Limits:
     lock_file: int = 4 * KIB  # another publisher's, on the server
     push_head: int = 96  # of a pushed stream's part: a digest, a space, a size, a newline
     push_silence: int = 60  # seconds that a pushed stream may stand still: this host's agent is locked meanwhile
+    trigger: int = 16 * KIB  # all that a trigger socket says; an hour of signs of life is 2 KiB
+    trigger_silence: float = 60.0  # it says something every 15 seconds
+    trigger_time: float = 7300.0  # a run that is waited for, and one more, of an hour each
     slowest: int = 2 * KIB  # bytes a second: a server that sends less is cut off; GPRS gives twice as much
 
 

@@ -1,9 +1,12 @@
 """`utils/trust.toml`: what every host knows of its fleet, and nothing more. Read without pydantic (poll path)."""
 
+import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from bento.errors import InputError
+from bento.models.limits import LIMITS
 from bento.models.strict import Source, Table, parse_toml
 from bento.names import printable
 from bento_secrets.ssh_keys import SshPublicKey
@@ -14,12 +17,28 @@ NAMESPACE_REPORT = "bento-report"
 
 @dataclass(frozen=True)
 class Server:
-    """One SFTP server (a mirror is one too). `timeout` in seconds; a host accepts none but `host_keys`."""
+    """One SFTP server (a mirror is one too). `timeout` in seconds; nobody but one of `host_keys` is accepted.
+
+    An IPv6 `address` is without brackets. `proxy_command` is the program, with its arguments, that makes the connection
+    in place of TCP: what it reads goes to the server, what it prints comes from there.
+    """
 
     address: str
     port: int
     host_keys: tuple[SshPublicKey, ...]
     timeout: int
+    proxy_command: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """`address:port`, or `[IPv6]:port`."""
+        return f"{bracketed(self.address)}:{self.port}"
+
+    @property
+    def proxy_argv(self) -> tuple[str, ...]:
+        """The proxy command with the address for `%h` and the port for `%p`."""
+        values = {"%h": self.address, "%p": str(self.port)}
+        return tuple(_PLACEHOLDER.sub(lambda found: values[found[0]], word) for word in self.proxy_command)
 
 
 @dataclass(frozen=True)
@@ -41,19 +60,59 @@ def parse_fleet_name(text: str) -> str:
 
 
 _EXAMPLE = "for example: bento.example.org"
+_ZONE = re.compile(r"[A-Za-z0-9._-]{1,32}")  # a link's name
+_PLACEHOLDER = re.compile("%[hp]")
+_PROXY_EXAMPLE = 'for example: ["corkscrew", "proxy.example.org", "8080", "%h", "%p"]'
 
 
 def parse_address(text: str) -> str:
-    """A host name or IP address, or InputError."""
+    """A host name or IP address, the latter without the brackets that it may stand in. Raises InputError."""
+    wrong = InputError(f"'{printable(text)}' is no host name or IP address", _EXAMPLE)
     if not text or len(text) > 255 or not text.isascii() or not text.isprintable() or set(text) & set(" /@\"'"):  # noqa: PLR2004 — DNS's limit
-        raise InputError(f"'{printable(text)}' is no host name or IP address", _EXAMPLE)
+        raise wrong
+    if text.startswith("-"):  # a proxy command would take it for an option
+        raise wrong
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if ":" in bare or bare != text:
+        if not _is_ipv6(bare):
+            said = f"'{printable(text)}' is no host name or IP address"
+            raise InputError(said, _EXAMPLE, "a port has a setting of its own") from None
+        return bare
     try:
         text.encode("idna")  # what a look-up does first
     except UnicodeError:
-        raise InputError(
-            f"'{printable(text)}' is no host name or IP address", "for example: bento.example.org"
-        ) from None
+        raise wrong from None
     return text
+
+
+def bracketed(address: str) -> str:
+    """An address as it stands before a port: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _is_ipv6(text: str) -> bool:
+    number, percent, zone = text.partition("%")
+    try:
+        socket.inet_pton(socket.AF_INET6, number)
+    except OSError:
+        return False
+    return not percent or _ZONE.fullmatch(zone) is not None
+
+
+def parse_proxy_command(words: tuple[str, ...]) -> tuple[str, ...]:
+    """A program with its arguments, `%h` and `%p` in them: no shell reads it. Raises InputError."""
+    if len(words) > LIMITS.args:
+        raise InputError(f"it has more than {LIMITS.args} words", _PROXY_EXAMPLE)
+    for word in words:
+        if not word.isprintable():
+            raise InputError("it has a character in it that can't be printed", _PROXY_EXAMPLE)
+        if "%" in _PLACEHOLDER.sub("", word):
+            raise InputError(
+                f"'{printable(word)}': only %h, the address, and %p, the port, may follow a %", _PROXY_EXAMPLE
+            )
+    if words and (not words[0] or "%" in words[0]):
+        raise InputError("its first word must be a program", _PROXY_EXAMPLE)
+    return words
 
 
 def _keys(table: Table, key: str, texts: tuple[str, ...]) -> tuple[SshPublicKey, ...]:
@@ -69,9 +128,13 @@ def _server(table: Table) -> Server:
             "is empty: a host would accept no server",
             "put the line of the server's /etc/ssh/ssh_host_ed25519_key.pub there",
         )
-    server = Server(
-        address, table.number("port", 22, least=1, most=65535), keys, table.number("timeout", 20, least=1, most=600)
-    )
+    port = table.number("port", 22, least=1, most=65535)
+    timeout = table.number("timeout", 20, least=1, most=600)
+    try:
+        proxy = parse_proxy_command(table.texts("proxy_command", ()))
+    except InputError as error:
+        raise table.wrong("proxy_command", f"is wrong: {error.message}", *error.hints) from None
+    server = Server(address, port, keys, timeout, proxy)
     table.done()
     return server
 

@@ -23,8 +23,23 @@ WANTED = {
     "bento-secrets-switch.service": "sysinit-reactivation.target.requires",
     "bento-agent.timer": "timers.target.wants",
     "bento-agent.service": None,
+    "bento-recover.service": "timers.target.wants",
+    "bento-trigger.socket": "sockets.target.wants",
+    "bento-trigger@.service": None,
 }
 REACTIVATION = "[Unit]\nDescription=Reactivate sysinit units\n"  # as NixOS has it
+# Somebody connects, sends something, and waits until he is hung up on.
+CALLER = """
+import socket
+caller = socket.create_connection(("127.0.0.1", 7374), 60)
+caller.settimeout(60)
+try:
+    caller.sendall(b"GET / HTTP/1.1")
+    while data := caller.recv(4096):
+        print(data.decode(), end="")
+except OSError:
+    pass  # hung up on with something unread
+"""
 USER = "[Unit]\nDescription=Somebody's\n[Service]\nExecStart=/bin/sleep 1000\n"
 
 
@@ -108,7 +123,23 @@ def test_secrets_come_before_and_after_users_at_boot_and_anew_at_each_switch_and
     assert failed == ""
     assert booted.text(["systemctl", "is-active", "bento-agent.timer"]) == "active"
 
+    # what the boot recovers from is nothing here, and the next run finds it done
+    assert booted.text(["systemctl", "is-active", "bento-recover.service"]) == "active"
+    said = booted.text(["journalctl", "--boot", "--output=cat", "--unit=bento-recover.service"])
+    assert "there is nothing to recover from" in said
+
     # the agent itself, in its sandbox: it gets as far as a machine without a network can
     assert booted.run(["systemctl", "start", "bento-agent.service"]).returncode != 0
     assert "can't reach the server" in booted.text(["journalctl", "--output=cat", "--unit=bento-agent.service"])
     assert booted.text(["systemctl", "show", "--value", "--property=ExecMainStatus", "bento-agent.service"]) == "1"
+
+    # whoever connects to the socket has it poll, learns how that ended, and is the only one for ten seconds
+    polled = when(booted, "bento-agent.service")
+    said = booted.text([sys.executable, "-c", CALLER])
+    assert said.splitlines() == ["bento-trigger 1", "polling", "ended 1: failed, or its server is away"]
+    assert when(booted, "bento-agent.service") > polled
+    polled = when(booted, "bento-agent.service")
+    for _ in range(30):
+        assert booted.text([sys.executable, "-c", CALLER]) == ""
+    assert when(booted, "bento-agent.service") == polled
+    assert booted.text(["systemctl", "is-active", "bento-trigger.socket"]) == "active"

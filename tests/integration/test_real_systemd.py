@@ -128,12 +128,16 @@ def check(machine: Nspawn, user: str, token: str) -> None:
 def test_the_pages_units_bring_secrets_before_users_and_services_and_a_dynamic_user_gets_his(
     world: World, web: Machine, booted: Nspawn
 ) -> None:
-    assert set(units()) == {"app.service", "bento-secrets.service", "bento-secrets-for-users.service"}
+    assert set(units()) == {
+        "app.service",
+        *(f"bento-{name}.service" for name in ("secrets", "secrets-for-users", "recover")),
+    }
     check(booted, web.name, "first")
     users, secrets, sysusers = "bento-secrets-for-users.service", "bento-secrets.service", "systemd-sysusers.service"
     assert when(booted, users, "Exit") <= when(booted, sysusers, "Start")
     assert when(booted, sysusers, "Exit") <= when(booted, secrets, "Start")
     assert when(booted, secrets, "Exit") <= when(booted, "app.service", "Start")
+    assert when(booted, secrets, "Exit") <= when(booted, "bento-recover.service", "Start")
     options = booted.text(["findmnt", "-no", "FSTYPE,OPTIONS", "/run/bento"])
     assert options.startswith(("tmpfs", "ramfs"))
 

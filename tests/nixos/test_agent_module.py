@@ -77,7 +77,7 @@ def golden(name: str, text: str) -> None:
 
 def test_by_default_the_agent_polls_every_five_minutes_and_nothing_listens(tmp_path: Path) -> None:
     found = units(host(), tmp_path)
-    assert sorted(found) == ["bento-agent.service", "bento-agent.timer"]
+    assert sorted(found) == ["bento-agent.service", "bento-agent.timer", "bento-recover.service"]
     timer = found["bento-agent.timer"]
     for line in ("OnUnitInactiveSec=5min", "RandomizedDelaySec=2min", "FixedRandomDelay=true"):
         assert line in timer.splitlines()
@@ -210,13 +210,25 @@ def test_what_is_set_reaches_the_agents_settings(tmp_path: Path) -> None:
 
 
 def test_a_suspended_host_has_no_timer(tmp_path: Path) -> None:
-    assert sorted(units(host("suspend = true;"), tmp_path)) == ["bento-agent.service"]
+    assert sorted(units(host("suspend = true;"), tmp_path)) == ["bento-agent.service", "bento-recover.service"]
 
 
 def test_interval_and_splay_reach_the_timer(tmp_path: Path) -> None:
     lines = units(host('interval = "1h"; splay = "10min";'), tmp_path)["bento-agent.timer"].splitlines()
     assert "OnUnitInactiveSec=1h" in lines
     assert "RandomizedDelaySec=10min" in lines
+
+
+def test_the_boot_recovers_once_before_any_run_and_holds_up_nobody_else(tmp_path: Path) -> None:
+    unit = units(host(), tmp_path)["bento-recover.service"].splitlines()
+    for line in ("Type=oneshot", "RemainAfterExit=true", "X-RestartIfChanged=false", "Environment=NIX_REMOTE=daemon"):
+        assert line in unit
+    assert [line for line in unit if line.startswith("Before=")] == ["Before=bento-agent.service"]
+    assert [line for line in unit if line.startswith("SuccessExitStatus=")] == [
+        f"SuccessExitStatus={code}" for code in (5, 75)
+    ]
+    wanted = 'map (name: m.config.systemd.services.${name}.wantedBy) [ "bento-recover" "bento-agent" ]'
+    assert ask(host(), wanted, tmp_path) == [["timers.target"], []]
 
 
 @pytest.mark.parametrize(("address", "listen"), [("10.0.0.7", "10.0.0.7:7374"), ("fd00::7", "[fd00::7]:7374")])
@@ -226,6 +238,11 @@ def test_the_trigger_listens_on_the_one_address_that_was_named(address: str, lis
         f"ListenStream={listen}"
     ]
     assert "MaxConnections=1" in found["bento-trigger.socket"].splitlines()
+    service = found["bento-trigger@.service"].splitlines()
+    for line in ("StandardInput=null", "StandardOutput=socket", "StandardError=journal", "X-RestartIfChanged=false"):
+        assert line in service
+    (start,) = [line for line in service if line.startswith("ExecStart=")]
+    assert start.endswith(" answer")
 
 
 # Assertions
@@ -331,7 +348,8 @@ def test_systemd_finds_nothing_wrong_with_the_units(manager: str, tmp_path: Path
 @pytest.mark.skipif(is_whole(), reason="NixOS writes units in its own way")
 def test_the_units_are_those_that_are_run_under_a_real_systemd(tmp_path: Path) -> None:
     """tests/integration/test_nixos_units.py boots with them."""
-    for name, text in units(host(more=MANAGERS["sysusers"]), tmp_path).items():
+    trigger = 'trigger = { enable = true; address = "127.0.0.1"; };'
+    for name, text in units(host(trigger, MANAGERS["sysusers"]), tmp_path).items():
         shown = re.sub(r"/nix/store/\S+/bin/bento-agent", "/usr/local/bin/bento-agent", text)
         shown = re.sub(r"/nix/store/\S+-bento-agent.toml", "/etc/bento/agent.toml", shown)
         golden(f"units/{name}", shown)

@@ -39,7 +39,7 @@ def wish(tmp_path: Path) -> ServerWish:
     (tmp_path / "bento.toml").write_text(FLEET.read_text())
     fleet = load_fleet(tmp_path)
     hosts = {name: host.keys for name, host in fleet.hosts.items()}
-    return ServerWish(Path("/home/chroot"), hosts, fleet.file.server.publishers)
+    return ServerWish(Path("/home/chroot"), hosts, fleet.file.server.publishers, fleet.file.server.quota)
 
 
 def rules(configuration: str, tmp_path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from rig.world import PROGRAMS, Machine
 
 _CONFIG = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {folder}/host_key
 PidFile none
 AuthorizedKeysFile {folder}/admin.pub
@@ -30,7 +30,7 @@ SetEnv PATH={path} NIX_CONF_DIR={folder}
 class RemoteHost:
     """`options` is what NIX_SSHOPTS must say; `agent` a program on the host that calls its agent."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, address: str = "127.0.0.1") -> None:
         self.machine = machine
         self.folder = machine.folder / "ssh"
         self.folder.mkdir()
@@ -38,13 +38,13 @@ class RemoteHost:
         make_ssh_key(self.folder / "admin", comment="admin")
         env = machine.root.env
         (self.folder / "nix.conf").write_text(env["NIX_CONFIG"])
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.bind((address, 0))
             self.port: int = probe.getsockname()[1]
         line = " ".join((self.folder / "host_key.pub").read_text().split()[:2])
-        (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {line}\n")
+        (self.folder / "known_hosts").write_text(f"[{address}]:{self.port} {line}\n")
         (self.folder / "sshd_config").write_text(
-            _CONFIG.format(port=self.port, folder=self.folder, path=env["PATH"].replace(" ", ""))
+            _CONFIG.format(port=self.port, address=address, folder=self.folder, path=env["PATH"].replace(" ", ""))
         )
         self.options = (
             f"-F none -p {self.port} -i {self.folder}/admin -o UserKnownHostsFile={self.folder}/known_hosts "

@@ -124,7 +124,8 @@ class Sshd:
         shutil.chown(own, name, name)
         self._publisher = name
         self.restart()
-        return f"sftp://{name}@{self.address}:{self.port}{INSIDE}"
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"sftp://{name}@{address}:{self.port}{INSIDE}"
 
     def give_host(self, name: str, publisher: str, group: str | None = None) -> None:
         """What root does once on the server for a host: its folders, `release` the publisher's, `reports` both's."""
@@ -144,7 +145,7 @@ class Sshd:
     def start(self) -> None:
         """Listen; after `stop`, on the same port again. Raises RuntimeError with sshd's log where it can't."""
         for _ in range(_TRIES if self.port == 0 else 1):
-            port = self.port or _free_port()
+            port = self.port or _free_port(self.address)
             if self._try(port):
                 self.port = port
                 return
@@ -204,8 +205,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def _free_port(address: str = "127.0.0.1") -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((address, 0))  # fails where the machine has no such address
         port: int = probe.getsockname()[1]
         return port

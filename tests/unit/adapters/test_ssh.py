@@ -115,7 +115,7 @@ def test_an_open_quote_in_it_is_said() -> None:
         ("web.example.org", "root@web.example.org"),
         ("deploy@web", "deploy@web"),
         ("fe80::1%eth0", "root@fe80::1%eth0"),
-        ("[2001:db8::1]", "root@[2001:db8::1]"),
+        ("[2001:db8::1]", "root@2001:db8::1"),
     ],
 )
 def test_an_address_is_root_s_unless_it_says_whose(text: str, login: str) -> None:
@@ -124,7 +124,21 @@ def test_an_address_is_root_s_unless_it_says_whose(text: str, login: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-oProxyCommand=sh", "root@-x", "-x@web", "a b", "web;reboot", "@web", "root@", "web\n", "a@b@c d"]
+    "text",
+    [
+        "",
+        "web:22",
+        "[::1]:22",
+        "-oProxyCommand=sh",
+        "root@-x",
+        "-x@web",
+        "a b",
+        "web;reboot",
+        "@web",
+        "root@",
+        "web\n",
+        "a@b@c d",
+    ],
 )
 def test_what_ssh_could_take_for_something_else_is_no_address(text: str) -> None:
     with pytest.raises(InputError):

@@ -93,3 +93,24 @@ def answering(folder: Path, line: str) -> Path:
     path.write_text(f"#!/bin/sh\n{line}\n")
     path.chmod(0o755)
     return path
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "started", "ended"), [("1", "6", True, 6), ("2", "9", True, 1), ("1", "0", False, None)]
+)
+def test_a_units_run_is_told_by_its_exit_code_and_an_old_one_is_not_taken_for_it(
+    tmp_path: Path, how: str, code: str, *, started: bool, ended: int | None
+) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in start*) echo "$*" >>{tmp_path}/log; {f"echo 7 >{tmp_path}/when" if started else "exit 1"} ;;\n'
+        f"*ActiveState*) echo activating ;; *Timestamp*) cat {tmp_path}/when || echo 3 ;;\n"
+        f"*ExecMainCode*) echo {how} ;; *ExecMainStatus*) echo {code} ;; esac\n"
+    )
+    program.chmod(0o755)
+    if started:
+        program.write_text(program.read_text().replace("echo 7", "date +%N"))
+    assert Systemd([str(program)]).run_once("x.service", 10) == ended
+    # one was under way, which may have begun too early: it is waited for, and another made
+    assert (tmp_path / "log").read_text().splitlines() == ["start x.service"] * 2

@@ -9,9 +9,11 @@ from unit.samples import WEB, public
 
 from bento.adapters.accounts import Account
 from bento.admin.check_found import Finding, Found, Unchecked, merged
+from bento.admin.check_keys import check_pins
 from bento.admin.check_server import check_chroot, check_way, compare_account, compare_settings
 from bento.admin.inventory import Host
 from bento.models.manifest import Settings
+from bento.models.trust import Server
 from bento.names import HostName
 from bento_secrets.recipients import Recipient
 
@@ -176,3 +178,9 @@ def test_an_account_that_is_root_s_is_an_error_and_none_is_a_warning(tmp_path: P
 def test_what_was_not_looked_at_is_no_finding() -> None:
     [one] = merged([Unchecked("a", "b"), Unchecked("a", "b")])
     assert one == Unchecked("a", "b")
+
+
+def test_a_server_behind_the_hosts_own_proxy_is_said_to_be_unchecked() -> None:
+    [one] = check_pins(Server("bento.invalid", 22, (public(9),), 1, ("no-such-proxy", "%h")))
+    assert isinstance(one, Unchecked)
+    assert "no-such-proxy" in one.why

@@ -8,7 +8,7 @@ from unit.samples import complaint_of, public, quick
 from bento.errors import InputError
 from bento.models.fleet import FleetFile, parse_fleet
 from bento.models.strict import Source
-from bento.models.targets import SftpPlace, parse_target
+from bento.models.targets import ServerKey, SftpPlace, parse_target
 
 
 def fleet(text: str) -> FleetFile:
@@ -98,7 +98,47 @@ def test_a_wrong_list_is_named_by_line_and_key(value: str) -> None:
 
 def test_pinned_keys_are_parsed_with_the_file() -> None:
     table = fleet(f'[publish]\nto = "sftp://b@h/x"\nhost_keys = ["{public(1).line}"]\nidentity = "~/k"\n').publish
-    assert table.host_keys == (public(1),)
+    assert table.host_keys == (ServerKey(public(1)),)
     assert table.identity == "~/k"
     with pytest.raises(InputError, match=r"bento\.toml:2: 'publish\.host_keys"):
         fleet('[publish]\nhost_keys = ["ssh-ed25519 AAAA"]\n')
+
+
+@pytest.mark.parametrize(
+    ("before", "place"),
+    [
+        ("bento.example.org", ("bento.example.org", 22)),
+        ("[Bento.example.org]:2222", ("bento.example.org", 2222)),
+        ("[::1]:2222", ("::1", 2222)),
+        ("::1", ("::1", 22)),
+    ],
+)
+def test_a_key_with_an_address_before_it_as_in_known_hosts_is_pinned_for_that_port_alone(
+    before: str, place: tuple[str, int]
+) -> None:
+    (key,) = fleet(f'[publish]\nhost_keys = ["{before} {public(1).line}"]\n').publish.host_keys
+    assert key.key == public(1)
+    assert key.is_for(*place)
+    assert not key.is_for(place[0], place[1] + 1)
+    assert not key.is_for("other.example.org", place[1])
+
+
+@pytest.mark.parametrize("before", ["[::1]:0", "[::1]:99999", "[::1", "a b", "::1:22:x", "-o", "[]:22"])
+def test_a_key_with_no_address_before_it_is_refused(before: str) -> None:
+    with pytest.raises(InputError, match=r"bento\.toml:2: 'publish\.host_keys"):
+        fleet(f'[publish]\nhost_keys = ["{before} {public(1).line}"]\n')
+
+
+@pytest.mark.parametrize("to", ["sftp://b@::1/x", "sftp://b@2001:db8::7/x", "sftp://b@::1:22/x"])
+def test_an_ipv6_address_without_brackets_is_told_where_they_go(to: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_target(to)
+    assert "[2001:db8::7]:22" in error.value.hints[0]
+
+
+def test_the_proxy_command_is_a_list_of_words() -> None:
+    words = '["ssh", "-W", "[%h]:%p", "gateway"]'
+    assert fleet(f"[publish]\nproxy_command = {words}\n").publish.proxy_command == ("ssh", "-W", "[%h]:%p", "gateway")
+    for wrong in ('"ssh -W %h:%p gateway"', '["ssh", 22]', '["nc", "%n"]', "[[]]"):
+        with pytest.raises(InputError, match=r"bento\.toml:2: 'publish\.proxy_command"):
+            fleet(f"[publish]\nproxy_command = {wrong}\n")

@@ -84,6 +84,11 @@ def test_revoking_everybody_is_refused() -> None:
         ("timeout = 5", "timeout = 1.5", "trust.toml:10", "'servers.timeout'"),
         ('"bento.example.org"', '""', "trust.toml:7", "'servers.address'"),
         ('"bento.example.org"', '"root@x"', "trust.toml:7", "'servers.address'"),
+        ('"bento.example.org"', '"bento.example.org:22"', "trust.toml:7", "'servers.address'"),
+        ('"bento.example.org"', '"[::1]:22"', "trust.toml:7", "'servers.address'"),
+        ('"bento.example.org"', '"[bento.example.org]"', "trust.toml:7", "'servers.address'"),
+        ('"bento.example.org"', '"::1%"', "trust.toml:7", "'servers.address'"),
+        ('"bento.example.org"', '"-oProxyCommand=x"', "trust.toml:7", "'servers.address'"),
         (f'["{public(3).line}"]', "[]", "trust.toml:9", "'servers.host_keys'"),
         (public(3).line, "nonsense", "trust.toml:9", "'servers.host_keys'"),
         ("[[servers]]", "[servers]", "trust.toml:6", "'servers'"),
@@ -171,3 +176,49 @@ def test_any_bytes_give_nothing_but_an_input_error(tmp_path_factory: pytest.Temp
     path.write_bytes(data)
     with pytest.raises(InputError):
         read_trust(path)
+
+
+@pytest.mark.parametrize("spelling", ["::1", "[::1]", "2001:db8::7", "[2001:db8::7]", "fe80::1%eth0"])
+def test_an_ipv6_address_may_stand_in_brackets(spelling: str) -> None:
+    (server,) = parse_trust(GOOD.replace("bento.example.org", spelling)).servers
+    assert server.address == spelling.strip("[]")
+    assert server.where == f"[{server.address}]:2222"
+
+
+def with_proxy(words: str) -> str:
+    return GOOD + f"proxy_command = {words}\n"
+
+
+def test_a_proxy_command_gets_address_and_port_and_no_shell_reads_it() -> None:
+    words = '["corkscrew", "$(x)", "8080", "%h", "[%h]:%p", "a b"]'
+    (server,) = parse_trust(with_proxy(words)).servers
+    assert server.proxy_argv == ("corkscrew", "$(x)", "8080", "bento.example.org", "[bento.example.org]:2222", "a b")
+    (server,) = parse_trust(with_proxy(words).replace("bento.example.org", "fe80::1%p")).servers
+    assert server.proxy_argv[3] == "fe80::1%p"  # what is put in is not read again
+
+
+def test_without_a_proxy_command_there_is_none() -> None:
+    assert parse_trust(GOOD).servers[0].proxy_command == ()
+    assert parse_trust(with_proxy("[]")).servers[0].proxy_command == ()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        '"corkscrew proxy 8080 %h %p"',
+        '["nc", 22]',
+        '["nc", "%n"]',
+        '["nc", "100%"]',
+        '["nc", "%%h"]',
+        '["%h"]',
+        '["", "x"]',
+        '["nc", "a\\nb"]',
+        '["nc", "\\u001b[31m"]',
+        str(["x"] * 65).replace("'", '"'),
+    ],
+)
+def test_a_wrong_proxy_command_is_named_by_line_and_key(words: str) -> None:
+    error = complaint(with_proxy(words))
+    assert error.message.startswith("trust.toml:11: 'servers.proxy_command'")
+    assert error.message.isprintable()
+    assert error.hints
