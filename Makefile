@@ -71,7 +71,7 @@ fuzz: need-venv $(DEV) ## throw RUNS inputs at each parser of what others write 
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt
 	for target in $(FUZZED); do echo "== $$target"; $(BIN)/python tests/fuzz/fuzz.py $$target $(RUNS) || exit 1; done
 
-bench: need-test $(DEV) ## measure the secret commands beside bare programs and age (bench/README.md)
+bench: need-test $(DEV) ## measure secret commands and large fleets beside bare programs (bench/README.md)
 	$(BIN)/python bench
 
 reference: $(DEV) ## write the commands' part of docs/reference.md anew

@@ -119,7 +119,7 @@ def pack_hosts(
 
     def pack(tree: Tree) -> tuple[Digest, int]:
         packed = workspace.pack(tree)
-        if stamps is not None and tree.sight is not None and packed != tree.packed:
+        if stamps is not None and tree.sight is not None and packed != tree.packed and tree.is_as_seen():
             stamps.remember(tree.sight, packed)
         return packed
 

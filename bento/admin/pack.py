@@ -50,6 +50,13 @@ class Tree:
     sight: Sight | None = None
     packed: tuple[Digest, int] | None = None
 
+    def is_as_seen(self) -> bool:
+        """Whether the files still stand as when they were collected; what was read meanwhile is then what was seen."""
+        try:
+            return all(one.stamp is None or stamp_of(os.stat(one.place)) == one.stamp for one in self.entries)
+        except OSError:
+            return False
+
 
 class Around:
     """What lies around the sources of one fleet, asked once for all of them; with `stamps`, no file is read in vain."""

@@ -17,7 +17,7 @@ from bento.admin.deploy import Deployed, deploy
 from bento.admin.inventory import load_fleet, load_trust
 from bento.admin.plan import plan_deploy
 from bento.errors import BentoError
-from bento.names import HostName, SystemPath
+from bento.names import Digest, HostName, SystemPath
 
 START = 1_700_000_000
 SYSTEM = SystemPath.parse("/nix/store/" + "a" * 32 + "-nixos-system")
@@ -303,6 +303,33 @@ def test_what_a_deploy_of_one_host_sees_leaves_the_others_known(desk: Desk) -> N
     keeping_times(desk.file(), edit)
     assert desk.changed(names=["web"]) == {"web": ("configuration",)}
     assert desk.reads(lambda: desk.changed(names=["db"])) == set()
+
+
+def test_a_folder_that_was_put_in_another_s_place_while_it_was_packed_is_not_taken_for_the_other(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files keep all their stamps: only whoever looks again sees that what was packed isn't what was seen."""
+    web, other = desk.root / "hosts/web", desk.root / "hosts/other"
+    shutil.copytree(web, other, symlinks=True)
+    (other / "configuration.nix").write_text("{ other = 1; }\n")
+
+    def swap() -> None:
+        web.rename(desk.root / "kept")
+        other.rename(web)
+        (desk.root / "kept").rename(other)
+
+    real = workspace.Workspace.pack
+
+    def late(self: workspace.Workspace, tree: pack.Tree) -> tuple[Digest, int]:
+        swap()
+        return real(self, tree)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace.Workspace, "pack", late)
+        assert desk.changed(names=["web"]) == {"web": ("first release",)}
+    assert desk.content()["configuration.nix"] == b"{ other = 1; }\n"
+    swap()
+    assert desk.changed(names=["web"]) == {"web": ("configuration",)}
 
 
 def test_a_deploy_that_fails_remembers_nothing_false(desk: Desk) -> None:
