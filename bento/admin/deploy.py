@@ -17,7 +17,6 @@ from bento.admin.build import (
     Built,
     How,
     Packed,
-    Say,
     collect_trees,
     pack_hosts,
     systems_to_publish,
@@ -26,6 +25,7 @@ from bento.admin.build import (
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
+from bento.admin.progress import Say, State
 from bento.admin.publish import Content, Published, check_signers, publish
 from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted
@@ -150,12 +150,12 @@ def prepare(
         except BentoError as error:
             failed[host.name] = error
         else:
-            say(host.name, f"held at release {host.hold}")
+            say(host.name, f"held at release {host.hold}", "ready")
             warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
     built: tuple[Built, ...] = ()
     packed = pack_hosts([host for host in plan.hosts if host.name in plan.sealed], plan.trees, workspace)
     if packed:
-        built, broken = systems_to_publish(packed, fleet, workspace, say, how)
+        built, broken = systems_to_publish(packed, fleet, workspace, _before_publishing(say), how)
         failed.update(broken)
     for one in built:
         name = one.packed.host.name
@@ -163,8 +163,17 @@ def prepare(
             contents[name] = content_of_today(one.packed, plan.sealed[name], one.system, workspace, anew=how.anew)
         except InputError as error:
             failed[name] = error
-            say(name, "its secrets don't fit")
+            say(name, "its secrets don't fit", "failed")
     return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings))
+
+
+def _before_publishing(say: Say) -> Say:
+    """What a build is done with isn't done yet."""
+
+    def said(host: HostName, what: str, state: State = "done") -> None:
+        say(host, what, "ready" if state in ("done", "same") else state)
+
+    return said
 
 
 def content_of_today(
@@ -217,16 +226,17 @@ def publish_prepared(
             if not drop_signers:
                 check_accepted(reached.targets, host, trust, fleet.signing_keys, document)
 
+        say(host.name, "publishing", "working")
         try:
             done = publish(
                 reached.targets, content, trust, fleet.signing_keys, clock(), workspace.memory, shares, before_signing
             )
         except BentoError as error:
             failed[host.name] = error
-            say(host.name, "not published")
+            say(host.name, "not published", "failed")
             return
         published[host.name] = done
-        say(host.name, _what(done))
+        say(host.name, _what(done), "same" if done.changed is None and not done.healed else "done")
 
     _each(publish_one, [prepared.contents[name] for name in chosen if name in prepared.contents], reached.targets)
     in_order = {name: published[name] for name in chosen if name in published}
