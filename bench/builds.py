@@ -7,6 +7,7 @@ It is real Nix, as your environment has it; NIX_REMOTE='local?root=FOLDER' gives
 """
 
 import argparse
+import resource
 import statistics
 import sys
 import tempfile
@@ -82,7 +83,8 @@ def main() -> None:
     for way, seconds in taken.items():
         ratio = statistics.median(a / b for a, b in zip(taken["one by one"], seconds, strict=True))
         sys.stdout.write(f"{way}: {statistics.median(seconds):.2f} s, one by one takes {ratio:.2f} times as long\n")
-    sys.stdout.write(f"{len(names)} hosts; one takes up to {peak / 2**20:.0f} MiB\n")
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB
+    sys.stdout.write(f"{len(names)} hosts; one takes up to {peak / 2**20:.0f} MiB, all in one {most / 1024:.0f} MiB\n")
 
 
 if __name__ == "__main__":

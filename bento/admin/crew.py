@@ -17,6 +17,9 @@ from bento.core.workers import MOST_HOSTS, Workers, workers
 from bento.errors import BentoError
 from bento.names import HostName
 
+# A signal that comes just before this thread begins to wait would else be heeded only when something ends.
+_HEED = 0.5  # seconds
+
 Show = Callable[[HostName, str], None]  # takes a line that Nix said for a host
 Source = tuple[HostName, BuildInput]
 
@@ -72,7 +75,7 @@ class Crew:
                         self._running[done] = _Task(1, evaluates=False)
                     while todo and (slots := min(self._free(), self._may_evaluate())) > 0:
                         self._start(pool, todo, slots)
-                    for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+                    for future in wait(self._running, _HEED, FIRST_COMPLETED).done:
                         del self._running[future]
                         ready.extend(self._take(future.result()))
             except BaseException:
@@ -124,7 +127,7 @@ class Crew:
                 found.update(given)
                 several = bool(given)  # where the first one fails the others may well do too
                 rest = [one for one in rest if one[0] not in found]
-                if len(given) == len(some):
+                if len(given) == len(some) or self._stopped.is_set():
                     continue
             host, source = rest.pop(0)
             try:

@@ -1,5 +1,6 @@
 """What is evaluated when, and with what: by a stand-in for Nix that knows which hosts are broken."""
 
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -176,6 +177,9 @@ def test_hosts_that_turn_out_larger_than_the_first_lower_the_number(monkeypatch:
     fake.size = 3 * GIB
     one.work(channel("large"))
     assert one._plan().at_once == 2
+    fake.size = GIB
+    one.work(channel("small"))
+    assert one._plan().at_once == 2
 
 
 def test_an_evaluation_takes_no_more_hosts_than_its_memory_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,13 +190,20 @@ def test_an_evaluation_takes_no_more_hosts_than_its_memory_has_room_for(monkeypa
 
 
 def test_nix_eval_jobs_gets_what_is_left_with_workers_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Nix(frozenset("c"), eval_jobs=True)
-    one, built = crew(monkeypatch, fake, wanted=4, available=4 * GIB)
+    fake = Nix(frozenset("ce"), eval_jobs=True, size=GIB // 2)
+    one, built = crew(monkeypatch, fake, wanted=4, available=2 * GIB)
     one.work(flake("a", "b", "c", "d", "e"))
-    assert fake.workers == [(3, GIB)]
-    assert fake.asked == [("a",), ("b", "c", "d", "e"), ("c",)]
-    assert sorted(built) == ["a", "b", "d", "e"]
+    assert fake.workers == [(3, GIB // 2)]
+    assert fake.asked == [("a",), ("b", "c", "d", "e"), ("c",), ("e",)]
+    assert sorted(built) == ["a", "b", "d"]
     assert one.failed[HostName("c")].message == "c is broken"
+
+
+def test_what_nix_eval_jobs_leaves_is_evaluated_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Nix(frozenset("ce"), eval_jobs=True)
+    one, _ = crew(monkeypatch, fake)
+    one.work(flake("a", "b", "c", "d", "e"))
+    assert fake.asked == [("a",), ("b", "c", "d", "e"), ("c",), ("e",)]
 
 
 def test_without_a_nix_eval_jobs_that_can_do_it_nix_itself_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,15 +238,23 @@ def test_what_is_evaluated_is_built_before_more_is(monkeypatch: pytest.MonkeyPat
 
 
 def test_nothing_is_begun_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Nix()
+    fake = Nix(frozenset("b"))
+    one, built = crew(monkeypatch, fake)
+    noticed: list[bool] = []
+    main = threading.get_ident()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
 
     def interrupted() -> None:
-        if len(fake.asked) > 1:  # while three hosts are evaluated together
-            raise KeyboardInterrupt
+        if len(fake.asked) > 1:  # in a thread, while three hosts are evaluated together
+            signal.pthread_kill(main, signal.SIGINT)
+            noticed.append(one._stopped.wait(5))
 
     fake.starts = interrupted
-    one, built = crew(monkeypatch, fake)
-    with pytest.raises(KeyboardInterrupt):
-        one.work({**flake("a", "b", "c", "d"), **channel("old")})
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            one.work({**flake("a", "b", "c", "d"), **channel("old")})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert noticed == [True]
     assert fake.asked == [("a",), ("b", "c", "d")]
     assert built == ["a"]
