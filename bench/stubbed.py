@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from bento.adapters import nix, stamps
+from bento.adapters import evaluation, nix, stamps
 from bento.admin import workspace
 from bento.admin.deploy import deploy
 from bento.admin.inventory import load_fleet, load_trust
@@ -16,9 +16,21 @@ _LONG = 3600 * 10**9  # nanoseconds
 _BASE32 = str.maketrans("etou", "ghjk")  # letters that Nix's hashes don't have
 
 
-def _build(source: nix.BuildInput, root: Path, _on_line: object = None) -> SystemPath:
-    name = hashlib.sha256(f"{source.tree}{source.attribute}".encode()).hexdigest()[:32].translate(_BASE32)
-    system = SystemPath(f"/nix/store/{name}-system")
+def _derivation(tree: Path, attribute: str | None) -> nix.Derivation:
+    name = hashlib.sha256(f"{tree}{attribute}".encode()).hexdigest()[:32].translate(_BASE32)
+    return nix.Derivation(f"/nix/store/{name}-system.drv", f"/nix/store/{name}-system")
+
+
+def _alone(source: nix.BuildInput, _on_line: object = None) -> tuple[nix.Derivation, int]:
+    return _derivation(source.tree, source.attribute), 1
+
+
+def _together(flake: evaluation.Flake, _on_line: object = None) -> dict[str, nix.Derivation]:
+    return {name: _derivation(flake.tree, name) for name in flake.attributes}
+
+
+def _build(derivation: nix.Derivation, _source: nix.BuildInput, root: Path, _on_line: object = None) -> SystemPath:
+    system = SystemPath(derivation.out)
     root.unlink(missing_ok=True)
     root.symlink_to(system)
     return system
@@ -32,7 +44,9 @@ def _built(self: workspace.Workspace, host: HostName, key: object) -> SystemPath
 
 def main(root: Path, work: str = "deploy") -> None:
     """Deploy, or ask for the status. Raises RuntimeError where a host fails, or isn't up to date."""
-    setattr(nix, "build", _build)  # noqa: B010 — mypy takes an assignment for a mistake
+    setattr(evaluation, "alone", _alone)  # noqa: B010 — mypy takes an assignment for a mistake
+    setattr(evaluation, "together", _together)  # noqa: B010
+    setattr(nix, "build_derivation", _build)  # noqa: B010
     setattr(nix, "require_nix", lambda: None)  # noqa: B010
     setattr(nix, "version", lambda: "nix 2.8")  # noqa: B010
     setattr(nix, "channel_path", lambda: None)  # noqa: B010

@@ -1,5 +1,6 @@
 """Nix's command line, as 2.8 to 2.34 have it in common."""
 
+import functools
 import os
 import re
 import shutil
@@ -16,7 +17,8 @@ from bento.names import BadName, SystemPath
 if TYPE_CHECKING:  # pydantic stays out of the agent's poll path (docs/decisions/0002)
     from bento.models.manifest import ConfigKind
 
-_FEATURES = ("--extra-experimental-features", "nix-command flakes")
+FEATURES = ("--extra-experimental-features", "nix-command flakes")
+_NAMES_OUTPUTS = (2, 15)  # from here on X.drv is the file, and X.drv^* what it builds
 _NAMES_INPUTS = (2, 19)  # from here on `nix flake update` takes names of inputs, and --flake
 
 
@@ -38,43 +40,64 @@ class BuildFailed(WorkFailed):
         self.log = log
 
 
-def _installable(source: BuildInput) -> list[str]:
-    toplevel = f'path:{source.tree}#nixosConfigurations."{source.attribute}".config.system.build.toplevel'
-    # With a lock file Nix must keep to it; without one there are no inputs to lock (admin/pack.py sees to that).
-    locked = (source.tree / "flake.lock").exists()
-    return [toplevel, "--no-update-lock-file" if locked else "--no-write-lock-file"]
+@dataclass(frozen=True)
+class Derivation:
+    """What evaluating a system gives: how to build it (`drv`, in the Nix store), and what Nix says its path will be."""
+
+    drv: str
+    out: str
 
 
-def _channel(source: BuildInput) -> list[str]:
-    return ["<nixpkgs/nixos>", "-A", "system", "-I", f"nixos-config={source.tree / 'configuration.nix'}"]
+def locking(tree: Path) -> str:
+    """Nix's option that keeps it to the tree's lock file.
+
+    Without one there are no inputs to lock (admin/pack.py sees to that).
+    """
+    return "--no-update-lock-file" if (tree / "flake.lock").exists() else "--no-write-lock-file"
+
+
+def toplevel(source: BuildInput) -> str:
+    """Where in a flake the system is."""
+    return f'path:{source.tree}#nixosConfigurations."{source.attribute}".config.system.build.toplevel'
+
+
+def of_channel(source: BuildInput) -> tuple[str, ...]:
+    """How a channel host's system is found."""
+    return ("<nixpkgs/nixos>", "-I", f"nixos-config={source.tree / 'configuration.nix'}")
 
 
 def build(source: BuildInput, root: Path, on_line: Callable[[str], None] | None = None) -> SystemPath:
     """Build a system and keep it by a GC root at `root`. `on_line` gets what Nix says. Raises BuildFailed."""
     if source.kind == "flake":
-        logs = ["--print-build-logs"] if on_line is not None else []
-        argv = ["nix", *_FEATURES, "build", *logs, "--out-link", str(root), *_installable(source)]
+        argv = [*_nix_build(on_line), "--out-link", str(root), toplevel(source), locking(source.tree)]
     else:
-        argv = ["nix-build", "--out-link", str(root), *_channel(source)]
-    done = run_keeping_tail([*argv, *source.args], tail=LIMITS.log_tail, on_line=on_line)
-    if done.code != 0:
-        raise _failure("the build failed", done)
-    return _system(str(root.readlink()), done)
+        argv = ["nix-build", "--out-link", str(root), *of_channel(source), "-A", "system"]
+    return _built([*argv, *source.args], root, on_line)
 
 
-def evaluate(source: BuildInput) -> SystemPath:
-    """The path that a build would give, without building it. Raises BuildFailed."""
-    if source.kind == "flake":
-        target, flag = _installable(source)
-        argv = ["nix", *_FEATURES, "eval", "--raw", f"{target}.outPath", flag]
+def build_derivation(
+    derivation: Derivation, source: BuildInput, root: Path, on_line: Callable[[str], None] | None = None
+) -> SystemPath:
+    """As `build`, of a system that has been evaluated already. Raises BuildFailed."""
+    if not Path(derivation.drv).exists():  # nothing keeps it: the garbage collector may have had it meanwhile
+        return build(source, root, on_line)
+    if source.kind == "flake":  # its arguments are for `nix build`
+        outputs = "^*" if _release() >= _NAMES_OUTPUTS else ""
+        argv = [*_nix_build(on_line), "--out-link", str(root), derivation.drv + outputs]
     else:
-        channel = _channel(source)
-        channel[2] = "system.outPath"
-        argv = ["nix-instantiate", "--eval", "--json", *channel]
-    done = run([*argv, *source.args])
+        argv = ["nix-build", "--out-link", str(root), derivation.drv]
+    return _built([*argv, *source.args], root, on_line)
+
+
+def _nix_build(on_line: Callable[[str], None] | None) -> list[str]:
+    return ["nix", *FEATURES, "build", *(["--print-build-logs"] if on_line is not None else [])]
+
+
+def _built(argv: Sequence[str], root: Path, on_line: Callable[[str], None] | None) -> SystemPath:
+    done = run_keeping_tail(argv, tail=LIMITS.log_tail, on_line=on_line)
     if done.code != 0:
-        raise _failure("the evaluation failed", done)
-    return _system(done.out.decode("utf-8", "replace").strip().strip('"'), done)
+        raise failure("the build failed", done)
+    return system_path(str(root.readlink()), done.words())
 
 
 class NotToBeHad(Refused):
@@ -88,7 +111,7 @@ def fetch(system: SystemPath, root: Path) -> None:
         done = run_keeping_tail(argv, tail=LIMITS.log_tail)
         if done.code == 0 and (Path(system) / "nixos-version").exists():
             return
-        why = _failure("", done).message.removeprefix(": ") if done.code != 0 else "it is no NixOS system"
+        why = failure("", done).message.removeprefix(": ") if done.code != 0 else "it is no NixOS system"
     else:
         why = "it is no system"
     raise NotToBeHad(
@@ -105,25 +128,27 @@ def compare(before: SystemPath, after: SystemPath) -> str:
     if shutil.which("nvd") is not None:
         argv = ["nvd", "--color", "never", "diff", before, after]
     else:
-        argv = ["nix", *_FEATURES, "store", "diff-closures", before, after]
+        argv = ["nix", *FEATURES, "store", "diff-closures", before, after]
     done = run(argv)
     if done.code != 0:
         raise WorkFailed(f"can't compare {before} with {after}: {done.words()}", f"try it: {argv[0]} --help")
     return done.out[-LIMITS.comparison :].decode("utf-8", "replace")
 
 
-def _failure(what: str, done: Done) -> BuildFailed:
+def failure(what: str, done: Done) -> BuildFailed:
+    """What failed, with the last error that Nix said."""
     log = done.err[-LIMITS.log_tail :].decode("utf-8", "replace")
     errors = [line.strip() for line in log.splitlines() if "error:" in line]
     said = "".join(char for char in (errors[-1] if errors else done.words(200)) if char.isprintable())[:300]
     return BuildFailed(f"{what}: {said}", log)
 
 
-def _system(path: str, done: Done) -> SystemPath:
+def system_path(path: str, log: str = "") -> SystemPath:
+    """What Nix gave, if it is a system's path. Raises BuildFailed."""
     try:
         return SystemPath.parse(path)
     except BadName as error:
-        raise BuildFailed(error.message, done.words(), "the attribute must be a NixOS system") from None
+        raise BuildFailed(error.message, log, "the attribute must be a NixOS system") from None
 
 
 def require_nix() -> None:
@@ -155,14 +180,19 @@ def update_flake(folder: Path, inputs: Sequence[str], *, timeout: float | None =
         argv = ["flake", "lock", flake, *(word for name in inputs for word in ("--update-input", name))]
     else:
         argv = ["flake", "update", flake]
-    done = run(["nix", *_FEATURES, *argv], timeout=timeout)
+    done = run(["nix", *FEATURES, *argv], timeout=timeout)
     if done.code != 0:
-        raise _failure("the update failed", done)
+        raise failure("the update failed", done)
 
 
 def _release() -> tuple[int, int]:
     """Nix's version; (0, 0) for one that says it in another way."""
-    said = run(["nix", "--version"], timeout=60).out.decode("utf-8", "replace").split()
+    return _release_of(shutil.which("nix") or "nix")
+
+
+@functools.cache
+def _release_of(program: str) -> tuple[int, int]:
+    said = run([program, "--version"], timeout=60).out.decode("utf-8", "replace").split()
     found = re.match(r"([0-9]+)\.([0-9]+)", said[-1]) if said else None
     return (int(found[1]), int(found[2])) if found is not None else (0, 0)
 

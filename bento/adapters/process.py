@@ -36,11 +36,16 @@ _PACKAGES = {
 
 @dataclass(frozen=True)
 class Done:
-    """A program that has ended. `code` is negative for a signal, as subprocess has it."""
+    """A program that has ended. `code` is negative for a signal, as subprocess has it.
+
+    `peak`: the most memory in bytes that it had at a time, where that was looked at. It is never less than what this
+    process had when it started the program.
+    """
 
     code: int
     out: bytes
     err: bytes
+    peak: int = 0
 
     def words(self, limit: int = 300) -> str:
         """The end of what it said, on one line, for an error message."""
@@ -201,15 +206,21 @@ def stop_children() -> None:
         process.terminate()
 
 
-def run_keeping_tail(argv: Sequence[str], *, tail: int, on_line: Callable[[str], None] | None = None) -> Done:
+def run_keeping_tail(
+    argv: Sequence[str], *, tail: int, on_line: Callable[[str], None] | None = None, apart: bool = False
+) -> Done:
     """Run a program that may say a lot; keep the last `tail` bytes of stdout and stderr together, in `err`.
 
     `on_line` gets each line as it comes, without its end; it is as the program wrote it, control characters and all.
+    With `apart` stdout is neither cut nor handed on: it is kept whole, in `out`.
     """
     lines = _Lines(on_line) if on_line is not None else None
     try:
         process = subprocess.Popen(
-            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if apart else subprocess.STDOUT,
         )
     except OSError as error:
         raise _not_started(argv[0], error) from None
@@ -217,19 +228,43 @@ def run_keeping_tail(argv: Sequence[str], *, tail: int, on_line: Callable[[str],
     size = 0
     _long_running.add(process)
     with process:
-        if process.stdout is None:
+        out = _Whole(process.stdout) if apart else None
+        said = process.stderr if apart else process.stdout
+        if said is None:
             raise AssertionError("a pipe was asked for")
-        while chunk := process.stdout.read1(65536):  # type: ignore[attr-defined] # it is a BufferedReader
+        while chunk := said.read1(65536):  # type: ignore[attr-defined] # it is a BufferedReader
             if lines is not None:
                 lines.feed(chunk)
             kept.append(chunk)
             size += len(chunk)
             while size - len(kept[0]) >= tail:
                 size -= len(kept.popleft())
-    _long_running.discard(process)
+        whole = out.wait() if out is not None else b""
+        _long_running.discard(process)  # before it is reaped: then its number may become another's
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     if lines is not None:
         lines.end()
-    return Done(process.returncode, b"", b"".join(kept)[-tail:])
+    return Done(process.returncode, whole, b"".join(kept)[-tail:], usage.ru_maxrss * 1024)
+
+
+class _Whole(threading.Thread):
+    """Reads a pipe to its end while another is read."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self._read = b""
+        self.start()
+
+    def run(self) -> None:
+        if self._pipe is not None:
+            self._read = self._pipe.read()
+
+    def wait(self) -> bytes:
+        """All of it."""
+        self.join()
+        return self._read
 
 
 class _Lines:

@@ -1,5 +1,6 @@
 """Build hosts with Nix on this machine: each from its own unpacked tree, as the host itself will."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from bento.adapters import nix
-from bento.adapters.process import stop_children
+from bento.adapters.meminfo import MEMINFO, available
 from bento.adapters.stamps import Stamps
+from bento.admin.crew import Crew, Show
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Around, Tree, collect
+from bento.admin.progress import Say
 from bento.admin.workspace import Workspace
 from bento.core.flake_lock import inputs
 from bento.errors import BentoError, InputError
@@ -20,19 +23,19 @@ from bento.models.signed import canonical, sha256
 from bento.names import Digest, HostName, SystemPath, did_you_mean
 
 _PACKED: Final = 8  # trees at once
-Say = Callable[[HostName, str], None]  # one line of progress about one host
 
 
 @dataclass(frozen=True)
 class How:
     """How to build. `jobs`: how many hosts at once, else as bento.toml says; `anew`: also what hasn't changed.
 
-    `show` gets each line that Nix says, as it is.
+    `show` gets each line that Nix says, as it is; `meminfo` is where the kernel says what memory is available.
     """
 
     jobs: int | None = None
     anew: bool = False
-    show: Say | None = None
+    show: Show | None = None
+    meminfo: Path = MEMINFO
 
 
 AS_USUAL = How()
@@ -160,7 +163,7 @@ def systems_to_publish(
         {} if how.anew else {one.host.name: workspace.expected(one.host.name, keys[one.host.name]) for one in packed}
     )
     todo = [one for one in packed if known.get(one.host.name) is None]
-    found, failures = evaluate_hosts(todo, fleet, workspace, say)
+    found, failures = evaluate_hosts(todo, fleet, workspace, say, how)
     for name, system in found.items():
         workspace.remember(name, keys[name], system)
     systems = {**known, **found}
@@ -195,63 +198,65 @@ def build_hosts(
     Raises EnvironmentFailed where there is no Nix at all.
     """
     packed = tuple(packed)
-    args = local_args(fleet)
     keys = build_keys(packed, fleet)
-    built: list[Built] = []
-    todo: list[Packed] = []
+    systems: dict[HostName, SystemPath] = {}
     for one in packed:
-        system = None if how.anew else workspace.built(one.host.name, keys[one.host.name])
-        if system is None:
-            todo.append(one)
-        else:
-            built.append(Built(one, system, fresh=False))
-    trees = {digest: workspace.unpacked(digest) for digest in {one.config.digest for one in todo}}
-    failures: dict[HostName, BentoError] = {}
-
-    def build_one(one: Packed) -> None:
         name = one.host.name
-        say(name, "building")
-        source = nix.BuildInput(trees[one.config.digest], one.config.kind, one.config.attribute, args)
-        try:
-            show = None if how.show is None else partial(how.show, name)
-            system = nix.build(source, workspace.gc_root(name), show)
-            workspace.remember(name, keys[name], system)
-        except BentoError as error:
-            failures[name] = error
-            say(name, "build failed")
-        else:
-            built.append(Built(one, system, fresh=True))
-            say(name, f"built {system}")
+        system = None if how.anew else workspace.built(name, keys[name])
+        if system is not None:
+            systems[name] = system
+            say(name, "needs no build", "same")
+    unchanged = frozenset(systems)
+    sources = _sources([one for one in packed if one.host.name not in unchanged], fleet, workspace)
 
-    with ThreadPoolExecutor(how.jobs or fleet.file.build.jobs) as pool:
-        try:
-            list(pool.map(build_one, todo))
-        except BaseException:
-            # Ctrl-C or SIGTERM: no build goes on behind the admin's back.
-            pool.shutdown(wait=False, cancel_futures=True)
-            stop_children()
-            raise
-    order = {one.host.name: number for number, one in enumerate(packed)}
-    return tuple(sorted(built, key=lambda one: order[one.packed.host.name])), failures
+    def build_one(name: HostName, derivation: nix.Derivation) -> None:
+        show = None if how.show is None else partial(how.show, name)
+        system = nix.build_derivation(derivation, sources[name], workspace.gc_root(name), show)
+        workspace.remember(name, keys[name], system)
+        systems[name] = system
+        say(name, f"built {system}")
+
+    crew = _crew(fleet, say, how, build_one)
+    crew.work(sources)
+    built = [
+        Built(one, systems[one.host.name], fresh=one.host.name not in unchanged)
+        for one in packed
+        if one.host.name in systems
+    ]
+    return tuple(built), crew.failed
 
 
 def evaluate_hosts(
-    packed: Iterable[Packed], fleet: Fleet, workspace: Workspace, say: Say
+    packed: Iterable[Packed], fleet: Fleet, workspace: Workspace, say: Say, how: How = AS_USUAL
 ) -> tuple[Mapping[HostName, SystemPath], Mapping[HostName, BentoError]]:
     """The paths that builds would give, without building. Raises EnvironmentFailed where there is no Nix."""
     nix.version()
-    args = local_args(fleet)
-    packed = tuple(packed)
-    trees = {digest: workspace.unpacked(digest) for digest in {one.config.digest for one in packed}}
+    sources = _sources(packed, fleet, workspace)
+    crew = _crew(fleet, say, how, None)
+    crew.work(sources)
     systems: dict[HostName, SystemPath] = {}
-    failures: dict[HostName, BentoError] = {}
-    for one in packed:
-        name = one.host.name
-        say(name, "evaluating")
-        try:
-            source = nix.BuildInput(trees[one.config.digest], one.config.kind, one.config.attribute, args)
-            systems[name] = nix.evaluate(source)
-        except BentoError as error:
-            failures[name] = error
-            say(name, "evaluation failed")
-    return systems, failures
+    failed = dict(crew.failed)
+    for name in sources:
+        if name in crew.found:
+            try:
+                systems[name] = nix.system_path(crew.found[name].out)
+            except BentoError as error:
+                failed[name] = error
+            say(name, "evaluated", "ready")
+    return systems, failed
+
+
+def _sources(packed: Iterable[Packed], fleet: Fleet, workspace: Workspace) -> dict[HostName, nix.BuildInput]:
+    """What to evaluate for each host, unpacked."""
+    packed = tuple(packed)
+    args = local_args(fleet)
+    trees = {digest: workspace.unpacked(digest) for digest in {one.config.digest for one in packed}}
+    return {
+        one.host.name: nix.BuildInput(trees[one.config.digest], one.config.kind, one.config.attribute, args)
+        for one in packed
+    }
+
+
+def _crew(fleet: Fleet, say: Say, how: How, build: Callable[[HostName, nix.Derivation], None] | None) -> Crew:
+    jobs = how.jobs or fleet.file.build.jobs or len(os.sched_getaffinity(0))
+    return Crew(jobs, available(how.meminfo), say, build, how.show)

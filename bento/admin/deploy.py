@@ -19,7 +19,6 @@ from bento.admin.build import (
     Built,
     How,
     Packed,
-    Say,
     collect_trees,
     pack_hosts,
     systems_to_publish,
@@ -28,6 +27,7 @@ from bento.admin.build import (
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
+from bento.admin.progress import Say, State
 from bento.admin.publish import Content, Look, Published, bring, look_at
 from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted, check_signers
@@ -166,13 +166,13 @@ def prepare(
         except BentoError as error:
             failed[host.name] = error
         else:
-            say(host.name, f"held at release {host.hold}")
+            say(host.name, f"held at release {host.hold}", "ready")
             warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
     built: tuple[Built, ...] = ()
     ready = [host for host in plan.hosts if host.name in plan.sealed]
     packed = pack_hosts(ready, plan.trees, workspace, plan.stamps)
     if packed:
-        built, broken = systems_to_publish(packed, fleet, workspace, say, how)
+        built, broken = systems_to_publish(packed, fleet, workspace, _before_publishing(say), how)
         failed.update(broken)
     for one in built:
         name = one.packed.host.name
@@ -180,8 +180,17 @@ def prepare(
             contents[name] = content_of_today(one.packed, plan.sealed[name], one.system, workspace, anew=how.anew)
         except InputError as error:
             failed[name] = error
-            say(name, "its secrets don't fit")
+            say(name, "its secrets don't fit", "failed")
     return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), plan.stamps)
+
+
+def _before_publishing(say: Say) -> Say:
+    """What a build is done with isn't done yet."""
+
+    def said(host: HostName, what: str, state: State = "done") -> None:
+        say(host, what, "ready" if state in ("done", "same") else state)
+
+    return said
 
 
 def content_of_today(
@@ -245,12 +254,17 @@ def publish_prepared(
             if not drop_signers:
                 check_accepted(reached.targets, host, trust, keys, document)
 
+        if not seen.current:
+            say(host.name, "publishing", "working")
         with _or_failed(host.name, failed):
             published[host.name] = bring(seen, trust, keys, now, memory, shares, before_signing)
 
     def tell(content: Content) -> None:
         done = published.get(content.host)
-        say(content.host, "not published" if done is None else _what(done))
+        if done is None:
+            say(content.host, "not published", "failed")
+        else:
+            say(content.host, _what(done), "same" if done.changed is None and not done.healed else "done")
 
     contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
     look_and_write(look, write, tell, contents, reached.targets)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from bento.adapters import nix
 from bento.adapters.files import store
-from bento.admin.build import Say
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import collect
+from bento.admin.progress import Say
 from bento.admin.workspace import Workspace
 from bento.core.flake_lock import Moved, inputs, moved
 from bento.errors import BentoError, InputError

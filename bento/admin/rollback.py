@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bento.adapters.transport import PublishTarget
-from bento.admin.build import Say
 from bento.admin.deploy import Deployed, Prepared, publish_prepared
 from bento.admin.edit import set_hold
 from bento.admin.history import Release
@@ -21,6 +20,7 @@ from bento.admin.hold import (
     secrets_back,
 )
 from bento.admin.inventory import Fleet, Host
+from bento.admin.progress import Say
 from bento.admin.signing import check_signers
 from bento.admin.targets import reading, targets_of, writing
 from bento.admin.workspace import Workspace

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from bento.admin.build import AS_USUAL, How, Say
+from bento.admin.build import AS_USUAL, How
 from bento.admin.deploy import Deployed, Prepared, forget_old_trees, plan_hosts, prepare, publish_prepared
 from bento.admin.inventory import Fleet
+from bento.admin.progress import Say
 from bento.admin.publish import Published
 from bento.admin.signing import check_signers
 from bento.admin.status import HostStatus, status
@@ -120,7 +121,8 @@ def _wait(
         seen = {one.host.name: _canary(one, published) for one in status(fleet, trust, published)}
         for name, canary in seen.items():
             if before.get(name) != canary:
-                say(name, {"good": "good", "waiting": "waiting for its report", "bad": "bad"}[canary.verdict])
+                said = {"good": "good", "waiting": "waiting for its report", "bad": "bad"}[canary.verdict]
+                say(name, said, "failed" if canary.verdict == "bad" else "done")
         before = seen
         verdicts = {one.verdict for one in seen.values()}
         if verdicts <= {"good"} or "bad" in verdicts or clocks.elapsed() + PAUSE > until:

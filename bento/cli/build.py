@@ -1,7 +1,7 @@
 """`bento build`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, get_args
 
@@ -13,12 +13,14 @@ from bento.admin.inventory import Fleet
 from bento.admin.local_switch import Action, agreed, make_current
 from bento.admin.workspace import Workspace
 from bento.cli.context import ask_visibly, chosen, current_fleet, json_option, on_option
-from bento.cli.render import progress, show_json
+from bento.cli.progress import progress, show_results
+from bento.cli.render import show_json
 from bento.cli.top import complain, warn
 from bento.errors import BentoError, InputError
 from bento.names import HostName, SystemPath, did_you_mean, printable
 
 ALL_FAILED, SOME_FAILED = 1, 3
+_NAMED = 5  # of the hosts that failed for the same reason
 _LOCAL: tuple[Action, ...] = get_args(Action)
 _ACTIONS = ("build", "dry-build", *_LOCAL)
 
@@ -28,14 +30,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 def jobs_option(function: F) -> F:
     """`--jobs`, the same everywhere."""
     return click.option(
-        "--jobs", metavar="N", type=click.IntRange(1, 64), help="Build so many hosts at once. Default: [build] jobs."
+        "--jobs",
+        metavar="N",
+        type=click.IntRange(1, 64),
+        help="Build at most so many hosts at once. Default: [build] jobs, else one a processor.",
     )(function)
 
 
 def verbose_option(function: F) -> F:
     """`--verbose`, the same everywhere. The old Bento's VERBOSE keeps working."""
     return click.option(
-        "-v", "--verbose", is_flag=True, callback=_verbose, help="Show what Nix says as it says it. Or set VERBOSE=1."
+        "-v",
+        "--verbose",
+        is_flag=True,
+        callback=_verbose,
+        help="Show each step of each host, and what Nix says. Or VERBOSE=1.",
     )(function)
 
 
@@ -93,13 +102,12 @@ def build(
     if as_json:
         show_json({"systems": systems, "failed": {name: error.message for name, error in failed.items()}})
     else:
-        for name, system in systems.items():
-            click.echo(f"{name} {system}")
+        show_results([f"{name} {system}" for name, system in systems.items()])
     return failures(failed, len(names))
 
 
 def _switch(action: Action, host: HostName, system: SystemPath) -> None:
-    with progress(plain=True) as say:
+    with progress(verbose=True) as say:
         notes = make_current(system, action, partial(say.output, host))
     for sentence in notes:
         warn(sentence)
@@ -115,12 +123,12 @@ def _build(
     for sentence in builder.tree_warnings(trees):
         warn(sentence)
     require_nix()
-    with workspace.locked(), progress(plain=verbose) as say:
+    with workspace.locked(), progress(len(names), verbose=verbose) as say:
         packed = builder.pack_hosts(hosts, trees, workspace)
-        if dry:
-            found, failed = builder.evaluate_hosts(packed, fleet, workspace, say)
-            return found, {**unpacked, **failed}
         how = builder.How(jobs, show=say.output if verbose else None)
+        if dry:
+            found, failed = builder.evaluate_hosts(packed, fleet, workspace, say, how)
+            return found, {**unpacked, **failed}
         built, failed = builder.build_hosts(packed, fleet, workspace, say, how)
         return {one.packed.host.name: one.system for one in built}, {**unpacked, **failed}
 
@@ -134,11 +142,20 @@ def some(names: tuple[HostName, ...]) -> tuple[HostName, ...]:
 
 def failures(failed: Mapping[HostName, BentoError] | Mapping[str, BentoError], of: int) -> int:
     """Say each host's failure (or each flake's); the exit code, `of` being how many were chosen."""
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for name, error in failed.items():
-        complain(f"{name}: {error.message}", error.hints)
+        alike.setdefault((error.message, error.hints), []).append(name)
+    for (message, hints), names in alike.items():
+        complain(f"{_some_of(names)}: {message}", hints)
     if not failed:
         return 0
     return ALL_FAILED if len(failed) == of else SOME_FAILED
+
+
+def _some_of(names: Sequence[str]) -> str:
+    """They have the same to say, as with a mistake in a module that all of them use."""
+    more = len(names) - _NAMED
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_NAMED])} and {more:,} more"
 
 
 def missed_targets(missed: Mapping[str, BentoError], state: str = "lacks what was published") -> int:

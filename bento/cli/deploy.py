@@ -16,7 +16,8 @@ from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, miss
 from bento.cli.completing import HOSTS
 from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.diff import show_plan
-from bento.cli.render import progress, show_json
+from bento.cli.progress import progress
+from bento.cli.render import show_json
 from bento.cli.top import complain, warn
 from bento.core.waves import parse_wait
 
@@ -85,7 +86,7 @@ def deploy(
     if dry_run:
         plan = plan_deploy(fleet, trust, names, CLOCKS.now(), How(anew=rebuild), drop_signers=drop_signers)
         return show_plan(plan, len(names), as_json=as_json)
-    with progress(plain=verbose) as say:
+    with progress(len(names), verbose=verbose) as say:
         how = How(jobs, anew=rebuild, show=say.output if verbose else None)
         force = {"break_lock": break_lock, "drop_signers": drop_signers}
         if waves:

@@ -9,7 +9,8 @@ from bento.admin.flake_update import Updated
 from bento.admin.flake_update import flake_update as update
 from bento.cli.build import failures, some
 from bento.cli.context import chosen, current_fleet, json_option, on_option
-from bento.cli.render import clean, progress, show_json
+from bento.cli.progress import progress
+from bento.cli.render import clean, show_json
 from bento.cli.top import warn
 
 

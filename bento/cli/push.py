@@ -17,7 +17,7 @@ from bento.admin.trigger import trigger_by_socket
 from bento.cli.build import failures, missed_targets
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet
-from bento.cli.render import Progress, progress
+from bento.cli.progress import Progress, progress
 from bento.cli.top import warn
 from bento.models.manifest import Action
 from bento.models.trigger import TriggerPlace
@@ -63,7 +63,7 @@ def push(context: click.Context, name: str, action: str | None, address: str | N
     trust = load_trust(fleet.root)
     remote = remote_of(host, address, os.environ)
     asked = with_action(fleet, host, cast("Action | None", action))
-    with progress() as say:
+    with progress(1) as say:
         done = deploy(asked, trust, (host.name,), lambda: int(time.time()), say)
     for sentence in done.warnings:
         warn(sentence)

@@ -1,18 +1,15 @@
-"""How facts look: tables, times, progress. Rich is imported only when something is drawn."""
+"""How facts look: tables and times. Rich is imported only when something is drawn."""
 
 import json
 import re
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bento.core.deploy_plan import MAX_AHEAD
-from bento.names import HostName, harmless
+from bento.names import harmless
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,65 +91,3 @@ def ago(then: int | None, now: int) -> str:
 def short_system(path: str | None) -> str:
     """A system's store path, by the start of its hash."""
     return "-" if path is None else path.removeprefix("/nix/store/")[:10]
-
-
-@contextmanager
-def progress(*, plain: bool = False) -> "Iterator[Progress]":
-    """One line per host on a terminal, plain lines when piped or `plain`; all on stderr."""
-    shown: Progress = _LiveProgress() if sys.stderr.isatty() and not plain else Progress()
-    try:
-        yield shown
-    finally:
-        shown.close()
-
-
-class Progress:
-    """Plain lines."""
-
-    def __call__(self, host: HostName, what: str) -> None:
-        """Say what is being done for a host. A reader that has gone (`| head`) must not stop the work."""
-        with suppress(BrokenPipeError):
-            click.echo(f"{host}: {what}", err=True)
-
-    def output(self, host: HostName, line: str) -> None:
-        """A line that a program said for a host; what could steer the terminal is taken out."""
-        self(host, tidy(line))
-
-    def close(self) -> None:
-        """Nothing to tidy."""
-
-
-class _LiveProgress(Progress):
-    """A line for each host, rewritten in place."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._lines: dict[HostName, tuple[str, float]] = {}
-        self._lock = threading.Lock()
-        self._live = Live(console=Console(stderr=True), get_renderable=self._draw, refresh_per_second=4)
-        self._live.start()
-
-    def __call__(self, host: HostName, what: str) -> None:
-        """Rewrite the host's line."""
-        with self._lock:
-            self._lines[host] = (what, time.monotonic())
-
-    def close(self) -> None:
-        """Leave the last state on the screen."""
-        self._live.stop()
-
-    def _draw(self) -> Any:
-        from rich.text import Text
-
-        with self._lock:
-            lines = dict(self._lines)
-        now = time.monotonic()
-        return Text(
-            "\n".join(f"{host}: {what}{self._taking(what, now - began)}" for host, (what, began) in lines.items())
-        )
-
-    @staticmethod
-    def _taking(what: str, seconds: float) -> str:
-        return f"  {seconds:.0f} s" if what in ("building", "evaluating") and seconds >= 1 else ""

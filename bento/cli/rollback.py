@@ -12,7 +12,8 @@ from bento.admin.rollback import Back, Earlier, earlier_releases, let_go, plan_r
 from bento.cli.build import ALL_FAILED, missed_targets
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet, json_option
-from bento.cli.render import ago, progress, short_system, show_json, show_table
+from bento.cli.progress import progress
+from bento.cli.render import ago, short_system, show_json, show_table
 from bento.cli.top import complain, warn
 from bento.errors import BentoError, InputError
 from bento.models.trust import Trust
@@ -71,7 +72,7 @@ def _release(fleet: Fleet, host: Host, as_json: bool) -> None:
 
 
 def _roll_back(fleet: Fleet, trust: Trust, host: Host, wanted: Serial | None, as_json: bool) -> int:
-    with progress() as say:
+    with progress(1) as say:
         back, done = roll_back(fleet, trust, host, wanted, lambda: int(time.time()), say)
     for sentence in done.warnings:
         warn(sentence)

@@ -143,13 +143,14 @@ class SecretsTable(Frozen):
 
 
 class BuildTable(Frozen):
-    """`jobs` hosts are built at once; the arguments are Nix's: `args` on both sides.
+    """At most `jobs` hosts are evaluated or built at once, else as many as there are processors, within memory.
 
+    The arguments are Nix's: `args` on both sides.
     With `mode` dry-build a deploy only evaluates, and publishes the path that hosts are to arrive at.
     """
 
     mode: Literal["build", "dry-build"] = "build"
-    jobs: Annotated[int, Field(ge=1, le=64)] = 2
+    jobs: Annotated[int, Field(ge=1, le=64)] | None = None
     args: ArgsField = ()
     local_args: ArgsField = ()
     remote_args: ArgsField = ()

@@ -119,3 +119,18 @@ def test_words_are_one_clean_line_with_the_end_kept() -> None:
     assert Done(1, b"only out\n", b"").words() == "only out"
     assert Done(1, b"", b"\x1b[31mred\xff").words().isprintable()
     assert Done(1, b"", b"x" * 1000 + b"end").words(10) == "…xxxxxxxend"
+
+
+def test_stdout_kept_apart_is_whole_and_not_among_the_lines() -> None:
+    lines: list[str] = []
+    code = "import sys; print('x' * 300000); print('said', file=sys.stderr); sys.exit(3)"
+    done = run_keeping_tail([sys.executable, "-c", code], tail=10, on_line=lines.append, apart=True)
+    assert (done.code, done.out, done.err, lines) == (3, b"x" * 300000 + b"\n", b"said\n", ["said"])
+
+
+def test_the_most_memory_that_a_program_had_is_measured() -> None:
+    small, large = (
+        run_keeping_tail([sys.executable, "-c", f"bytearray({size})"], tail=10).peak for size in (1, 300 * 2**20)
+    )
+    assert small > 2**20
+    assert large - small > 100 * 2**20  # what this process had itself may count for the small one

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from unit.samples import SYSTEM
 
-from bento.adapters import nix
+from bento.adapters import evaluation, nix
 from bento.admin import build, local_switch
 from bento.admin.build import Built, How
 from bento.admin.inventory import Fleet, load_fleet
 from bento.admin.local_switch import agreed
+from bento.admin.progress import State
 from bento.admin.workspace import Workspace
 from bento.errors import EnvironmentFailed, InputError
 from bento.names import HostName
@@ -21,7 +22,7 @@ WEB, DB = HostName("web"), HostName("db")
 
 
 class Nix:
-    """Stands in for Nix: remembers what it was asked to build, and how many builds ran at once at most."""
+    """Stands in for Nix: remembers what it was asked for, and how many builds ran at once at most."""
 
     def __init__(self, wait_for: int) -> None:
         self.asked: list[str] = []
@@ -30,19 +31,18 @@ class Nix:
         self._lock = threading.Lock()
         self._all_in = threading.Barrier(wait_for)
 
-    def build(self, _source: nix.BuildInput, root: Path, _on_line: object) -> str:
+    def alone(self, source: nix.BuildInput, _on_line: object) -> tuple[nix.Derivation, int]:
+        self.asked.append(source.tree.name)
+        return nix.Derivation(f"{SYSTEM}.drv", SYSTEM), 1
+
+    def build(self, _derivation: nix.Derivation, _source: nix.BuildInput, _root: Path, _on_line: object) -> str:
         with self._lock:
-            self.asked.append(root.name)
             self._now += 1
             self.at_once = max(self.at_once, self._now)
         self._all_in.wait(5)
         time.sleep(0.1)  # one too many would come in now
         with self._lock:
             self._now -= 1
-        return SYSTEM
-
-    def evaluate(self, source: nix.BuildInput) -> str:
-        self.asked.append(source.tree.name)
         return SYSTEM
 
 
@@ -56,8 +56,8 @@ def fleet(fleet_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def use(monkeypatch: pytest.MonkeyPatch, fake: Nix) -> None:
     monkeypatch.setattr(nix, "version", lambda: "nix 2.8")
     monkeypatch.setattr(nix, "channel_path", lambda: "/nixpkgs")
-    monkeypatch.setattr(nix, "build", fake.build)
-    monkeypatch.setattr(nix, "evaluate", fake.evaluate)
+    monkeypatch.setattr(evaluation, "alone", fake.alone)
+    monkeypatch.setattr(nix, "build_derivation", fake.build)
 
 
 def packed(fleet: Fleet, workspace: Workspace) -> tuple[build.Packed, ...]:
@@ -65,7 +65,7 @@ def packed(fleet: Fleet, workspace: Workspace) -> tuple[build.Packed, ...]:
     return build.pack_hosts(hosts, build.collect_trees(hosts, fleet)[0], workspace)
 
 
-def quietly(host: HostName, what: str) -> None:
+def quietly(host: HostName, what: str, state: State = "done") -> None:
     pass
 
 

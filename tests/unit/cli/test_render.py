@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.samples import ESC, SYSTEM, quick
 
-from bento.cli.render import ago, progress, short_system, show_json, show_table
-from bento.names import HostName
+from bento.cli.render import ago, short_system, show_json, show_table
 
 
 @pytest.mark.parametrize(
@@ -78,12 +77,3 @@ def test_json_is_whole_and_reads_back(capsys: pytest.CaptureFixture[str]) -> Non
     out = capsys.readouterr().out
     assert json.loads(out) == facts
     assert "\x1b" not in out
-
-
-def test_progress_is_plain_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress() as say:
-        say(HostName("web"), "building")
-        say(HostName("web"), "built")
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err == "web: building\nweb: built\n"

@@ -52,7 +52,7 @@ def test_a_host_has_the_defaults_where_it_says_nothing_itself() -> None:
 def test_an_empty_file_is_a_fleet_with_defaults() -> None:
     fleet = parse("")
     assert fleet.publish.to == ("/home/chroot",)
-    assert fleet.build.jobs == 2
+    assert fleet.build.jobs is None
     assert not fleet.hosts
     assert fleet.secrets.admins == ()
 
