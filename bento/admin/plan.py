@@ -7,7 +7,7 @@ from functools import partial
 from bento.adapters.transport import PublishTarget
 from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
 from bento.admin.deploy import content_of_today, plan_hosts
-from bento.admin.hold import check_openable, check_there, find, go_on, past, same
+from bento.admin.hold import check_openable, check_there, find, go_on, past, to_fetch
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Change, Content, changes, check_signers, draft, lacking, look_at
 from bento.admin.signing import check_accepted
@@ -109,12 +109,14 @@ def plan_deploy(
 
 
 def _held(targets: Sequence[PublishTarget], host: Host, trust: Trust, workspace: Workspace) -> Content:
-    """What a held host would get. As `held_content`, but no object is fetched: that they are there is enough."""
+    """What a held host would get. As `held_content`, but no object is fetched: that they are there is enough.
+
+    A target that fails here is named by what looks at it next.
+    """
     found = past(targets, host.name, trust)
     earlier = find(found.releases, host.name, host.hold) if host.hold is not None else found.published
     check_openable(host, earlier)
-    if not same(found.published, earlier):
-        check_there(found.target, earlier)
+    check_there(found.target, earlier, to_fetch(found, earlier, workspace))
     return Content(
         host=host.name,
         config=earlier.config,

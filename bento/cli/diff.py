@@ -36,7 +36,7 @@ def diff(context: click.Context, on: tuple[str, ...], following: bool, as_json: 
     """
     fleet = current_fleet(context)
     names = some(chosen(fleet, on))
-    found = compare(fleet, load_trust(fleet.root), names, int(time.time()), following=following)
+    found = compare(fleet, load_trust(fleet.root), names, int(time.time()), following=following, warn=warn)
     if as_json:
         show_json(
             {
