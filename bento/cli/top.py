@@ -13,6 +13,8 @@ import click
 
 from bento.errors import BentoError
 
+STOPPED = 130  # the exit code after Ctrl-C
+
 
 def complain(message: str, hints: Sequence[str] = ()) -> None:
     """An error on stderr: the sentence, then what to type next."""
@@ -101,7 +103,7 @@ def _run(command: click.Command, name: str) -> int:
         return error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         complain("stopped")
-        return 130
+        return STOPPED
     except BentoError as error:
         complain(error.message, error.hints)
         if debug:
