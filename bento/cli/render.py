@@ -107,8 +107,8 @@ class Progress:
     """Plain lines."""
 
     def __call__(self, host: HostName, what: str) -> None:
-        """Say what is being done for a host. A reader that has gone (`| head`) must not stop the work."""
-        with suppress(BrokenPipeError):
+        """Say what is being done for a host. Neither a reader that has gone nor a full disk may stop the work."""
+        with suppress(OSError):
             click.echo(f"{host}: {what}", err=True)
 
     def output(self, host: HostName, line: str) -> None:
