@@ -95,7 +95,10 @@ class PublishFolder:
                 os.chown(reports, -1, group, follow_symlinks=False)
                 reports.chmod(0o2770)
         except OSError as error:
-            raise EnvironmentFailed(f"can't make the folders of {host} under {self.root}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't make the folders of {host} under {self.root}: {error.strerror}",
+                f"publish as root, or make them: mkdir -p {quote(str(self.root / host / 'release'))}",
+            ) from None
 
     def read_manifest(self, host: HostName) -> bytes | None:
         """The published manifest's bytes; None before the first release."""
@@ -201,7 +204,9 @@ class PublishFolder:
             yield None
             return
         except OSError as error:
-            raise EnvironmentFailed(f"can't read the reports in {path}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't read the reports in {path}: {error.strerror}", f"see whose it is: ls -ld {quote(str(path))}"
+            ) from None
         try:
             yield descriptor
         finally:

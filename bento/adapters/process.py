@@ -90,7 +90,10 @@ def run(
     except OSError as error:
         raise _not_started(argv[0], error) from None
     except subprocess.TimeoutExpired:
-        raise EnvironmentFailed(f"{argv[0]} didn't end within {timeout:.0f} seconds") from None
+        raise EnvironmentFailed(
+            f"{argv[0]} didn't end within {timeout:.0f} seconds",
+            f"see whether it answers: {argv[0]} --version",
+        ) from None
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -258,7 +261,9 @@ def attend(argv: Sequence[str], env: Mapping[str, str]) -> int:
     except FileNotFoundError:
         raise missing_program(argv[0]) from None
     except OSError as error:
-        raise EnvironmentFailed(f"can't run {argv[0]}: {error.strerror}") from None
+        raise EnvironmentFailed(
+            f"can't run {argv[0]}: {error.strerror}", f"see whether it is there: command -v {argv[0]}"
+        ) from None
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return child.wait()

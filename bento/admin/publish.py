@@ -164,7 +164,10 @@ def draft(seen: Look, trust: Trust, now: int) -> Manifest:
         signed=seen.known.signed if seen.known is not None else None,
     )
     if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
-        raise InputError(f"the manifest of {content.host} is too large: too many secrets, units or templates")
+        raise InputError(
+            f"the manifest of {content.host} is too large: too many secrets, units or templates",
+            f"see what it has: bento host show {content.host}",
+        )
     return manifest
 
 

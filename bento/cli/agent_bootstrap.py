@@ -62,7 +62,7 @@ def bootstrap(
     key = ensure_identity(host.settings.identities[0], _say)
     click.echo(key.line)
     _say(f"on the admin's machine: bento host add {host.name} --key '{key.line}' && bento deploy --on {host.name}")
-    _say("or, if it is in bento.toml with another key: bento host rekey; see bento host rekey --help")
+    _say(f"or, if it is in bento.toml with another key: bento host rekey {host.name} --key '{key.line}'")
     await_release(host, wait)
     done = run(host)
     if done.code != 0:

@@ -24,7 +24,8 @@ def flake_update(
 ) -> int:
     """Move the inputs of the hosts' flakes on, and show what moved. Hosts get it with the next deploy.
 
-    Each flake is updated once, however many hosts it is for. One that fails keeps its flake.lock (exit 3).
+    Each flake is updated once, however many hosts it is for. One that fails keeps its flake.lock (exit 3). A flake
+    outside the fleet folder (`source`) is somebody's own: it is named, with the command to type there, and not touched.
 
     \b
     Examples:

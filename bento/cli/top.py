@@ -79,6 +79,8 @@ def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
     return main
 
 
+# Where an error itself doesn't know what to do next: it is mostly about what somebody else wrote.
+_LOOK = {"bento": ("look it all over: bento check",), "bento-agent": ("see what this host is at: bento-agent status",)}
 _OUTPUT_HINTS = ("make room (df -h), or send it elsewhere; what was to be done besides printing may be done already",)
 
 
@@ -150,7 +152,7 @@ def _run(command: click.Command, name: str) -> int:
         complain("stopped")
         return STOPPED
     except BentoError as error:
-        complain(error.message, error.hints)
+        complain(error.message, error.hints or _LOOK.get(name, ()))
         if debug:
             traceback.print_exc()
         return error.exit_code
