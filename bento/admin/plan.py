@@ -6,7 +6,7 @@ from functools import partial
 
 from bento.adapters.transport import PublishTarget
 from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
-from bento.admin.deploy import content_of_today, plan_hosts
+from bento.admin.deploy import content_of_today, plan_hosts, taking_over
 from bento.admin.hold import check_openable, check_there, find, go_on, past, to_fetch
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Change, Content, changes, check_signers, draft, lacking, look_at
@@ -70,6 +70,7 @@ def plan_deploy(
     planned: dict[HostName, Planned] = {}
     failed, warnings = dict(ready.failed), list(ready.warnings)
     missed: dict[str, BentoError] = {}
+    others: list[HostName] = []  # hosts whose release is another machine's
     dry = fleet.file.build.mode == "dry-build"
     with reading(targets_of(fleet, trust)) as reached:
         missed.update(reached.missed)
@@ -88,6 +89,8 @@ def plan_deploy(
                 seen.check(partial(check_accepted, reached.targets, host, trust, fleet.signing_keys))
             after = draft(seen, trust, now)
             planned[host.name] = Planned(seen.before, after, changes(seen.before, after), build)
+            if seen.takes_over and planned[host.name].changes != ("objects",):
+                others.append(host.name)
 
         for one in packed:
             name = one.host.name
@@ -105,6 +108,7 @@ def plan_deploy(
                 warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
             except BentoError as error:
                 failed[host.name] = error
+    warnings.extend(taking_over(others))
     return Planning({name: planned[name] for name in chosen if name in planned}, failed, tuple(warnings), missed)
 
 

@@ -56,6 +56,7 @@ class Published:
     """`changed` is None where there is no new release; else what differs from the one before.
 
     `healed` names the targets that lagged behind and have it now, `missed` those that failed. `warnings` are sentences.
+    `took_over`: another machine's release was replaced by one of other content (docs/decisions/0026).
     """
 
     manifest: Manifest
@@ -63,6 +64,7 @@ class Published:
     healed: tuple[str, ...] = ()
     missed: Mapping[str, BentoError] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    took_over: bool = False
 
 
 BeforeSigning = Callable[[SignedDocument | None], None]
@@ -112,6 +114,13 @@ class Look:
     def before(self) -> Manifest | None:
         """The release that a new one would follow."""
         return self.newest.manifest if self.newest is not None else None
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether the newest release was published from another machine since this one last did, or never did."""
+        if self.current or self.newest is None:
+            return False
+        return self.known is None or self.known.serial is None or _serial(self.newest) > self.known.serial
 
     def check(self, before_signing: BeforeSigning) -> None:
         """Ask whether what stands there may be replaced. A warning means that what stood there was nobody's."""
@@ -215,7 +224,8 @@ def publish(
     memory.has_published(host, manifest.serial, document.line_digest)
     for one in has:
         _tidy(one, (document, manifest), now, content.hold, warnings)
-    return Published(manifest, changes(seen.before, manifest), (), missed, tuple(warnings))
+    changed = changes(seen.before, manifest)
+    return Published(manifest, changed, (), missed, tuple(warnings), seen.takes_over and changed != ("objects",))
 
 
 def _keep(seen: Look, trust: Trust, keys: tuple[Path, ...], now: int, memory: Memory, shares: Shares) -> Published:
