@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from bento.errors import EnvironmentFailed
-from bento.names import harmless
+from bento.names import visible
 
 # Where each program comes from, for the hint when it is missing.
 _PACKAGES = {
@@ -41,7 +41,7 @@ class Done:
     def words(self, limit: int = 300) -> str:
         """The end of what it said, on one line, for an error message."""
         text = " ".join((self.err or self.out).decode("utf-8", "replace").split())
-        clean = harmless(text)
+        clean = visible(text)
         return clean if len(clean) <= limit else "…" + clean[-limit:]
 
 

@@ -9,8 +9,9 @@ from bento.admin.flake_update import Updated
 from bento.admin.flake_update import flake_update as update
 from bento.cli.build import failures, some
 from bento.cli.context import chosen, current_fleet, json_option, on_option
-from bento.cli.render import clean, progress, show_json
+from bento.cli.render import progress, show_json
 from bento.cli.top import warn
+from bento.names import visible
 
 
 @click.command("flake-update")
@@ -58,6 +59,6 @@ def _facts(one: Updated) -> dict[str, Any]:
 
 def _show(one: Updated, *, would: bool) -> None:
     state = ("would move" if would else "moved") if one.moved else "nothing moved"
-    click.echo(clean(f"{one.source}/flake.lock ({', '.join(one.hosts)}): {state}"))
+    click.echo(visible(f"{one.source}/flake.lock ({', '.join(one.hosts)}): {state}"))
     for each in one.moved:
-        click.echo(clean(f"  {each.input}: {each.before or 'new'} -> {each.after or 'gone'}"))
+        click.echo(visible(f"  {each.input}: {each.before or 'new'} -> {each.after or 'gone'}"))

@@ -12,10 +12,11 @@ from bento.admin.logs import Logged
 from bento.admin.logs import logs as read
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet, json_option
-from bento.cli.render import clean, short_system, show_json
+from bento.cli.render import short_system, show_json
 from bento.cli.top import warn
 from bento.models.limits import LIMITS
 from bento.models.report import Report
+from bento.names import visible
 
 
 @click.command()
@@ -46,7 +47,7 @@ def logs(context: click.Context, host: str, last: int, as_json: bool) -> None:
     else:
         for one in shown:
             for line in _lines(one):
-                click.echo(clean(line))
+                click.echo(visible(line))
 
 
 def _facts(one: Logged) -> dict[str, Any]:

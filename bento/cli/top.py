@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 import click
 
 from bento.errors import BentoError
+from bento.names import visible
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -53,11 +54,6 @@ def as_typed(hint: str) -> str:
         lambda found: found[1] + _typed.get(found[2], found[2]),
         hint,
     )
-
-
-def visible(text: str) -> str:
-    """Escape what isn't printable: a file's name, or what a server said, must not reach the terminal raw."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
