@@ -24,17 +24,20 @@ __all__ = [
     "TagName",
     "Target",
     "did_you_mean",
-    "harmless",
     "printable",
+    "visible",
 ]
 
 MAX_SERIAL = 2**53 - 1  # what every JSON reader keeps exactly
 _SYSTEM = re.compile(r"/nix/store/[0-9a-df-np-sv-z]{32}-[A-Za-z0-9+._?=-]{1,180}")
 
 
-def harmless(text: str) -> str:
-    """What a program or another machine said, with a `?` for each character that could steer a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+def visible(text: str) -> str:
+    """What a file's name, a program or another machine says, with an escape for each character that isn't printable.
+
+    Whatever comes from elsewhere goes through here before it reaches a terminal: it could steer it.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 class Serial(int):

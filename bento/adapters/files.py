@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento_secrets.durable import fsync_dir, write_atomic
@@ -52,7 +53,10 @@ def publish_text(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise EnvironmentFailed(f"can't write {path}: {error.strerror}") from None
+        raise EnvironmentFailed(
+            f"can't write {path}: {error.strerror}",
+            f"see whose it is, and how full: ls -ld {quote(str(path.parent))}; df -h {quote(str(path.parent))}",
+        ) from None
 
 
 @contextmanager
@@ -61,7 +65,9 @@ def busy_lock(path: Path, what: str) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise EnvironmentFailed(f"can't lock {path}: {error.strerror}") from None
+        raise EnvironmentFailed(
+            f"can't lock {path}: {error.strerror}", f"see whose it is: ls -ld {quote(str(path.parent))}"
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

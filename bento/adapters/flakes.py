@@ -49,7 +49,9 @@ def accounts_of(file: Path) -> Mapping[str, tuple[str, ...]]:
     """
     done = _read(_ACCOUNTS, file)
     if done.code != 0:
-        raise WorkFailed(f"Nix can't read {file}: {_error_of(done)}", "name the keys by hand: bento host add")
+        raise WorkFailed(
+            f"Nix can't read {file}: {_error_of(done)}", "name the keys by hand: bento host add NAME --key-file FILE"
+        )
     found: dict[str, tuple[str, ...]] = {}
     for accounts in json.loads(done.out):
         for name, keys in accounts.items():

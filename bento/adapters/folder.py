@@ -99,7 +99,10 @@ class PublishFolder:
                 os.chown(reports, -1, group, follow_symlinks=False)
                 os.chmod(reports, 0o2770)  # noqa: S103 — the host writes there
         except OSError as error:
-            raise EnvironmentFailed(f"can't make the folders of {host} under {self.root}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't make the folders of {host} under {self.root}: {error.strerror}",
+                f"publish as root, or make them: mkdir -p {quote(str(self.root / host / 'release'))}",
+            ) from None
 
     @staticmethod
     def _make(base: Path) -> None:
@@ -245,7 +248,9 @@ class PublishFolder:
             yield None
             return
         except OSError as error:
-            raise EnvironmentFailed(f"can't read the reports in {path}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't read the reports in {path}: {error.strerror}", f"see whose it is: ls -ld {quote(str(path))}"
+            ) from None
         try:
             yield descriptor
         finally:

@@ -173,16 +173,20 @@ def update_flake(folder: Path, inputs: Sequence[str], *, timeout: float | None =
 
     A name that the flake doesn't have is only warned of by Nix. Nix has `timeout` seconds, or EnvironmentFailed.
     """
-    flake = f"path:{folder}"
+    done = run(update_command(f"path:{folder}", inputs), timeout=timeout)
+    if done.code != 0:
+        raise failure("the update failed", done)
+
+
+def update_command(flake: str, inputs: Sequence[str]) -> list[str]:
+    """The command that does it with this machine's version of Nix."""
     if _release() >= _NAMES_INPUTS:
         argv = ["flake", "update", "--flake", flake, *inputs]
     elif inputs:
         argv = ["flake", "lock", flake, *(word for name in inputs for word in ("--update-input", name))]
     else:
         argv = ["flake", "update", flake]
-    done = run(["nix", *FEATURES, *argv], timeout=timeout)
-    if done.code != 0:
-        raise failure("the update failed", done)
+    return ["nix", *FEATURES, *argv]
 
 
 def _release() -> tuple[int, int]:
@@ -207,9 +211,15 @@ def set_profile(profile: Path, system: str) -> None:
     """Make `system` the profile's newest generation, and check that it is. Raises WorkFailed."""
     done = run(["nix-env", "--profile", str(profile), "--set", system])
     if done.code != 0:
-        raise WorkFailed(f"can't set the system profile: {done.words()}")
+        raise WorkFailed(
+            f"can't set the system profile: {done.words()}",
+            f"see whose it is, and how full the disk: ls -l {profile}; df -h {profile.parent}",
+        )
     if read_system(profile) != system:
-        raise WorkFailed(f"the system profile {profile} doesn't point to the system it was set to")
+        raise WorkFailed(
+            f"the system profile {profile} doesn't point to the system it was set to",
+            f"see what it points to: ls -l {profile}",
+        )
 
 
 def read_system(link: Path) -> str | None:
@@ -224,7 +234,9 @@ def keep(root: Path, system: str) -> None:
     """Make `root` a GC root of a path that is in the store already. Raises EnvironmentFailed."""
     done = run(["nix-store", "--realise", system, "--add-root", str(root), "--indirect"])
     if done.code != 0:
-        raise EnvironmentFailed(f"can't keep {system} from garbage collection: {done.words()}")
+        raise EnvironmentFailed(
+            f"can't keep {system} from garbage collection: {done.words()}", "see whether the disk is full: df -h /nix"
+        )
 
 
 def profile_systems(profile: Path, extra: Sequence[str] = ()) -> frozenset[str]:

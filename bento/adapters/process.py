@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from bento.errors import EnvironmentFailed
-from bento.names import harmless
+from bento.names import visible
 
 # Where each program comes from, for the hint when it is missing.
 _PACKAGES = {
@@ -50,7 +50,7 @@ class Done:
     def words(self, limit: int = 300) -> str:
         """The end of what it said, on one line, for an error message."""
         text = " ".join((self.err or self.out).decode("utf-8", "replace").split())
-        clean = harmless(text)
+        clean = visible(text)
         return clean if len(clean) <= limit else "…" + clean[-limit:]
 
 
@@ -111,7 +111,10 @@ def run(
     except OSError as error:
         raise _not_started(argv[0], error) from None
     except subprocess.TimeoutExpired:
-        raise EnvironmentFailed(f"{argv[0]} didn't end within {timeout:.0f} seconds") from None
+        raise EnvironmentFailed(
+            f"{argv[0]} didn't end within {timeout:.0f} seconds",
+            f"see whether it answers: {argv[0]} --version",
+        ) from None
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -370,7 +373,9 @@ def attend(argv: Sequence[str], env: Mapping[str, str]) -> int:
     except FileNotFoundError:
         raise missing_program(argv[0]) from None
     except OSError as error:
-        raise EnvironmentFailed(f"can't run {argv[0]}: {error.strerror}") from None
+        raise EnvironmentFailed(
+            f"can't run {argv[0]}: {error.strerror}", f"see whether it is there: command -v {argv[0]}"
+        ) from None
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return child.wait()

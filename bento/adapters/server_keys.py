@@ -44,7 +44,9 @@ def _shown(address: str, port: int, timeout: float, kind: str) -> SshPublicKey |
     except (paramiko.ssh_exception.IncompatiblePeer, ValueError):
         return None  # it has none of this kind; or paramiko doesn't know the kind
     except InputError as error:
-        raise EnvironmentFailed(f"{where} shows a key that is none: {error.message}") from None
+        raise EnvironmentFailed(
+            f"{where} shows a key that is none: {error.message}", "see what it shows: ssh-keyscan ADDRESS"
+        ) from None
     except (OSError, EOFError, paramiko.SSHException):
         raise EnvironmentFailed(f"{where} doesn't speak SSH", "look at the port: --scan ADDRESS:PORT") from None
     finally:

@@ -98,7 +98,10 @@ class Systemd:
         options = (f"--unit={_DEAD_MAN}", f"--on-active={seconds}", "--timer-property=AccuracySec=1s", "--collect")
         done = run([*self._start, *options, "--no-ask-password", "--quiet", "--", *argv], timeout=60)
         if done.code != 0:
-            raise EnvironmentFailed(f"can't arm the timer that would undo a switch that hangs: {done.words(200)}")
+            raise EnvironmentFailed(
+                f"can't arm the timer that would undo a switch that hangs: {done.words(200)}",
+                "see what systemd says: journalctl -e",
+            )
 
     def disarm(self) -> None:
         """Stop the timer, but not what it has started already: that may be the caller."""
@@ -112,10 +115,12 @@ class Systemd:
     def reboot(self, minutes: int, message: str) -> None:
         """Reboot in so many minutes, and tell everybody who is logged in. Raises EnvironmentFailed."""
         if not self.present:
-            raise EnvironmentFailed("there is no systemd to reboot with")
+            raise EnvironmentFailed("there is no systemd to reboot with", "reboot this machine by hand")
         done = run([*self._shutdown, "--reboot", f"+{minutes}", message], timeout=60)
         if done.code != 0:
-            raise EnvironmentFailed(f"shutdown doesn't work: {done.words(200)}")
+            raise EnvironmentFailed(
+                f"shutdown doesn't work: {done.words(200)}", "reboot this machine by hand: systemctl reboot"
+            )
 
     def kexec(self, program: Path, system: Path, minutes: int, message: str) -> None:
         """As `reboot`, but straight into the kernel of `system`, which `program`, a kexec(8), loads now.

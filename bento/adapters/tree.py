@@ -9,6 +9,7 @@ import stat
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from bento.adapters.stamps import Stamp
@@ -51,7 +52,11 @@ def write_tar(entries: Iterable[Entry], out: IO[bytes]) -> tuple[Digest, int]:
         for entry in sorted(entries, key=lambda entry: entry.name.encode()):
             _add(tar, entry)
             if hashing.size > LIMITS.config:
-                raise InputError(f"{entry.place}: with it the configuration is larger than {LIMITS.config} bytes")
+                raise InputError(
+                    f"{entry.place}: with it the configuration is larger than {LIMITS.config} bytes",
+                    "keep large files elsewhere",
+                    f"see what is large: du -ah {quote(str(Path(entry.place).parent))} | sort -h | tail",
+                )
     return Digest(hashing.sha.hexdigest()), hashing.size
 
 
@@ -87,7 +92,9 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
         with open(entry.place, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise InputError(f"can't read {entry.place}: {error.strerror}") from None
+        raise InputError(
+            f"can't read {entry.place}: {error.strerror}", f"see whose it is: ls -ld {quote(str(entry.place))}"
+        ) from None
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
 
@@ -102,9 +109,9 @@ def check_name(name: str) -> str:
     except UnicodeEncodeError:
         raise InputError(f"the file name '{printable(name)}' is not UTF-8", "rename it") from None
     if len(raw) > LIMITS.path or any(len(part.encode()) > LIMITS.segment for part in parts):
-        raise InputError(f"the file name '{printable(name)}' is too long")
+        raise InputError(f"the file name '{printable(name)}' is too long", "rename it")
     if any(part in ("", ".", "..") for part in parts) or any(ord(char) < 32 or ord(char) == 127 for char in name):  # noqa: PLR2004 — ASCII's control characters
-        raise InputError(f"'{printable(name)}' is no file name for a configuration")
+        raise InputError(f"'{printable(name)}' is no file name for a configuration", "rename it")
     return name
 
 
@@ -117,7 +124,9 @@ def unpack(archive: Path, into: Path) -> None:
     try:
         into.mkdir(mode=0o755)
     except OSError as error:
-        raise WorkFailed(f"can't unpack the configuration: {error.strerror}") from None
+        raise WorkFailed(
+            f"can't unpack the configuration: {error.strerror}", "see whether the disk is full: df -h"
+        ) from None
     folders = {"."}
     total = 0
     try:
@@ -133,7 +142,9 @@ def unpack(archive: Path, into: Path) -> None:
     except BaseException as error:
         shutil.rmtree(into, ignore_errors=True)
         if isinstance(error, OSError):
-            raise WorkFailed(f"can't unpack the configuration: {error.strerror}") from None
+            raise WorkFailed(
+                f"can't unpack the configuration: {error.strerror}", "see whether the disk is full: df -h"
+            ) from None
         if isinstance(error, InputError | tarfile.TarError | EOFError | ValueError):
             raise WorkFailed(f"the configuration's archive is damaged: {printable(str(error), 200)}") from None
         raise

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from bento.adapters.lean_paramiko import paramiko
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS
-from bento.names import harmless
+from bento.names import visible
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT = 1, 2, 3, 4, 5, 6, 7, 8
 SETSTAT, FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, EXTENDED = 9, 10, 11, 12, 13, 14, 200
@@ -52,7 +52,7 @@ class NotThere(SaidNo):
 
 def plain(text: str) -> str:
     """What a server said, without what could reach a terminal raw."""
-    return harmless(text[: LIMITS.words])
+    return visible(text[: LIMITS.words])
 
 
 def text(value: str | bytes) -> bytes:

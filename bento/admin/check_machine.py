@@ -66,7 +66,9 @@ def check_room(folder: Path, room: Room, what: str, hint: str) -> Iterator[Found
     try:
         status = os.statvfs(folder)
     except OSError as error:
-        raise EnvironmentFailed(f"can't look at {folder}: {error.strerror}") from None
+        raise EnvironmentFailed(
+            f"can't look at {folder}: {error.strerror}", f"see whose it is: ls -ld {folder}"
+        ) from None
     free = status.f_bavail * status.f_frsize
     if free < room.some:
         said = f"{free / GIB:.1f} GiB are left for {what} on the file system of {folder}"

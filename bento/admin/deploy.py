@@ -273,10 +273,20 @@ def publish_prepared(
     for name, done in in_order.items():
         if done.changed is not None:
             warnings.extend(_kept(workspace, prepared.contents[name]))
+    warnings.extend(taking_over([name for name, done in in_order.items() if done.took_over]))
     warnings.extend(sentence for target in reached.targets for sentence in target.complaints(in_order))
     missed = {name: error for done in in_order.values() for name, error in done.missed.items()}
     in_failed = {name: failed[name] for name in chosen if name in failed}
     return Deployed(in_order, in_failed, prepared.built, tuple(dict.fromkeys(warnings)), {**reached.missed, **missed})
+
+
+def taking_over(hosts: Sequence[HostName]) -> tuple[str, ...]:
+    """What to say of hosts whose release came from another machine, and gets another content from here."""
+    if not hosts:
+        return ()
+    said = f"what was published for {', '.join(hosts)} came from another machine, and this folder says something else"
+    again = "if this folder is the older one, fetch what the other has (git pull) and deploy again"
+    return (f"{said}: {again}; to go back: bento rollback {hosts[0]}",)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """`bento diff`: what would change on a host that takes what is published, or what would be published now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from bento.adapters.transport import PublishTarget
 from bento.admin.hold import past
 from bento.admin.inventory import Fleet
 from bento.admin.plan import plan_deploy
-from bento.admin.status import HostStatus, status
+from bento.admin.status import HostStatus, missed_mirror, status
 from bento.admin.targets import reading, targets_of
 from bento.core.deploy_plan import same_build
 from bento.core.release_diff import Difference, differences
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.manifest import Manifest
 from bento.models.trust import Trust
-from bento.names import BadName, HostName, Serial, SystemPath
+from bento.names import BadName, HostName, SystemPath
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,18 @@ class Diffs:
     failed: Mapping[HostName, BentoError]
 
 
-def diff(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], now: int, *, following: bool) -> Diffs:
+def diff(
+    fleet: Fleet,
+    trust: Trust,
+    chosen: tuple[HostName, ...],
+    now: int,
+    *,
+    following: bool,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Diffs:
     """Compare what each host has with what is published, or if `following`, with what a deploy would publish now.
 
+    `warn` gets a sentence for each mirror that can't be read.
     Raises InputError, EnvironmentFailed where that can't be known of any.
     """
     found: list[HostDiff] = []
@@ -58,7 +67,8 @@ def diff(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], now: int, *, 
         planning = plan_deploy(fleet, trust, chosen, now, signing=False)
         failed = dict(planning.failed)
         wanted = {name: one.next for name, one in planning.hosts.items()}
-    seen = status(fleet, trust, [name for name in chosen if name not in failed])
+    seen = status(fleet, trust, [name for name in chosen if name not in failed], warn)
+    missed: dict[str, BentoError] = {}  # by now: `status` has named those before
     with reading(targets_of(fleet, trust)) as reached:
         for one in seen:
             name = one.host.name
@@ -66,13 +76,17 @@ def diff(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], now: int, *, 
             if target is None:
                 failed[name] = WorkFailed(f"nothing is published for {name}", f"bento diff --next --on {name}")
                 continue
-            found.append(_diff(reached.targets, trust, one, target))
+            found.append(_diff(reached.targets, trust, one, target, missed))
+    for mirror, error in missed.items():
+        warn(missed_mirror(mirror, error))
     return Diffs(tuple(found), failed)
 
 
-def _diff(targets: Sequence[PublishTarget], trust: Trust, one: HostStatus, target: Manifest) -> HostDiff:
+def _diff(
+    targets: Sequence[PublishTarget], trust: Trust, one: HostStatus, target: Manifest, missed: dict[str, BentoError]
+) -> HostDiff:
     notes: list[str] = []
-    base = _release(targets, trust, one.host.name, one.state.committed)
+    base = _release(targets, trust, one, missed)
     told: tuple[Difference, ...] | None = None
     if one.state.committed is None:
         notes.append("it has not reported that it installed anything yet")
@@ -93,11 +107,15 @@ def _diff(targets: Sequence[PublishTarget], trust: Trust, one: HostStatus, targe
     return HostDiff(one.host.name, running, system, same, packages, why_not, told, tuple(notes))
 
 
-def _release(targets: Sequence[PublishTarget], trust: Trust, host: HostName, serial: Serial | None) -> Manifest | None:
+def _release(
+    targets: Sequence[PublishTarget], trust: Trust, one: HostStatus, missed: dict[str, BentoError]
+) -> Manifest | None:
+    """What the host has, as far as it is still there."""
+    serial = one.state.committed
     if serial is None:
         return None
     try:
-        found = past(targets, host, trust)
+        found = past(targets, one.host.name, trust, missed)
     except InputError:
         return None
     return next((manifest for _, manifest in found.releases if manifest.serial == serial), None)

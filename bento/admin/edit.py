@@ -123,10 +123,14 @@ def remove_key(root: Path, name: HostName, wanted: str) -> Fleet:
         shown = [key.fingerprint for key in host.keys]
         raise InputError(f"{name} has no such key", *did_you_mean(wanted, shown), f"see them: bento host show {name}")
     if number == 0:
-        new = f"--key '{host.keys[1].line}' --keep" if len(host.keys) > 1 else "--key-file FILE"
+        another = (
+            f"bento host rekey {name} --key '{host.keys[1].line}' --keep"
+            if len(host.keys) > 1
+            else f"bento host rekey {name} --key-file FILE"
+        )
         raise InputError(
             f"{host.keys[0].fingerprint} is the first key of {name}, to which its secrets are sealed",
-            f"put another first: bento host rekey {name} {new}",
+            f"put another first: {another}",
         )
 
     def drop(table: Any) -> None:

@@ -55,7 +55,10 @@ def edit_secret(
         code = attend([*argv, str(file)], _environment(folder.path))
         if code != 0:
             how = f"exited with {code}" if code > 0 else f"was ended by signal {-code}"
-            raise WorkFailed(f"the editor {argv[0]} {how}, so nothing was changed")
+            raise WorkFailed(
+                f"the editor {argv[0]} {how}, so nothing was changed",
+                "name another editor: export EDITOR=vi",
+            )
         after = _read(file)
     if after.data == before.plaintext.data:
         return ()
@@ -101,7 +104,9 @@ def _write(file: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
     except OSError as error:
-        raise EnvironmentFailed(f"can't write to {file.parent}: {error.strerror}") from None
+        raise EnvironmentFailed(
+            f"can't write to {file.parent}: {error.strerror}", f"see how full it is: df -h {file.parent}"
+        ) from None
 
 
 def _read(file: Path) -> Plaintext:
@@ -110,4 +115,7 @@ def _read(file: Path) -> Plaintext:
         with os.fdopen(descriptor, "rb") as handle:
             return Plaintext(handle.read(LIMITS.MAX_SECRET + 1))
     except OSError as error:
-        raise WorkFailed(f"the editor left no file, so nothing was changed: {error.strerror}") from None
+        raise WorkFailed(
+            f"the editor left no file, so nothing was changed: {error.strerror}",
+            "name another editor: export EDITOR=vi",
+        ) from None

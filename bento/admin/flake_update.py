@@ -4,6 +4,7 @@ Nix works on an unpacked copy. Only a lock file that it has finished comes back,
 fleet as it was.
 """
 
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,12 +77,18 @@ def flake_update(
 def _flakes(fleet: Fleet, hosts: Sequence[Host], wanted: Sequence[str]) -> tuple[list[_Flake], list[str]]:
     """The distinct flakes with a lock file that have one of the wanted inputs."""
     sources: dict[Path, list[HostName]] = {}
+    outside: dict[Path, list[HostName]] = {}
     skipped: list[str] = []
     for host in hosts:
-        if not host.source.is_relative_to(fleet.root):
-            skipped.append(f"the flake of {host.name} is not in the fleet: update it in {host.source}")
-        elif (host.source / "flake.nix").is_file():
-            sources.setdefault(host.source, []).append(host.name)
+        if (host.source / "flake.nix").is_file():
+            where = sources if host.source.is_relative_to(fleet.root) else outside
+            where.setdefault(host.source, []).append(host.name)
+    for folder, theirs in outside.items():
+        nix.require_nix()
+        skipped.append(
+            f"the flake of {', '.join(theirs)} in {folder} is not the fleet's, so it is left as it is; "
+            f"update it yourself: {shlex.join(nix.update_command(str(folder), wanted))}"
+        )
     found: list[_Flake] = []
     known: set[str] = set()
     for source, names in sources.items():
@@ -95,7 +102,7 @@ def _flakes(fleet: Fleet, hosts: Sequence[Host], wanted: Sequence[str]) -> tuple
         if mine or not wanted:
             found.append(_Flake(source, shown, tuple(names), mine))
     for name in wanted:
-        if name not in known:
+        if name not in known and (sources or not outside):
             raise InputError(
                 f"no flake of these hosts has the input '{printable(name)}'",
                 *(did_you_mean(name, known) or (f"they have: {', '.join(sorted(known)) or 'none'}",)),

@@ -1,16 +1,16 @@
 """A host that is held at an earlier release gets that release's content, under a new serial, until it is let go."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bento.adapters.transport import PublishTarget
 from bento.admin.history import Release, history, objects_of
 from bento.admin.inventory import Host
 from bento.admin.publish import Content
-from bento.admin.standing import newest_published
+from bento.admin.standing import all_published
 from bento.admin.workspace import Workspace
 from bento.core.deploy_plan import same_content
-from bento.errors import InputError, WorkFailed
+from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import Manifest
 from bento.models.signed import sha256
@@ -41,10 +41,24 @@ class Past:
         return self.releases[0][1]
 
 
-def past(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> Past:
-    """What is published for a host and all that can be found before it. Raises InputError without any."""
-    target, newest = newest_published(targets, host, trust)
-    return Past(target, tuple(history(target, newest)))
+def past(
+    targets: Sequence[PublishTarget], host: HostName, trust: Trust, missed: dict[str, BentoError] | None = None
+) -> Past:
+    """What is published for a host and all that can be found before it. Raises InputError without any.
+
+    A target that fails on the way is put into `missed`, by name, and another one with the same release is read.
+    """
+    missed = {} if missed is None else missed
+    found = all_published(targets, host, trust, missed)
+    wrong: list[BentoError] = []
+    for target, release in found:
+        if release[1].serial == found[0][1][1].serial:
+            try:
+                return Past(target, tuple(history(target, release)))
+            except BentoError as error:
+                wrong.append(error)
+                missed.setdefault(target.name, error)
+    raise wrong[0]
 
 
 def find(found: Iterable[Release], host: HostName, serial: Serial) -> Manifest:
@@ -73,12 +87,14 @@ def held_content(targets: Sequence[PublishTarget], host: Host, trust: Trust, wor
 def content_of(found: Past, host: Host, earlier: Manifest, workspace: Workspace) -> Content:
     """An earlier release's content, with its objects as far as they have to be published anew."""
     check_openable(host, earlier)
+    needed = to_fetch(found, earlier, workspace)
     ciphertexts: dict[Digest, bytes] = {}
-    if not same(found.published, earlier) or gone(found.target, found.published):
-        ciphertexts = {one.digest: _object(found.target, earlier, one.digest, one.size) for one in earlier.secrets}
-        if not workspace.tar(earlier.config.digest).is_file():
-            data = _object(found.target, earlier, earlier.config.digest, earlier.config.size)
-            workspace.keep_tar(earlier.config.digest, data)
+    for digest, size in needed.items():
+        data = _object(found.target, earlier, digest, size)
+        if digest == earlier.config.digest:
+            workspace.keep_tar(digest, data)
+        else:
+            ciphertexts[digest] = data
     return Content(
         host=host.name,
         config=earlier.config,
@@ -90,6 +106,19 @@ def content_of(found: Past, host: Host, earlier: Manifest, workspace: Workspace)
         templates=earlier.templates,
         hold=earlier.serial,
     )
+
+
+def to_fetch(found: Past, earlier: Manifest, workspace: Workspace) -> dict[Digest, int]:
+    """The objects that must be read to publish an earlier release anew, with their sizes in bytes.
+
+    None while its content stands there whole; not the configuration while it is packed here.
+    """
+    if same(found.published, earlier) and not gone(found.target, found.published):
+        return {}
+    wanted = objects_of(earlier)
+    if workspace.tar(earlier.config.digest).is_file():
+        del wanted[earlier.config.digest]
+    return wanted
 
 
 def same(one: Manifest, other: Manifest) -> bool:
@@ -110,16 +139,16 @@ def check_openable(host: Host, earlier: Manifest) -> None:
         )
 
 
-def check_there(target: PublishTarget, earlier: Manifest) -> None:
-    """Raise ObjectsGone where garbage collection took an object of a release."""
-    lost = gone(target, earlier)
+def check_there(target: PublishTarget, earlier: Manifest, wanted: Mapping[Digest, int] | None = None) -> None:
+    """Raise ObjectsGone where garbage collection took an object of a release, or one of those `wanted` of it."""
+    lost = gone(target, earlier, wanted)
     if lost:
         raise _gone(earlier, f"{lost} objects" if lost > 1 else "an object")
 
 
-def gone(target: PublishTarget, earlier: Manifest) -> int:
-    """How many of a release's objects garbage collection has taken."""
-    wanted = objects_of(earlier)
+def gone(target: PublishTarget, earlier: Manifest, wanted: Mapping[Digest, int] | None = None) -> int:
+    """How many of a release's objects garbage collection has taken; of those `wanted`, if not of all."""
+    wanted = objects_of(earlier) if wanted is None else wanted
     return len(wanted.keys() - target.present(earlier.host, wanted))
 
 

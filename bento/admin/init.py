@@ -222,11 +222,16 @@ def _signing_key(fleet: str, named: Path | None) -> tuple[Path, bool]:
     try:
         key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise EnvironmentFailed(f"can't make {key.parent}: {error.strerror}") from None
-    comment = f"bento signing key of {fleet}"
+        raise EnvironmentFailed(
+            f"can't make {key.parent}: {error.strerror}", "name a key that you have: bento init DIR --signing-key FILE"
+        ) from None
+    comment = f"signing key of the fleet {fleet}"
     done = run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
     if done.code != 0:
-        raise EnvironmentFailed(f"can't make a signing key: {done.words()}")
+        raise EnvironmentFailed(
+            f"can't make a signing key: {done.words()}",
+            "make one yourself and name it: bento init DIR --signing-key FILE",
+        )
     return key, True
 
 

@@ -127,7 +127,7 @@ def find_fleet(start: Path, named: Path | None) -> Path:
     raise InputError(
         f"{start} is not in a fleet: no {MAIN} here or above",
         "make one: bento init DIR",
-        "or name one: bento --dir DIR …",
+        "or name one: bento --dir DIR status",
     )
 
 

@@ -62,7 +62,10 @@ def make_current(system: SystemPath, action: Action, on_line: Callable[[str], No
         return ("this change takes effect at the next boot",)
     # A full disk can end in exit 0: what runs is what counts.
     if running != system:
-        raise WorkFailed(f"after the {action} (exit {code}) this machine runs {running or 'no system'}, not {system}")
+        raise WorkFailed(
+            f"after the {action} (exit {code}) this machine runs {running or 'no system'}, not {system}",
+            "see what systemd says: journalctl -e",
+        )
     if code == _UNITS_FAILED:
         return ("some units failed: systemctl --failed",)
     if code != 0:

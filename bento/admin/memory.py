@@ -72,7 +72,9 @@ class Memory:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise EnvironmentFailed(f"can't make {self.folder}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't make {self.folder}: {error.strerror}", f"see whose it is: ls -ld {self.folder.parent}"
+            ) from None
         said = {"signed": known.signed, "serial": known.serial, "line": known.line}
         store(self.path(host), canonical(said), 0o600)
         self._read[host] = known

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters.flakes import FEATURES, inputs_of
 from bento.adapters.git import Tracked, tracked, work_tree
@@ -237,7 +238,9 @@ class _Walk:
             with os.scandir(path) as found:
                 entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
         except OSError as error:
-            raise InputError(f"can't read {self.shown(path)}: {error.strerror}") from None
+            raise InputError(
+                f"can't read {self.shown(path)}: {error.strerror}", f"see whose it is: ls -ld {quote(str(path))}"
+            ) from None
         for entry in entries:
             self._entry(entry, prefix + entry.name, above)
 
@@ -260,7 +263,10 @@ class _Walk:
                     f"git -C {shlex.quote(self._real)} add {shlex.quote(real[len(self._real) + 1 :])}",
                 )
         if len(self.entries) >= LIMITS.tree_entries:
-            raise InputError(f"{self.shown(path)}: a configuration may have {LIMITS.tree_entries} files at most")
+            raise InputError(
+                f"{self.shown(path)}: a configuration may have {LIMITS.tree_entries} files at most",
+                f"see what is large: du -a --inodes {quote(str(self._source))} | sort -n | tail",
+            )
         try:
             status = entry.stat(follow_symlinks=False) if real is path else os.stat(real)
         except OSError as error:
@@ -270,7 +276,10 @@ class _Walk:
         if stat.S_ISREG(status.st_mode):
             self._bytes += status.st_size
             if self._bytes > LIMITS.tree_bytes:
-                raise InputError(f"{self.shown(path)}: a configuration may have {LIMITS.tree_bytes} bytes at most")
+                raise InputError(
+                    f"{self.shown(path)}: a configuration may have {LIMITS.tree_bytes} bytes at most",
+                    f"see what is large: du -a {quote(str(self._source))} | sort -n | tail",
+                )
             executable = bool(status.st_mode & stat.S_IXUSR)
             self._files.append((path, real))
             self.entries.append(Entry(name, real, False, executable, stamp_of(status)))
@@ -308,7 +317,9 @@ class _Walk:
             with open(real, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise InputError(f"can't read {self.shown(path)}: {error.strerror}") from None
+            raise InputError(
+                f"can't read {self.shown(path)}: {error.strerror}", f"see whose it is: ls -ld {quote(str(path))}"
+            ) from None
         if _PRIVATE.search(data) or _PRIVATE.search(data.replace(b"\0", b"")):  # UTF-16 has NULs between
             raise InputError(
                 f"{self.shown(path)} holds a private key: it would become world-readable in the Nix store",

@@ -6,8 +6,8 @@ from functools import partial
 
 from bento.adapters.transport import PublishTarget
 from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
-from bento.admin.deploy import content_of_today, plan_hosts
-from bento.admin.hold import check_openable, check_there, find, go_on, past, same
+from bento.admin.deploy import content_of_today, plan_hosts, taking_over
+from bento.admin.hold import check_openable, check_there, find, go_on, past, to_fetch
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Change, Content, changes, draft, lacking, look_at
 from bento.admin.signing import check_accepted, check_signers
@@ -71,6 +71,7 @@ def plan_deploy(
     planned: dict[HostName, Planned] = {}
     failed, warnings = dict(ready.failed), list(ready.warnings)
     missed: dict[str, BentoError] = {}
+    others: list[HostName] = []  # hosts whose release is another machine's
     dry = fleet.file.build.mode == "dry-build"
     with reading(targets_of(fleet, trust, stamps=stamps)) as reached:
         missed.update(reached.missed)
@@ -89,6 +90,8 @@ def plan_deploy(
                 seen.check(partial(check_accepted, reached.targets, host, trust, fleet.signing_keys))
             after = draft(seen, trust, now)
             planned[host.name] = Planned(seen.before, after, changes(seen.before, after), build)
+            if seen.takes_over and planned[host.name].changes != ("objects",):
+                others.append(host.name)
 
         for one in packed:
             name = one.host.name
@@ -106,16 +109,19 @@ def plan_deploy(
                 warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
             except BentoError as error:
                 failed[host.name] = error
+    warnings.extend(taking_over(others))
     return Planning({name: planned[name] for name in chosen if name in planned}, failed, tuple(warnings), missed)
 
 
 def _held(targets: Sequence[PublishTarget], host: Host, trust: Trust, workspace: Workspace) -> Content:
-    """What a held host would get. As `held_content`, but no object is fetched: that they are there is enough."""
+    """What a held host would get. As `held_content`, but no object is fetched: that they are there is enough.
+
+    A target that fails here is named by what looks at it next.
+    """
     found = past(targets, host.name, trust)
     earlier = find(found.releases, host.name, host.hold) if host.hold is not None else found.published
     check_openable(host, earlier)
-    if not same(found.published, earlier):
-        check_there(found.target, earlier)
+    check_there(found.target, earlier, to_fetch(found, earlier, workspace))
     return Content(
         host=host.name,
         config=earlier.config,

@@ -55,6 +55,7 @@ class Published:
     """`changed` is None where there is no new release; else what differs from the one before.
 
     `healed` names the targets that lagged behind and have it now, `missed` those that failed. `warnings` are sentences.
+    `took_over`: another machine's release was replaced by one of other content (docs/decisions/0026).
     """
 
     manifest: Manifest
@@ -62,6 +63,7 @@ class Published:
     healed: tuple[str, ...] = ()
     missed: Mapping[str, BentoError] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    took_over: bool = False
 
 
 BeforeSigning = Callable[[SignedDocument | None], None]
@@ -96,6 +98,13 @@ class Look:
     def before(self) -> Manifest | None:
         """The release that a new one would follow."""
         return self.newest.manifest if self.newest is not None else None
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether the newest release was published from another machine since this one last did, or never did."""
+        if self.current or self.newest is None:
+            return False
+        return self.known is None or self.known.serial is None or _serial(self.newest) > self.known.serial
 
     def check(self, before_signing: BeforeSigning) -> None:
         """Ask whether what stands there may be replaced. A warning means that what stood there was nobody's."""
@@ -162,7 +171,10 @@ def draft(seen: Look, trust: Trust, now: int) -> Manifest:
         other = f"this machine remembers it in {seen.remembered} (docs/recovery.md, A serial of the future)"
         raise WorkFailed(error.message, *error.hints, f"if it was wrong when that was signed: {other}") from None
     if len(manifest.line) > LIMITS.manifest // 2:  # the other half is left to signatures
-        raise InputError(f"the manifest of {content.host} is too large: too many secrets, units or templates")
+        raise InputError(
+            f"the manifest of {content.host} is too large: too many secrets, units or templates",
+            f"see what it has: bento host show {content.host}",
+        )
     return manifest
 
 
@@ -221,7 +233,8 @@ def bring(
     memory.has_published(host, manifest.serial, document.line_digest)
     for one in has:
         _tidy(one, (document, manifest), now, seen.content.hold, warnings)
-    return Published(manifest, changes(seen.before, manifest), (), missed, tuple(warnings))
+    changed = changes(seen.before, manifest)
+    return Published(manifest, changed, (), missed, tuple(warnings), seen.takes_over and changed != ("objects",))
 
 
 def _keep(seen: Look, keys: tuple[Path, ...], now: int, memory: Memory, shares: Shares) -> Published:

@@ -10,7 +10,7 @@ from bento.adapters.process import Stream, require, run_keeping_tail
 from bento.adapters.ssh import BROKEN, Remote, ssh_options
 from bento.admin.hold import go_on
 from bento.admin.inventory import Fleet, Host
-from bento.admin.standing import newest_published
+from bento.admin.standing import all_published
 from bento.admin.targets import reading, targets_of
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.fleet import parse_address
@@ -67,7 +67,7 @@ def with_action(fleet: Fleet, host: Host, action: Action | None) -> Fleet:
 def published_release(fleet: Fleet, trust: Trust, host: HostName, serial: Serial) -> Published:
     """The release that was just published. Raises WorkFailed where it is another by now, or isn't whole."""
     with reading(targets_of(fleet, trust)) as reached:
-        target, (document, manifest) = newest_published(reached.targets, host, trust)
+        target, (document, manifest) = all_published(reached.targets, host, trust, {})[0]
         if manifest.serial != serial:
             raise WorkFailed(f"another release was published for {host} meanwhile", f"try again: bento push {host}")
         wanted = {secret.digest: secret.size for secret in manifest.secrets}

@@ -1,7 +1,7 @@
 """`bento rollback`: publish a host's earlier content under a new serial, and hold it there."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from bento.adapters.transport import PublishTarget
 from bento.admin.deploy import Deployed, Prepared, publish_prepared
@@ -22,9 +22,10 @@ from bento.admin.hold import (
 from bento.admin.inventory import Fleet, Host
 from bento.admin.progress import Say
 from bento.admin.signing import check_signers
+from bento.admin.status import missed_mirror
 from bento.admin.targets import reading, targets_of, writing
 from bento.admin.workspace import Workspace
-from bento.errors import InputError
+from bento.errors import BentoError, InputError
 from bento.models.manifest import Manifest
 from bento.models.trust import Trust
 from bento.names import Serial
@@ -41,24 +42,48 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Back:
-    """Where a host goes back to, and what that does to its secrets."""
+    """Where a host goes back to, and what that does to its secrets. `missed` names targets that couldn't be read."""
 
     published: Manifest
     earlier: Manifest
     secrets: SecretsBack
+    missed: Mapping[str, BentoError] = field(default_factory=dict)
 
 
-def earlier_releases(fleet: Fleet, trust: Trust, host: Host) -> tuple[Earlier, ...]:
-    """The published release and those before it, newest first. Raises InputError before the first."""
+def earlier_releases(
+    fleet: Fleet, trust: Trust, host: Host, warn: Callable[[str], None] = lambda _: None
+) -> tuple[Earlier, ...]:
+    """The published release and those before it, newest first. Raises InputError before the first.
+
+    `warn` gets a sentence for each mirror that can't be read, or not to the end.
+    """
     with reading(targets_of(fleet, trust)) as reached:
-        found = past(reached.targets, host.name, trust)
+        missed = dict(reached.missed)
+        found = _read_past(list(reached.targets), trust, host, missed)
+    for name, error in missed.items():
+        warn(missed_mirror(name, error))
+    return found
+
+
+def _read_past(
+    targets: list[PublishTarget], trust: Trust, host: Host, missed: dict[str, BentoError]
+) -> tuple[Earlier, ...]:
+    found = past(targets, host.name, trust, missed)
+    try:
         return tuple(Earlier(one, same(found.published, one), gone(found.target, one)) for _, one in found.releases)
+    except BentoError as error:
+        targets.remove(found.target)
+        if not targets:
+            raise
+        missed.setdefault(found.target.name, error)
+        return _read_past(targets, trust, host, missed)
 
 
 def plan_rollback(fleet: Fleet, trust: Trust, host: Host, serial: Serial | None) -> Back:
     """What `roll_back` would do. Writes nothing; raises as it does."""
     with reading(targets_of(fleet, trust)) as reached:
-        return _plan(reached.targets, trust, host, serial)[0]
+        back, _ = _plan(reached.targets, trust, host, serial)
+        return replace(back, missed={**reached.missed, **back.missed})
 
 
 def _plan(targets: Sequence[PublishTarget], trust: Trust, host: Host, serial: Serial | None) -> tuple[Back, Past]:
@@ -66,11 +91,12 @@ def _plan(targets: Sequence[PublishTarget], trust: Trust, host: Host, serial: Se
 
     Raises InputError where there is none, or where the host couldn't open its secrets; ObjectsGone.
     """
-    found = past(targets, host.name, trust)
+    missed: dict[str, BentoError] = {}
+    found = past(targets, host.name, trust, missed)
     earlier = find(found.releases, host.name, serial) if serial is not None else _before(found.releases, host)
     check_openable(host, earlier)
     check_there(found.target, earlier)
-    return Back(found.published, earlier, secrets_back(found.published, earlier)), found
+    return Back(found.published, earlier, secrets_back(found.published, earlier), missed), found
 
 
 def _before(found: tuple[Release, ...], host: Host) -> Manifest:

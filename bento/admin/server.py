@@ -98,7 +98,9 @@ def apply(steps: tuple[Step, ...], say: Callable[[str], None]) -> None:
         try:
             step.do()
         except OSError as error:
-            raise WorkFailed(f"{step.shown}: {error.strerror}") from None
+            raise WorkFailed(
+                f"{step.shown}: {error.strerror}", "see the whole plan: bento server apply --dry-run"
+            ) from None
 
 
 # Accounts

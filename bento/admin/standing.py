@@ -1,17 +1,20 @@
 """What is published for a host now: read from a target, and believed only where a signer of this fleet signed it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bento.adapters import signatures
 from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
 from bento.admin.history import Release
-from bento.errors import InputError
+from bento.errors import BentoError, InputError
 from bento.models.manifest import Manifest, parse_manifest
 from bento.models.signed import SignedDocument, sha256, split
 from bento.models.trust import NAMESPACE_RELEASE, Trust
 from bento.names import HostName
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,20 +88,47 @@ def _signed_by(document: SignedDocument, trust: Trust) -> frozenset[str]:
     return frozenset(one.fingerprint for one in signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE))
 
 
-def newest_published(targets: Sequence[PublishTarget], host: HostName, trust: Trust) -> tuple[PublishTarget, Release]:
-    """The newest verified release, and a target that has it. Raises InputError where there is none."""
-    found: list[tuple[PublishTarget, Release]] = []
-    wrong: list[InputError] = []
+def each_target(
+    targets: Sequence[PublishTarget], missed: dict[str, BentoError], work: Callable[[PublishTarget], T]
+) -> list[tuple[PublishTarget, T]]:
+    """What `work` finds on each target; one that fails at it is put into `missed`, by name, with what it raised.
+
+    Raises the first of these errors where no target is left, and InputError at once: that is no server's trouble.
+    """
+    found: list[tuple[PublishTarget, T]] = []
+    wrong: list[BentoError] = []
     for target in targets:
         try:
-            release = read_published(target, host, trust)
+            found.append((target, work(target)))
+        except InputError:
+            raise
+        except BentoError as error:
+            wrong.append(error)
+            missed.setdefault(target.name, error)
+    if not found:
+        raise wrong[0]
+    return found
+
+
+def all_published(
+    targets: Sequence[PublishTarget], host: HostName, trust: Trust, missed: dict[str, BentoError]
+) -> list[tuple[PublishTarget, Release]]:
+    """The verified releases, the newest first, each with the target that has it; `missed` as for `each_target`.
+
+    Raises InputError where there is none.
+    """
+    wrong: list[InputError] = []
+
+    def read(target: PublishTarget) -> Release | None:
+        try:
+            return read_published(target, host, trust)
         except InputError as error:
             wrong.append(error)
-            continue
-        if release is not None:
-            found.append((target, release))
+            return None
+
+    found = [(target, release) for target, release in each_target(targets, missed, read) if release is not None]
     if found:
-        return max(found, key=lambda one: one[1][1].serial)
+        return sorted(found, key=lambda one: one[1][1].serial, reverse=True)
     if wrong:
         raise wrong[0]
     raise InputError(f"nothing is published for {host} yet", f"publish it: bento deploy --on {host}")

@@ -1,19 +1,19 @@
 """What the admin sees of each host: published release, verified reports, and the state that follows."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
 from bento.adapters.transport import PublishTarget
-from bento.admin.hosts_word import newest_heartbeat, verified_report
+from bento.admin.hosts_word import heartbeat_on, last_of, verified_report
 from bento.admin.inventory import Fleet, Host
-from bento.admin.standing import read_published
+from bento.admin.standing import each_target, read_published
 from bento.admin.targets import reading, targets_of
 from bento.core.host_state import HostState, derive, enough
-from bento.errors import InputError
+from bento.errors import BentoError, InputError
 from bento.models.manifest import Manifest
-from bento.models.report import Report
+from bento.models.report import Heartbeat, Report
 from bento.models.trust import Trust
 from bento.names import HostName
 
@@ -49,42 +49,63 @@ def status(
 ) -> tuple[HostStatus, ...]:
     """The state of each chosen host, from all publish targets together: a host reports to the one that it reached.
 
-    `warn` gets a sentence for each that can't be read; what is said is then what the others know. Raises what the first
-    one did if that is all of them.
+    `warn` gets a sentence for each that can't be read, or not to the end; what is said is then what the others know.
+    Raises what the first one did where nothing is left to read a host from.
     """
     hosts = [fleet.hosts[name] for name in chosen]
     with reading(targets_of(fleet, trust)) as reached:
-        for one in reached.missed.values():
-            warn(f"{one.message}; shown is what the other mirrors know")
+        missed = dict(reached.missed)
         at_once = max(target.looks_at_once for target in reached.targets)
         if at_once == 1:
-            return tuple(_one(reached.targets, host, trust) for host in hosts)
-        with ThreadPoolExecutor(at_once) as pool:
-            return tuple(pool.map(lambda host: _one(reached.targets, host, trust), hosts))
+            found = tuple(_one(reached.targets, host, trust, missed) for host in hosts)
+        else:
+            with ThreadPoolExecutor(at_once) as pool:
+                found = tuple(pool.map(lambda host: _one(reached.targets, host, trust, missed), hosts))
+    for name, error in missed.items():
+        warn(missed_mirror(name, error))
+    return found
 
 
-def _one(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> HostStatus:
-    notes: list[str] = []
-    published = _published(targets, host, trust, notes)
-    reports: dict[int, Report] = {}
-    for target in targets:
-        for report in _reports(target, host, trust, published, notes):
-            reports.setdefault(report.counter, report)
+def missed_mirror(name: str, error: BentoError) -> str:
+    """The sentence on a target that couldn't be read, where others could."""
+    return f"{name} can't be read: {error.message}; shown is what the other mirrors know"
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What one target says of a host."""
+
+    published: Manifest | None
+    reports: tuple[Report, ...]
+    heartbeat: Heartbeat | None
+    notes: tuple[str, ...]
+
+
+def _one(targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dict[str, BentoError]) -> HostStatus:
+    said = each_target(targets, missed, lambda target: _ask(target, host, trust))
+    notes = [note for _, one in said for note in one.notes]
+    published = _newest({target.name: one.published for target, one in said}, host, notes)
+    reports = {report.counter: report for _, one in reversed(said) for report in one.reports}
     newest = sorted(reports.values(), key=lambda one: one.counter, reverse=True)[:LOOKED_AT]
-    latest = newest_heartbeat(targets, host, trust, notes)
+    latest = last_of(one.heartbeat for _, one in said if one.heartbeat is not None)
     return HostStatus(host, published, derive(published, newest, latest), tuple(notes))
 
 
-def _published(targets: Sequence[PublishTarget], host: Host, trust: Trust, notes: list[str]) -> Manifest | None:
+def _ask(target: PublishTarget, host: Host, trust: Trust) -> _Said:
+    notes: list[str] = []
+    try:
+        read = read_published(target, host.name, trust)
+    except InputError as error:
+        notes.append(error.message)
+        read = None
+    published = read[1] if read is not None else None
+    reports = _reports(target, host, trust, published, notes)
+    latest = heartbeat_on(target, host, trust, notes)
+    return _Said(published, tuple(reports), latest, tuple(notes))
+
+
+def _newest(found: Mapping[str, Manifest | None], host: Host, notes: list[str]) -> Manifest | None:
     """The newest release on any target; a note for each that has another."""
-    found: dict[str, Manifest | None] = {}
-    for target in targets:
-        try:
-            read = read_published(target, host.name, trust)
-        except InputError as error:
-            notes.append(error.message)
-            read = None
-        found[target.name] = read[1] if read is not None else None
     newest = max((one for one in found.values() if one is not None), key=lambda one: one.serial, default=None)
     if newest is not None:
         behind = [name for name, one in found.items() if one != newest]

@@ -28,9 +28,15 @@ def template_refs(fleet: Fleet, templates: Sequence[DeclaredTemplate]) -> tuple[
         if one.file is not None:
             text, where = _read(fleet.root, one.file, LIMITS.template * 4), one.file
         if text is None:
-            raise InputError(f"the template {one.declaration.name} has no file {one.file} in the fleet folder")
+            raise InputError(
+                f"the template {one.declaration.name} has no file {one.file} in the fleet folder",
+                "write it, or name another file in secrets/secrets.toml",
+            )
         if len(text) > LIMITS.template:
-            raise InputError(f"{where} is too large for a template: at most {LIMITS.template} characters")
+            raise InputError(
+                f"{where} is too large for a template: at most {LIMITS.template} characters",
+                "make it shorter, or divide it into two",
+            )
         parse_template(text, where)
         declared = one.declaration
         refs.append(
@@ -46,7 +52,10 @@ def template_refs(fleet: Fleet, templates: Sequence[DeclaredTemplate]) -> tuple[
             )
         )
     if len(refs) > LIMITS.templates:
-        raise InputError(f"a host takes {LIMITS.templates} templates, and these are {len(refs)}")
+        raise InputError(
+            f"a host takes {LIMITS.templates} templates, and these are {len(refs)}",
+            "leave some out in secrets/secrets.toml, or merge them",
+        )
     return tuple(refs)
 
 
@@ -63,4 +72,4 @@ def _read(top: Path, path: str, limit: int) -> str | None:
         why = (error.strerror or "unknown error").lower()
         raise InputError(f"{path} can't be read: {why}", "name a file, not a symlink, below the fleet folder") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} isn't UTF-8") from None
+        raise InputError(f"{path} isn't UTF-8", f"see what it is: file {path}") from None

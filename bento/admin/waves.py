@@ -39,12 +39,16 @@ class Canary:
 
 @dataclass(frozen=True)
 class Waved:
-    """What became of all hosts, as a deploy says it, and of the canaries. It stopped where hosts are `left`."""
+    """What became of all hosts, as a deploy says it, and of the canaries. It stopped where hosts are `left`.
+
+    With `interrupted` a person ended the wait; `canaries` is then what was seen until there, and may be empty.
+    """
 
     done: Deployed
     canaries: Mapping[HostName, Canary]
     left: tuple[HostName, ...]  # hosts that nothing was published for, because of the canaries
     proved: bool  # whether a canary got anything new at all
+    interrupted: bool = False
 
 
 def canaries_among(chosen: tuple[HostName, ...], wanted: tuple[HostName, ...]) -> tuple[HostName, ...]:
@@ -75,7 +79,7 @@ def deploy_in_waves(
     """Build all, publish to `canaries`, and to the rest of `chosen` once every canary is good within `wait` seconds.
 
     What the rest gets is what was built at the beginning. Others may publish while this waits, not build here.
-    Raises as `deploy` does.
+    A Ctrl-C in the wait ends that. Raises as `deploy` does.
     """
     check_signers(fleet.signing_keys, trust)
     workspace = Workspace(fleet.root)
@@ -94,10 +98,16 @@ def deploy_in_waves(
             prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
             first = publish(prepared, canaries, still_there(reached))
         proved = any(one.changed is not None for one in first.published.values())
-        seen = {} if first.failed else _wait(fleet, trust, first.published, wait, clocks, say)
-        if first.failed or any(one.verdict != "good" for one in seen.values()):
+        seen: dict[HostName, Canary] = {}
+        interrupted = False
+        try:
+            if not first.failed:
+                _wait(fleet, trust, first.published, wait, clocks, say, seen)
+        except KeyboardInterrupt:
+            interrupted = True
+        if interrupted or first.failed or any(one.verdict != "good" for one in seen.values()):
             left = tuple(name for name in others if name not in prepared.failed)
-            return Waved(replace(first, failed={**prepared.failed, **first.failed}), seen, left, proved)
+            return Waved(replace(first, failed={**prepared.failed, **first.failed}), seen, left, proved, interrupted)
         with writing(targets) as reached:
             rest = publish(prepared, others, reached)
         forget_old_trees(fleet, chosen, workspace, prepared, stamps)
@@ -112,21 +122,26 @@ def deploy_in_waves(
 
 
 def _wait(
-    fleet: Fleet, trust: Trust, published: Mapping[HostName, Published], wait: int, clocks: Clocks, say: Say
-) -> dict[HostName, Canary]:
-    """Look until all canaries are good, or one is bad, or the time is up."""
+    fleet: Fleet,
+    trust: Trust,
+    published: Mapping[HostName, Published],
+    wait: int,
+    clocks: Clocks,
+    say: Say,
+    seen: dict[HostName, Canary],
+) -> None:
+    """Look until all canaries are good, or one is bad, or the time is up. `seen` always has what was seen last."""
     until = clocks.elapsed() + wait
-    before: dict[HostName, Canary] = {}
     while True:
-        seen = {one.host.name: _canary(one, published) for one in status(fleet, trust, published)}
-        for name, canary in seen.items():
-            if before.get(name) != canary:
+        for one in status(fleet, trust, published):
+            name, canary = one.host.name, _canary(one, published)
+            if seen.get(name) != canary:
                 said = {"good": "good", "waiting": "waiting for its report", "bad": "bad"}[canary.verdict]
                 say(name, said, "failed" if canary.verdict == "bad" else "done")
-        before = seen
+            seen[name] = canary
         verdicts = {one.verdict for one in seen.values()}
         if verdicts <= {"good"} or "bad" in verdicts or clocks.elapsed() + PAUSE > until:
-            return seen
+            return
         clocks.sleep(PAUSE)
 
 

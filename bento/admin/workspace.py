@@ -56,7 +56,9 @@ class Workspace:
             for name in ("trees", "roots"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise EnvironmentFailed(f"can't make {self.root}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't make {self.root}: {error.strerror}", f"see whose it is: ls -ld {self.root.parent}"
+            ) from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -104,19 +104,25 @@ def switch(host: Host, journal: Journal, log: Log, failed_before: frozenset[str]
     elif new.serial is not None:
         flip(host, new.serial)
     if not is_live(host, new.serial):
-        raise ActivationFailed("the system's activation didn't make the release's secrets live")
+        raise ActivationFailed(
+            "the system's activation didn't make the release's secrets live",
+            "see what its activation said: journalctl -e",
+        )
     link(host, new.serial)
     if new.serial is not None:
         without = settle_owners(host, new.serial)
         if without:
-            raise ActivationFailed(f"this host lacks {', '.join(map(str, without))}")
+            raise ActivationFailed(
+                f"this host lacks {', '.join(map(str, without))}",
+                "declare the user in the configuration, or change the owner in secrets/secrets.toml",
+            )
     notes.extend(_refresh_units(host, old.serial, new.serial))
     return tuple(notes)
 
 
 def _switch_system(host: Host, old: Point, new: Point, log: Log, failed_before: frozenset[str]) -> tuple[str, ...]:
     if new.system is None:
-        raise ActivationFailed("there is no system to switch to")
+        raise ActivationFailed("there is no system to switch to", "see what this host has: bento-agent status")
     hook = has_hook(new.system)
     if not hook:
         flip(host, new.serial)
@@ -184,11 +190,18 @@ def _make_default(host: Host, system: str, log: Log) -> None:
         raise ActivationFailed(error.message) from None
     code = _call(host, system, "boot", log)
     if code != 0:
-        raise ActivationFailed(f"making the new system the boot default ended with exit {code}")
+        raise ActivationFailed(
+            f"making the new system the boot default ended with exit {code}", "see what it said: journalctl -e"
+        )
     if host.profile() != system:
-        raise ActivationFailed("the system profile doesn't point to the new system")
+        raise ActivationFailed(
+            "the system profile doesn't point to the new system", "see whether the disk is full: df -h /nix"
+        )
     if understood and not bootloader.names(boot, system):
-        raise ActivationFailed(f"the boot loader in {boot} has no entry for the new system, though it said so")
+        raise ActivationFailed(
+            f"the boot loader in {boot} has no entry for the new system, though it said so",
+            f"see whether it is full: df -h {boot}",
+        )
 
 
 def roll_back(host: Host, journal: Journal, log: Log) -> None:
@@ -209,7 +222,10 @@ def prepare_roll_back(host: Host, journal: Journal, log: Log) -> Journal:
             _say_all(host, link_leniently(host, old.serial))
         code = _call(host, old.system, "test", log)
         if host.running() != old.system:
-            raise WorkFailed(f"rolling back failed: the old system's switch ended with exit {code}")
+            raise WorkFailed(
+                f"rolling back failed: the old system's switch ended with exit {code}",
+                "see what it said: journalctl -e",
+            )
     if not is_live(host, old.serial):
         flip(host, old.serial)
     _say_all(host, link_leniently(host, old.serial))
@@ -221,7 +237,10 @@ def prepare_roll_back(host: Host, journal: Journal, log: Log) -> Journal:
     if journal.old_profile is not None and (committing or host.profile() != journal.old_profile):
         nix.set_profile(host.settings.paths.profile, journal.old_profile)
         if (code := _call(host, journal.old_profile, "boot", log)) != 0:
-            raise WorkFailed(f"rolling back failed: making the old system the boot default ended with exit {code}")
+            raise WorkFailed(
+                f"rolling back failed: making the old system the boot default ended with exit {code}",
+                "see what it said: journalctl -e",
+            )
     return rules.abandon(journal)
 
 
@@ -232,5 +251,5 @@ def _say_all(host: Host, sentences: tuple[str, ...]) -> None:
 
 def _points(journal: Journal) -> tuple[Point, Point]:
     if journal.old is None or journal.new is None:
-        raise WorkFailed("the journal has no switch under way")
+        raise WorkFailed("the journal has no switch under way", "see what this host is at: bento-agent status")
     return journal.old, journal.new

@@ -99,7 +99,10 @@ def _open_all(host: Host, manifest: "Manifest", secrets: "Sequence[SecretRef]") 
     for secret in secrets:
         data = read_capped(host.state.objects / secret.digest, LIMITS.ciphertext, f"the sealed secret {secret.name}")
         if data is None or sha256(data) != secret.digest:
-            raise WorkFailed(f"the sealed secret {secret.name} isn't stored here whole")
+            raise WorkFailed(
+                f"the sealed secret {secret.name} isn't stored here whole",
+                "the next poll fetches it again: bento-agent run",
+            )
         try:
             opened[secret.name] = open_sealed(data, [identity for _, identity in identities])
         except BentoError as error:

@@ -174,7 +174,10 @@ def _poll(host: Host, pushed: "Session | None") -> "Ran | tuple[Manifest, Floor]
             return _refuse(host, session, error.message, raw, _line_digest(raw))
         except NotThere as error:
             # The publisher collected it between our two reads, or the server lost it: the next run sees.
-            raise EnvironmentFailed(f"the release isn't whole on the server: {error.message}") from None
+            raise EnvironmentFailed(
+                f"the release isn't whole on the server: {error.message}",
+                "publish it anew, on the admin's machine: bento deploy",
+            ) from None
 
 
 def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest, Floor]":

@@ -56,7 +56,10 @@ class State:
             for folder in (self.manifests, self.objects, self.config, self.spool, self.roots, self.locks):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise EnvironmentFailed(f"can't make the state folder {self.root}: {error.strerror}") from None
+            raise EnvironmentFailed(
+                f"can't make the state folder {self.root}: {error.strerror}",
+                f"run it as root, or see whose it is: ls -ld {self.root.parent}",
+            ) from None
 
     # What this host has accepted.
 
@@ -235,10 +238,15 @@ class State:
         try:
             raw = read_capped(self.manifests / str(serial), LIMITS.manifest, what)
             if raw is None:
-                raise Damaged(f"{what} is gone", "the next release mends it: bento deploy, with a change")
+                raise Damaged(
+                    f"{what} is gone",
+                    "the next release that changes something mends it; on the admin's machine: bento deploy",
+                )
             return split(raw, what)
         except InputError as error:
-            raise Damaged(error.message, "the next release mends it: bento deploy, with a change") from None
+            raise Damaged(
+                error.message, "the next release that changes something mends it; on the admin's machine: bento deploy"
+            ) from None
 
     def serials(self) -> frozenset[Serial]:
         """The releases whose manifests are stored."""

@@ -58,7 +58,7 @@ def bootstrap(
     key = ensure_identity(host.settings.identities[0], say)
     click.echo(key.line)
     say(f"on the admin's machine: bento host add {host.name} --key '{key.line}' && bento deploy --on {host.name}")
-    say("or, if it is in bento.toml with another key: bento host rekey; see bento host rekey --help")
+    say(f"or, if it is in bento.toml with another key: bento host rekey {host.name} --key '{key.line}'")
     await_release(host, wait)
     done = run(host)
     if done.code != 0:

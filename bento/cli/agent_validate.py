@@ -41,7 +41,7 @@ def _check_secrets(path: Path) -> None:
     from bento.adapters.declared import read_declaration
 
     if read_declaration(path) is None:
-        raise InputError(f"there is no {path}")
+        raise InputError(f"there is no {path}", "see: bento-agent validate --help")
 
 
 def _check_fleet(path: Path) -> None:
@@ -53,7 +53,7 @@ def _check_fleet(path: Path) -> None:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
-        raise InputError(f"can't read {path}") from None
+        raise InputError(f"can't read {path}", f"see whose it is: ls -l {path}") from None
     for name, host in parse_fleet(Source(str(path), text)).hosts.items():
         for key in host.keys:
             try:

@@ -11,7 +11,8 @@ from bento.admin.check import check as look
 from bento.admin.check_found import Finding, Unchecked
 from bento.cli.context import chosen, fleet_root, json_option, on_option
 from bento.cli.render import show_json
-from bento.cli.top import as_typed, visible
+from bento.cli.top import as_typed
+from bento.names import visible
 
 WRONG = 1
 _SHOWN = 5  # hosts named in one line

@@ -18,7 +18,7 @@ from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.diff import show_plan
 from bento.cli.progress import progress
 from bento.cli.render import show_json
-from bento.cli.top import complain, warn
+from bento.cli.top import STOPPED, complain, warn
 from bento.core.waves import parse_wait
 
 CLOCKS = Clocks(lambda: int(time.time()), time.monotonic, time.sleep)
@@ -67,7 +67,8 @@ def deploy(
     reads anew all files and published objects, which else are read only when their inode, size or times have changed.
 
     With --canary the rest follows once every canary has reported that it installed its release, and nothing less
-    (degraded is less). If one fails, or says nothing in time, the rest is left as it is (exit 3).
+    (degraded is less). If one fails, or says nothing in time, the rest is left as it is (exit 3). It is so after
+    Ctrl-C, which says what is published by then (exit 130).
 
     \b
     Examples:
@@ -118,6 +119,8 @@ def _code(done: Deployed, of: int) -> int:
 def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
     canaries = {name: {"verdict": one.verdict, "said": one.said} for name, one in waved.canaries.items()}
     _show(waved.done, {"canaries": canaries, "not_published": list(waved.left)}, as_json)
+    if waved.interrupted:
+        return _show_stopped(waved)
     if not waved.proved and waved.canaries:
         warn("no canary got anything new, so they prove nothing about what the others got")
     if not waved.left:  # all went well, or the others had failed before
@@ -131,6 +134,34 @@ def _show_waves(waved: Waved, of: int, as_json: bool) -> int:
     return SOME_FAILED if waved.done.published else ALL_FAILED
 
 
+def _show_stopped(waved: Waved) -> int:
+    """A person ended the wait: what hosts will fetch now, what they won't, and how to go on or back."""
+    missed_targets(waved.done.missed)
+    failures(waved.done.failed, 0)
+    canaries, left = ",".join(waved.done.published), ",".join(waved.left)
+    new = [
+        f"{name} (release {one.manifest.serial})"
+        for name, one in waved.done.published.items()
+        if one.changed is not None
+    ]
+    out = f"published for {', '.join(new)}" if new else "nothing new was published for the canaries"
+    hints = [f"see what they say: bento status --on {canaries}"]
+    if left:
+        hints += [
+            f"wait for them again: bento deploy --canary {canaries} --on {canaries},{left}",
+            f"or publish the rest without waiting: bento deploy --on {left}",
+        ]
+    hints += [f"or take it back: bento rollback {name}" for name in _with_a_way_back(waved)]
+    kept = f"; nothing was published for {', '.join(waved.left)}" if left else ""
+    complain(f"stopped while waiting for the canaries; {out}{kept}", hints)
+    return STOPPED
+
+
+def _with_a_way_back(waved: Waved) -> list[str]:
+    """The canaries that got a release, and not their first."""
+    return [name for name, one in waved.done.published.items() if one.changed and one.changed != ("first release",)]
+
+
 def _name_bad(waved: Waved) -> None:
     for name, one in waved.canaries.items():
         if one.verdict != "good":
@@ -141,7 +172,7 @@ def _next(waved: Waved) -> list[str]:
     bad = [name for name, one in waved.canaries.items() if one.verdict == "bad"]
     looked = ",".join(name for name, one in waved.canaries.items() if one.verdict != "good")
     hints = [f"see more: bento status --on {looked}"] if looked else []
-    hints += [f"take it back: bento rollback {name}" for name in bad]
+    hints += [f"take it back: bento rollback {name}" for name in _with_a_way_back(waved) if name in bad]
     return [*hints, f"or publish the rest all the same: bento deploy --on {','.join(waved.left)}"]
 
 

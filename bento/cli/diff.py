@@ -13,9 +13,10 @@ from bento.admin.inventory import load_trust
 from bento.admin.plan import Planned, Planning
 from bento.cli.build import failures, missed_targets, some
 from bento.cli.context import chosen, current_fleet, json_option, on_option
-from bento.cli.render import clean, short_system, show_json, tidy
+from bento.cli.render import short_system, show_json, tidy
 from bento.cli.top import warn
 from bento.core.release_diff import Difference, differences
+from bento.names import visible
 
 
 @click.command()
@@ -36,7 +37,7 @@ def diff(context: click.Context, on: tuple[str, ...], following: bool, as_json: 
     """
     fleet = current_fleet(context)
     names = some(chosen(fleet, on))
-    found = compare(fleet, load_trust(fleet.root), names, int(time.time()), following=following)
+    found = compare(fleet, load_trust(fleet.root), names, int(time.time()), following=following, warn=warn)
     if as_json:
         show_json(
             {
@@ -47,7 +48,7 @@ def diff(context: click.Context, on: tuple[str, ...], following: bool, as_json: 
     else:
         for one in found.hosts:
             for line in _lines(one):
-                click.echo(clean(line))
+                click.echo(visible(line))
     return failures(found.failed, len(names))
 
 
@@ -99,7 +100,7 @@ def show_plan(planning: Planning, of: int, *, as_json: bool) -> int:
         steps += [f"bring up to date: {', '.join(one.healed)}"] * bool(one.healed)
         click.echo(f"{name}: {', '.join(steps) or 'unchanged'}")
         for line in _said(differences(one.published, one.next)):
-            click.echo(clean(line))
+            click.echo(visible(line))
     built = sum(one.build for one in planning.hosts.values())
     changed = sum(one.changes is not None for one in planning.hosts.values())
     click.echo(

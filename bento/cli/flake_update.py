@@ -10,8 +10,9 @@ from bento.admin.flake_update import flake_update as update
 from bento.cli.build import failures, some
 from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.progress import progress
-from bento.cli.render import clean, show_json
+from bento.cli.render import show_json
 from bento.cli.top import warn
+from bento.names import visible
 
 
 @click.command("flake-update")
@@ -25,7 +26,8 @@ def flake_update(
 ) -> int:
     """Move the inputs of the hosts' flakes on, and show what moved. Hosts get it with the next deploy.
 
-    Each flake is updated once, however many hosts it is for. One that fails keeps its flake.lock (exit 3).
+    Each flake is updated once, however many hosts it is for. One that fails keeps its flake.lock (exit 3). A flake
+    outside the fleet folder (`source`) is somebody's own: it is named, with the command to type there, and not touched.
 
     \b
     Examples:
@@ -58,6 +60,6 @@ def _facts(one: Updated) -> dict[str, Any]:
 
 def _show(one: Updated, *, would: bool) -> None:
     state = ("would move" if would else "moved") if one.moved else "nothing moved"
-    click.echo(clean(f"{one.source}/flake.lock ({', '.join(one.hosts)}): {state}"))
+    click.echo(visible(f"{one.source}/flake.lock ({', '.join(one.hosts)}): {state}"))
     for each in one.moved:
-        click.echo(clean(f"  {each.input}: {each.before or 'new'} -> {each.after or 'gone'}"))
+        click.echo(visible(f"  {each.input}: {each.before or 'new'} -> {each.after or 'gone'}"))

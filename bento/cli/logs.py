@@ -12,9 +12,11 @@ from bento.admin.logs import Logged
 from bento.admin.logs import logs as read
 from bento.cli.completing import HOST
 from bento.cli.context import current_fleet, json_option
-from bento.cli.render import clean, short_system, show_json
+from bento.cli.render import short_system, show_json
+from bento.cli.top import warn
 from bento.models.limits import LIMITS
 from bento.models.report import Report
+from bento.names import visible
 
 
 @click.command()
@@ -37,7 +39,7 @@ def logs(context: click.Context, host: str, last: int, as_json: bool) -> None:
       bento logs web --json
     """
     fleet = current_fleet(context)
-    shown = read(fleet, load_trust(fleet.root), fleet.host(host), last)
+    shown = read(fleet, load_trust(fleet.root), fleet.host(host), last, warn)
     if as_json:
         show_json([_facts(one) for one in shown])
     elif not shown:
@@ -45,7 +47,7 @@ def logs(context: click.Context, host: str, last: int, as_json: bool) -> None:
     else:
         for one in shown:
             for line in _lines(one):
-                click.echo(clean(line))
+                click.echo(visible(line))
 
 
 def _facts(one: Logged) -> dict[str, Any]:

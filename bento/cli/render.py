@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bento.core.deploy_plan import MAX_AHEAD
-from bento.names import harmless
+from bento.names import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +51,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> "Table":
     for head in heads:
         made.add_column(head, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(clean(cell)) if isinstance(cell, str) else Text(clean(cell[0]), cell[1]) for cell in row))
+        made.add_row(
+            *(Text(visible(cell)) if isinstance(cell, str) else Text(visible(cell[0]), cell[1]) for cell in row)
+        )
     return made
 
 
@@ -62,14 +64,9 @@ def _lines(console: Any, table: Any) -> Iterator[str]:
         yield line.rstrip()
 
 
-def clean(text: str) -> str:
-    """One line without anything that could steer a terminal."""
-    return harmless(text)
-
-
 def tidy(line: str) -> str:
     """A line that a program said: its colours and tabs go, and whatever else could steer a terminal."""
-    return clean(_COLOUR.sub("", line.expandtabs()).rstrip())
+    return visible(_COLOUR.sub("", line.expandtabs()).rstrip())
 
 
 def ago(then: int | None, now: int) -> str:

@@ -53,12 +53,13 @@ def rollback(
         _release(fleet, host, as_json)
         return 0
     if listing:
-        _list(host, earlier_releases(fleet, trust, host), as_json)
+        _list(host, earlier_releases(fleet, trust, host, warn), as_json)
         return 0
     wanted = None if serial is None else Serial.parse(serial)
     if dry_run:
-        _show(host, plan_rollback(fleet, trust, host, wanted), None, as_json, {})
-        return 0
+        back = plan_rollback(fleet, trust, host, wanted)
+        _show(host, back, None, as_json, back.missed)
+        return missed_targets(back.missed, "would be left out")
     return _roll_back(fleet, trust, host, wanted, as_json)
 
 

@@ -14,10 +14,10 @@ from bento.admin.status import HostStatus
 from bento.admin.status import status as look
 from bento.admin.watching import watch as look_again
 from bento.cli.context import chosen, current_fleet, json_option, on_option
-from bento.cli.render import Cell, ago, clean, short_system, show_json, show_json_line, show_table, table
+from bento.cli.render import Cell, ago, short_system, show_json, show_json_line, show_table, table
 from bento.cli.top import warn
 from bento.core.host_state import TROUBLE, State
-from bento.names import HostName
+from bento.names import HostName, visible
 
 _HEADS = ("host", "state", "since", "published", "running", "secrets", "last seen", "reason")
 _REPORTED = ("refused", "failing", "rolled back", "unconfirmed", "degraded", "reboot needed", "auto updated")
@@ -132,7 +132,7 @@ def _show(found: tuple[HostStatus, ...]) -> None:
 
 
 def _notes(found: tuple[HostStatus, ...]) -> list[str]:
-    return [clean(f"{one.host.name}: {note}") for one in found for note in one.notes]
+    return [visible(f"{one.host.name}: {note}") for one in found for note in one.notes]
 
 
 def _summary(found: tuple[HostStatus, ...]) -> str:

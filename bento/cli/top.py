@@ -1,5 +1,6 @@
 """Where errors become words and exit codes: the only place that ends the program."""
 
+import io
 import os
 import re
 import shlex
@@ -7,12 +8,19 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
 from bento.adapters.process import leave_no_core
 from bento.errors import BentoError
+from bento.names import visible
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+STOPPED = 130  # the exit code after Ctrl-C
 
 
 def complain(message: str, hints: Sequence[str] = ()) -> None:
@@ -26,9 +34,10 @@ def warn(message: str, hints: Sequence[str] = ()) -> None:
 
 
 def _say(kind: str, message: str, hints: Sequence[str]) -> None:
-    click.echo(f"{kind}: {visible(message)}", err=True)
-    for hint in hints:
-        click.echo(f"hint: {visible(as_typed(hint))}", err=True)
+    with suppress(OSError):  # where stderr is full or gone nothing can be said, and the work goes on
+        click.echo(f"{kind}: {visible(message)}", err=True)
+        for hint in hints:
+            click.echo(f"hint: {visible(as_typed(hint))}", err=True)
 
 
 _typed: dict[str, str] = {}  # by program: its name with the options that a person gave it
@@ -48,11 +57,6 @@ def as_typed(hint: str) -> str:
     )
 
 
-def visible(text: str) -> str:
-    """Escape what isn't printable: a file's name, or what a server said, must not reach the terminal raw."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
-
-
 def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
     """The program of a command group: never a traceback without --debug."""
 
@@ -60,18 +64,59 @@ def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
         _open_standard_streams()
         leave_no_core()
         signal.signal(signal.SIGTERM, _stop)
+        output = _watched_stdout()
         code = _run(command, name)
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            # Nothing more can be said there; without this Python complains of it once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            if not isinstance(error, BrokenPipeError):
-                complain(f"can't write the output: {error.strerror}")
+        unwritten = _last_flush(sys.stdout, 1) or (output.failed if output is not None else None)
+        if unwritten is not None:
+            if not isinstance(unwritten, BrokenPipeError):
+                complain(f"can't write the output: {(unwritten.strerror or 'unknown error').lower()}", _OUTPUT_HINTS)
             code = 1
+        _last_flush(sys.stderr, 2)
         sys.exit(code)
 
     return main
+
+
+# Where an error itself doesn't know what to do next: it is mostly about what somebody else wrote.
+_LOOK = {"bento": ("look it all over: bento check",), "bento-agent": ("see what this host is at: bento-agent status",)}
+_OUTPUT_HINTS = ("make room (df -h), or send it elsewhere; what was to be done besides printing may be done already",)
+
+
+def _last_flush(stream: TextIO, number: int) -> OSError | None:
+    """What kept a stream's last words from being written. Python would complain of it once more at exit."""
+    try:
+        if not stream.closed:
+            stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        return error
+    return None
+
+
+class _Output(io.FileIO):
+    """stdout, which remembers what kept it from being written: its errors look like any other file's."""
+
+    failed: OSError | None = None
+
+    def write(self, data: "Buffer", /) -> int:
+        """As a file does it."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failed = error
+            raise
+
+
+def _watched_stdout() -> _Output | None:
+    """Put it in stdout's place, where that is the process's own."""
+    before = sys.stdout
+    if not isinstance(getattr(getattr(before, "buffer", None), "raw", None), io.FileIO):
+        return None
+    output = _Output(1, "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(output), before.encoding, before.errors, line_buffering=before.isatty()
+    )
+    return output
 
 
 def _open_standard_streams() -> None:
@@ -103,9 +148,9 @@ def _run(command: click.Command, name: str) -> int:
         return error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         complain("stopped")
-        return 130
+        return STOPPED
     except BentoError as error:
-        complain(error.message, error.hints)
+        complain(error.message, error.hints or _LOOK.get(name, ()))
         if debug:
             traceback.print_exc()
         return error.exit_code
@@ -114,6 +159,8 @@ def _run(command: click.Command, name: str) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
+        if getattr(getattr(sys.stdout.buffer, "raw", None), "failed", None) is error:
+            return 1  # `main` says so
         complain(_lower(str(error)), [] if debug else ["run it again with --debug to see where"])
         if debug:
             traceback.print_exc()

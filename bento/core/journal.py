@@ -84,7 +84,7 @@ def _after(journal: Journal, event: Event) -> Phase:
         return phase
     if journal.phase != "idle":
         raise WorkFailed("a switch that was cut off is not undone yet", "undo it first: bento-agent run")
-    raise WorkFailed("no switch is under way")
+    raise WorkFailed("no switch is under way", "see what this host is at: bento-agent status")
 
 
 def begin_switch(journal: Journal, old: Point, new: Point, old_profile: str | None) -> Journal:

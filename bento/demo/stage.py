@@ -83,7 +83,10 @@ class Stage:
         said = (done.err + done.out).decode("utf-8", "replace")
         self.screen.answer(said)
         if done.code != code:
-            raise WorkFailed(f"the demo stopped: the last command, on {machine.name}, ended with exit {done.code}")
+            raise WorkFailed(
+                f"the demo stopped: the last command, on {machine.name}, ended with exit {done.code}",
+                "keep its folder, and look: bento demo --keep",
+            )
         return said
 
     def bento(self, *argv: str, stdin: bytes | None = None, then: str = "") -> str:
@@ -149,5 +152,5 @@ def set_stage(stack: ExitStack, folder: Path, path: str, screen: Screen) -> Stag
 def _make_key(path: Path, comment: str) -> SshPublicKey:
     done = run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
     if done.code != 0:
-        raise EnvironmentFailed(f"can't make a key: {done.words()}")
+        raise EnvironmentFailed(f"can't make a key: {done.words()}", "see whether the disk is full: df -h /tmp")
     return SshPublicKey.parse(path.with_name(f"{path.name}.pub").read_text("utf-8"))

@@ -61,7 +61,7 @@ class AgentSettings:
 def _path(text: str) -> Path:
     path = Path(text)
     if not path.is_absolute():
-        raise InputError(f"'{text}' is not an absolute path")
+        raise InputError(f"'{text}' is not an absolute path", "begin it with /")
     return path
 
 

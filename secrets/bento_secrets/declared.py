@@ -169,7 +169,7 @@ def _parse_table(table: Mapping[str, object], place: _Place) -> Declaration:
         if not isinstance(value, wanted) or (
             isinstance(value, list) and not all(isinstance(one, str) for one in value)
         ):
-            raise InputError(f"{place.of(key)}: should be {described}")
+            raise InputError(f"{place.of(key)}: should be {described}", "correct it there, then: bento secret check")
     declaration = Declaration(
         _parse_value(place, "target", lambda: Target.parse(str(table["target"]))),
         _parse_value(place, "name", lambda: SecretName.parse(str(table["name"]))),

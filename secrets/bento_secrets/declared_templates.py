@@ -62,9 +62,11 @@ def _parse_table(table: Mapping[str, object], place: str) -> DeclaredTemplate:
             raise InputError(f"{place}: unknown key '{printable(key)}'", *hints)
         if key in _LISTS:
             if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-                raise InputError(f"{place}, {key}: should be a list of strings")
+                raise InputError(
+                    f"{place}, {key}: should be a list of strings", "correct it there, then: bento secret check"
+                )
         elif not isinstance(value, str):
-            raise InputError(f"{place}, {key}: should be a string")
+            raise InputError(f"{place}, {key}: should be a string", "correct it there, then: bento secret check")
     for key in ("target", "name"):
         if key not in table:
             raise InputError(f"{place}: the template has no {key}", f'add a line: {key} = "…"')

@@ -136,7 +136,10 @@ def read_private(path: Path) -> bytes:
             regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
             content = file.read(LIMITS.MAX_PRIVATE_KEY + 1) if regular else b""
     except OSError as error:
-        raise InputError(f"{path} can't be read: {(error.strerror or 'unknown error').lower()}") from None
+        raise InputError(
+            f"{path} can't be read: {(error.strerror or 'unknown error').lower()}",
+            f"see whether it is there, and whose: ls -l {path}",
+        ) from None
     if not regular or not content or len(content) > LIMITS.MAX_PRIVATE_KEY:
         raise InputError(f"{path} is no private key file", "name a file such as /etc/ssh/ssh_host_ed25519_key")
     return content

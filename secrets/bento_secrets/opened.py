@@ -46,7 +46,7 @@ def text(folder: Path, folder_fd: int, name: str, plan: staging.Plan | None = No
     if content is None:
         raise InputError(f"{path} is missing", f"take it from git: {from_git(folder, name)}")
     if len(content) > limit:
-        raise InputError(f"{path} is too large (at most {limit} bytes)")
+        raise InputError(f"{path} is too large (at most {limit} bytes)", "name a file with fewer identities")
     try:
         return content.decode()
     except UnicodeDecodeError:

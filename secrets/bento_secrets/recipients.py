@@ -83,7 +83,10 @@ class Recipient:
         try:
             return age.recipient(self.text)
         except ValueError as error:
-            raise InputError(f"'{printable(self.text)}' is no recipient: {error}") from None
+            raise InputError(
+                f"'{printable(self.text)}' is no recipient: {error}",
+                "see how they look: age1…, or the line of an ssh-ed25519 or ssh-rsa .pub file",
+            ) from None
 
 
 def natives(recipients: Iterable[Recipient]) -> list[age.NativeRecipient]:
@@ -101,7 +104,10 @@ def _plugin(recipient: Recipient) -> str:
     try:
         return plugins.plugin_of_recipient(recipient.text)
     except ValueError as error:
-        raise InputError(f"'{printable(recipient.text)}' is no recipient: {error}") from None
+        raise InputError(
+            f"'{printable(recipient.text)}' is no recipient: {error}",
+            "see how they look: age1…, or the line of an ssh-ed25519 or ssh-rsa .pub file",
+        ) from None
 
 
 def texts(recipients: Iterable[Recipient]) -> tuple[str, ...]:

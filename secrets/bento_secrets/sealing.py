@@ -73,7 +73,7 @@ def open_sealed(ciphertext: bytes, identities: Sequence[Opener]) -> Plaintext:
     """
     _check_header(ciphertext)
     if not identities:
-        raise OpenFailed("there is no identity to open the secret with")
+        raise OpenFailed("there is no identity to open the secret with", "name one with --identity FILE")
     try:
         return Plaintext(age.decrypt(ciphertext, [identity.native for identity in identities]))
     except ValueError as error:

@@ -83,7 +83,7 @@ def _refuse_other_files(text: str, line: str) -> None:
     if not line:
         raise InputError("there is no SSH public key, only blank space", "give a line as in a .pub file")
     if len(text) > LIMITS.MAX_PUBLIC_KEY:
-        raise InputError(f"an SSH public key of {len(text)} characters is too long")
+        raise InputError(f"an SSH public key of {len(text)} characters is too long", "take the one line of a .pub file")
     if len(line.splitlines()) > 1:
         raise InputError("more than one line where one SSH public key was expected", "give the keys one by one")
 

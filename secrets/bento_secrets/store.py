@@ -89,7 +89,9 @@ class SecretStore:
         except FileExistsError:
             pass
         except OSError as error:
-            raise StoreFailed(f"{self.folder} can't be made: {reason(error)}") from None
+            raise StoreFailed(
+                f"{self.folder} can't be made: {reason(error)}", f"see whose it is: ls -ld {self.folder.parent}"
+            ) from None
         with opened(self.folder, writing=True) as folder_fd:
             staging.settle(folder_fd)
             missing = {name: content.encode() for name, content in _NEW_FILES.items() if not _exists(folder_fd, name)}

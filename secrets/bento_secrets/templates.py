@@ -34,7 +34,9 @@ def parse_template(text: str, where: str) -> Template:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InputError(f"{where} isn't UTF-8") from None
+            raise InputError(
+                f"{where} isn't UTF-8", "take it out of the template: a program can read the secret's own file"
+            ) from None
     pieces: list[tuple[str, SecretName | None]] = []
     at = 0
     while (start := text.find("{{", at)) >= 0:
@@ -63,10 +65,16 @@ def render(template: Template, contents: Mapping[SecretName, bytes], where: str)
         parts.append(text.encode())
         if name is not None:
             if name not in contents:
-                raise InputError(f"{where} names the secret {name}, which this host doesn't have")
+                raise InputError(
+                    f"{where} names the secret {name}, which this host doesn't have",
+                    "see what the host has: bento secret list",
+                )
             parts.append(contents[name].removesuffix(b"\n"))
     # Counted before they are joined: many small references to a large secret must not fill the memory.
     size = sum(map(len, parts))
     if size > LIMITS.MAX_RENDERED:
-        raise InputError(f"{where} becomes {size} bytes, which is too large (at most {LIMITS.MAX_RENDERED})")
+        raise InputError(
+            f"{where} becomes {size} bytes, which is too large (at most {LIMITS.MAX_RENDERED})",
+            "divide it into two templates",
+        )
     return b"".join(parts)

@@ -1,6 +1,7 @@
 """`bento deploy --canary`: the rest of the fleet gets only what its canaries have installed."""
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -137,3 +138,31 @@ def test_another_release_published_while_it_waits_stops_it(world: World, fleet: 
     assert code == 3, err
     assert "something else was published" in err
     assert world.manifest(other).read_bytes() == before
+
+
+def test_ctrl_c_in_the_wait_says_who_got_what_and_how_to_go_on_or_back(
+    world: World, fleet: tuple[Machine, Machine]
+) -> None:
+    canary, other = fleet
+    before = world.manifest(other).read_bytes()
+    first = serial(world, canary)
+    deploy = begin(world, "--wait", "90s")
+    until(lambda: serial(world, canary) > first)
+    assert deploy.stderr is not None
+    said_so_far = b""
+    while b"waiting for its report" not in said_so_far:
+        said_so_far += deploy.stderr.readline()
+    deploy.send_signal(signal.SIGINT)
+    code, out, err = end(deploy)
+    assert code == 130, err
+    assert out.startswith("built 2, published 1, unchanged 0, failed 0")
+    published = f"published for {canary.name} (release {serial(world, canary)})"
+    assert f"{published}; nothing was published for {other.name}\n" in err
+    assert world.manifest(other).read_bytes() == before
+    again = f"deploy --canary {canary.name} --on {canary.name},{other.name}"
+    for hint in (f"status --on {canary.name}", again, f"deploy --on {other.name}", f"rollback {canary.name}"):
+        assert f": bento {hint}\n" in err
+    canary.run()
+    world.bento(*again.split())
+    assert world.manifest(other).read_bytes() != before
+    world.bento("rollback", canary.name)

@@ -68,3 +68,14 @@ def test_status_says_that_a_mirror_is_away_not_that_it_is_empty(world: World, we
     assert f"the publish folder {mirror} isn't there; shown is what the other mirrors know" in done.stderr.decode()
     assert "doesn't have its newest release" not in said(done)
     assert web.name in done.stdout.decode()
+
+
+@pytest.mark.parametrize("words", [("logs", "web"), ("diff",), ("rollback", "web", "--list")])
+def test_what_only_shows_names_the_mirror_that_is_away_and_shows_what_the_other_says(
+    world: World, web: Machine, mirror: Path, words: tuple[str, ...]
+) -> None:
+    web.run()
+    done = world.try_bento(*(web.name if word == "web" else word for word in words))
+    assert done.returncode == 0, said(done)
+    assert f"the publish folder {mirror} isn't there; shown is what the other mirrors know" in done.stderr.decode()
+    assert done.stdout.strip()

@@ -45,10 +45,12 @@ def read_regular(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InputError(f"{path} is no regular file")
+                raise InputError(f"{path} is no regular file", f"see what it is: ls -l {path}")
             content = file.read(limit + 1)
     except OSError as error:
-        raise InputError(f"{path} can't be read: {(error.strerror or 'unknown error').lower()}") from None
+        raise InputError(
+            f"{path} can't be read: {(error.strerror or 'unknown error').lower()}", f"see whose it is: ls -l {path}"
+        ) from None
     if len(content) > limit:
-        raise InputError(f"{path} is too large (at most {limit} bytes)")
+        raise InputError(f"{path} is too large (at most {limit} bytes)", "see what it is: ls -l {path}")
     return content

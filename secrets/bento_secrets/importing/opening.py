@@ -36,7 +36,7 @@ def open_file(path: Path, identities: Sequence[Opener]) -> Plaintext:
 def _header(path: Path, content: bytes) -> bytes:
     """The header, refused before the age library spends time on it if no honest sealer writes it."""
     if not content.startswith(_VERSION):
-        raise OpenFailed(f"{path} is no age file, version 1")
+        raise OpenFailed(f"{path} is no age file, version 1", f"see what it is: head -c 30 {path}")
     end = content.find(b"\n---", 0, IMPORT_LIMITS.MAX_HEADER)
     if end < 0:
         raise OpenFailed(f"{path} has no header that ends within {IMPORT_LIMITS.MAX_HEADER} bytes")

@@ -236,6 +236,18 @@ def test_another_admin_s_newer_release_is_taken_as_it_is(place: Place) -> None:
     assert place.memory.last(WEB) == Known(Serial(START + 50), Serial(START + 50), sha256(place.manifest().line))
 
 
+def test_another_admin_s_newer_release_that_says_something_else_is_not_replaced_silently(place: Place) -> None:
+    assert not place.publish(place.content("one")).took_over
+    assert not place.publish(place.content("mine"), START + 10).took_over
+    mine = (place.path / "memory/web.json").read_bytes()
+    place.publish(place.content("theirs"), START + 50)
+    (place.path / "memory/web.json").write_bytes(mine)
+    assert place.publish(place.content("mine"), START + 60).took_over
+    assert not place.publish(place.content("mine again"), START + 70).took_over
+    (place.path / "memory/web.json").unlink()  # a new machine
+    assert place.publish(place.content("from a new machine"), START + 80).took_over
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"signed": "x", "serial": 1, "line": null}', "\x00"])
 def test_a_damaged_memory_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "web.json").write_text(text)

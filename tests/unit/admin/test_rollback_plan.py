@@ -12,6 +12,7 @@ from bento.admin.edit import set_hold
 from bento.admin.history import KEEP_SECONDS, history
 from bento.admin.hold import ObjectsGone, held_content
 from bento.admin.inventory import Fleet, load_fleet, load_trust
+from bento.admin.plan import plan_deploy
 from bento.admin.publish import Content, publish
 from bento.admin.rollback import earlier_releases, let_go, plan_rollback, roll_back
 from bento.admin.shares import Shares
@@ -306,3 +307,20 @@ def test_what_is_true_of_two_folders_is_said_once(desk: Desk) -> None:
     assert (other / "web/release/manifest").is_file()
     assert any("no account on this machine" in one for one in done.warnings)
     assert len(set(done.warnings)) == len(done.warnings)
+
+
+def test_a_deploy_and_its_dry_run_say_whose_release_they_replace(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bento.adapters.nix.require_nix", lambda: None)
+    desk.publish("one", token="a")
+    desk.publish("two", token="b")
+    desk.back()
+    desk.publish("from another machine", token="c")
+    (Workspace(desk.root).memory.folder / "web.json").unlink()
+    planned = plan_deploy(desk.fleet, load_trust(desk.root), (WEB,), desk.now).warnings
+    done = desk.deploy_held().warnings
+    for said in (planned, done):
+        (sentence,) = (one for one in said if "another machine" in one)
+        assert sentence.startswith("what was published for web came from another machine")
+        assert sentence.endswith("(git pull) and deploy again; to go back: bento rollback web")
+    desk.publish("three", token="d")
+    assert not [one for one in desk.deploy_held().warnings if "another machine" in one]
