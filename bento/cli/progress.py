@@ -42,14 +42,14 @@ class Progress:
         self._verbose = verbose
 
     def __call__(self, host: HostName, what: str, state: State = "done") -> None:
-        """Say what is being done for a host. A reader that has gone (`| head`) must not stop the work."""
+        """Say what is being done for a host. Neither a reader that has gone nor a full disk may stop the work."""
         if self._verbose or state in ("done", "failed"):
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 click.echo(f"{host}: {what}", err=True)
 
     def output(self, host: HostName, line: str) -> None:
         """A line that a program said for a host; what could steer the terminal is taken out."""
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             click.echo(f"{host}: {tidy(line)}", err=True)
 
     def close(self) -> None:
