@@ -157,7 +157,7 @@ def test_a_disk_or_file_error_is_said_in_words(end: Callable[..., Ended]) -> Non
         ("see its keys: bento host show web", "see its keys: bento --dir '../my fleet' host show web"),
         ("make one: bento init DIR", "make one: bento init DIR"),
         ("put it into bento.toml, as bento writes it", "put it into bento.toml, as bento writes it"),
-        ("or name one: bento --dir DIR …", "or name one: bento --dir DIR …"),
+        ("or name one: bento --dir DIR status", "or name one: bento --dir DIR status"),
         ("git checkout HEAD -- /x/bento deploy", "git checkout HEAD -- /x/bento deploy"),
         ("run: bento-agent run", "run: bento-agent --config x.toml run"),
     ],
