@@ -63,7 +63,7 @@ def _verify(signer: SshPublicKey, signature: bytes, signed: bytes) -> bool:
 
 def _parse(armour: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     """Public key blob, namespace, hash name and signature. Raises ValueError for any but the form ssh-keygen writes."""
-    if not armour.startswith(ARMOUR_BEGIN) or not armour.endswith(ARMOUR_END):
+    if not armour.startswith(ARMOUR_BEGIN) or not armour.endswith(b"\n" + ARMOUR_END):
         raise ValueError("no armour")
     data = base64.b64decode(armour[len(ARMOUR_BEGIN) : -len(ARMOUR_END)].replace(b"\n", b""), validate=True)
     if not data.startswith(_MAGIC + _VERSION.to_bytes(4, "big")):

@@ -51,7 +51,7 @@ class PrivateRoot:
         check: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command in it to its end; output is captured. `env` adds to the Nix environment; `cwd` is else /."""
-        if Path(argv[0]).parent == zygote.PROGRAMS and not check and Path(argv[0]).name in zygote.MAINS:
+        if zygote.can(argv, env) and not check and self.net is None:
             return zygote.run(argv, {**self.env, **(env or {})}, cwd or "/", stdin, timeout, self._space)
         return subprocess.run(
             self._enter(argv, cwd),

@@ -26,6 +26,11 @@ _NEWNS = 0x00020000  # CLONE_NEWNS
 _MOST = 4  # descriptors of a command: three streams, a namespace
 
 
+def can(argv: Sequence[str | Path], env: Mapping[str, str] | None) -> bool:
+    """Whether `run` would do the same: it is one of the two programs, and Python is to find what it always finds."""
+    return Path(argv[0]).parent == PROGRAMS and Path(argv[0]).name in MAINS and "PYTHONPATH" not in (env or {})
+
+
 def run(
     argv: Sequence[str | Path], env: Mapping[str, str], cwd: Path | str, stdin: bytes, timeout: float, space: int = -1
 ) -> subprocess.CompletedProcess[bytes]:

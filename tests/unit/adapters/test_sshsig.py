@@ -126,6 +126,12 @@ def test_what_follows_the_end_or_fills_the_reserved_place_is_not_good(keys: dict
     assert not agree(armoured(data[:head] + b"\0\0\0\1x" + data[head + 4 :]), [public(1)])
 
 
+def test_an_end_that_begins_no_line_is_no_end(keys: dict[str, Path]) -> None:
+    (armour,) = sign(LINE, [keys["ed25519"]], SPACE).armours
+    assert agree(armour, [public(1)])
+    assert not agree(armour.replace(b"\n-----END", b"-----END"), [public(1)])
+
+
 def test_a_sha1_signature_by_rsa_is_not_good(keys: dict[str, Path]) -> None:
     data = raw(sign(LINE, [keys["rsa"]], SPACE).armours[0])
     assert b"rsa-sha2-512" in data
