@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import click
 
-from bento.adapters.server_keys import shown_keys
 from bento.admin.edit import add_key, remove_key, replace_keys
 from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
@@ -178,6 +177,8 @@ def parse_keys(
 def _scanned(command: str, name: HostName, scan: str, fingerprint: str | None) -> SshPublicKey:
     """What the machine shows, once somebody has vouched for it: an unseen key could be anybody's."""
     address, port = _address(scan)
+    from bento.adapters.server_keys import shown_keys  # paramiko: the other commands do without
+
     shown = shown_keys(address, port, _TIMEOUT)
     if not shown:
         raise InputError(

@@ -3,26 +3,35 @@
 import click
 
 from bento import __version__
-from bento.cli.build import build
-from bento.cli.check import check
-from bento.cli.completion import completion
-from bento.cli.deploy import deploy
-from bento.cli.diff import diff
-from bento.cli.flake_update import flake_update
-from bento.cli.hosts import host
-from bento.cli.init import init
-from bento.cli.logs import logs
-from bento.cli.man import man
-from bento.cli.migrate import migrate
-from bento.cli.push import push, trigger_run
-from bento.cli.rollback import rollback
-from bento.cli.secrets import secret
-from bento.cli.server import server
-from bento.cli.status import status
+from bento.cli.lazy import LazyGroup
 from bento.cli.top import main_of, remember_typed
 
+_COMMANDS = {
+    "build": "bento.cli.build:build",
+    "check": "bento.cli.check:check",
+    "completion": "bento.cli.completion:completion",
+    "deploy": "bento.cli.deploy:deploy",
+    "diff": "bento.cli.diff:diff",
+    "flake-update": "bento.cli.flake_update:flake_update",
+    "host": "bento.cli.hosts:host",
+    "init": "bento.cli.init:init",
+    "logs": "bento.cli.logs:logs",
+    "man": "bento.cli.man:man",
+    "migrate": "bento.cli.migrate:migrate",
+    "push": "bento.cli.push:push",
+    "rollback": "bento.cli.rollback:rollback",
+    "secret": "bento.cli.secrets:secret",
+    "server": "bento.cli.server:server",
+    "status": "bento.cli.status:status",
+    "trigger": "bento.cli.push:trigger_run",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=LazyGroup,
+    places=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--dir",
     "directory",
@@ -47,7 +56,7 @@ def bento(directory: str | None, debug: bool) -> None:
     remember_typed("bento", "--dir", directory)
 
 
-@click.command()
+@bento.command()
 @click.option("--keep", is_flag=True, help="Leave the folder there, to look at.")
 def demo(keep: bool) -> int:
     """Play the whole cycle on two throw-away hosts, on this machine only.
@@ -62,11 +71,5 @@ def demo(keep: bool) -> int:
 
     return play(keep=keep)
 
-
-for command in (
-    *(init, migrate, host, secret, build, check, deploy, push, trigger_run, rollback, status, diff, logs),
-    *(server, flake_update, completion, man, demo),
-):
-    bento.add_command(command)
 
 main = main_of(bento, "bento")

@@ -17,7 +17,10 @@ SAMPLES = {"target": "web", "host": "web", "name": "web", "files": "keys/web.pub
 
 def leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
             yield from leaves(below, f"{path} {name}")
     elif path not in ELSEWHERE:
         yield path, command

@@ -17,6 +17,7 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
 import pytest
 
 from bento.demo.systems import System, write_configuration, write_flake
@@ -262,7 +263,9 @@ def test_every_command_has_a_transcript_with_success_and_failure() -> None:
 
     named = {"demo"}  # played by its own test
     for prefix, group in (("", bento), ("agent-", agent)):
-        for name, command in group.commands.items():
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
             inner = getattr(command, "commands", None)
             wanted = [f"{name}-{sub}" for sub in inner] if inner else [name]
             for one in wanted:
