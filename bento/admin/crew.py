@@ -13,12 +13,13 @@ from bento.adapters.evaluation import Flake
 from bento.adapters.nix import BuildInput, Derivation
 from bento.adapters.process import stop_children
 from bento.admin.progress import Say
-from bento.core.workers import MOST_HOSTS, Workers, workers
+from bento.core.workers import Workers, workers
 from bento.errors import BentoError
 from bento.names import HostName
 
 # A signal that comes just before this thread begins to wait would else be heeded only when something ends.
 _HEED = 0.5  # seconds
+_EVAL_JOBS = 50  # hosts a worker of one run of nix-eval-jobs; builds wait for all of them
 
 Show = Callable[[HostName, str], None]  # takes a line that Nix said for a host
 Source = tuple[HostName, BuildInput]
@@ -99,7 +100,7 @@ class Crew:
         plan, group = self._plan(), todo[0]
         eval_jobs = len(group) > 1 and self._one is not None and evaluation.has_eval_jobs()
         if eval_jobs:  # it divides them among its workers, and starts one anew that has grown too large
-            mine, processes = group[: MOST_HOSTS * slots], slots
+            mine, processes = group[: _EVAL_JOBS * slots], slots
         else:
             mine, processes = group[: min(plan.hosts, -(-len(group) // slots))], 1
         del group[: len(mine)]

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 # Of what is available. The rest is for what builds, and for hosts that are larger than the first one.
 _NUMERATOR, _DENOMINATOR = 3, 4
-MOST_HOSTS = 50  # in one evaluation; more would save little, and its builds would wait for all of them
+# In one process of Nix. Its heap grows with each NixOS: five take 9 % more time than one by one, ten 21 %
+# (docs/performance.md), while what the flake itself costs is down to a fifth.
+MOST_HOSTS = 5
 
 
 @dataclass(frozen=True)

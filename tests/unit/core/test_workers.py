@@ -15,7 +15,7 @@ GIB = 2**30
     [
         (8, 16 * GIB, GIB, 8, 1),  # processors are what is scarce
         (8, 4 * GIB, GIB, 3, 1),  # memory is: three quarters of it
-        (2, 16 * GIB, GIB, 2, 6),  # what the two don't need lets each take several hosts of a flake
+        (2, 8 * GIB, GIB, 2, 3),  # what the two don't need lets each take several hosts of a flake
         (4, GIB, 2 * GIB, 1, 1),  # not even one fits: it is tried all the same
         (4, 0, GIB, 1, 1),
         (2, 16 * GIB, 2**25, 2, MOST_HOSTS),
