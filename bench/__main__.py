@@ -12,7 +12,6 @@ from pathlib import Path
 
 import commands
 import fleet
-import polling
 import seal
 from measure import Result
 
@@ -29,7 +28,6 @@ MEASURES = {
     "unchanged": (fleet.unchanged, SIZES, 3),
     "changed": (fleet.changed, SIZES, 3),
     "status": (fleet.status, SIZES, 3),
-    "poll": (polling.measure, (10,), 1),
 }
 FLEETS = ("first", "shared", "unchanged", "changed", "status")
 

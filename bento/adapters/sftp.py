@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bento.adapters import proxy, sftp_files
 from bento.adapters import wire as sftp
-from bento.adapters.lean_paramiko import paramiko
+from bento.adapters.lean import paramiko
 from bento.adapters.wire import NotThere, SaidNo, ServerAway, TurnedAway, Wire, plain
 from bento.errors import InputError, Refused, WorkFailed
 from bento.models.limits import LIMITS

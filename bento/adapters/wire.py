@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from bento.adapters.lean_paramiko import paramiko
+from bento.adapters.lean import paramiko
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS
 from bento.names import visible
