@@ -3,9 +3,8 @@
 import socket
 from collections.abc import Sequence
 
-import paramiko
-
 from bento.adapters import sftp as _sftp  # noqa: F401 — paramiko's thread is quiet once that module is there
+from bento.adapters.lean import paramiko
 from bento.errors import EnvironmentFailed, InputError
 from bento_secrets.ssh_keys import SshPublicKey
 

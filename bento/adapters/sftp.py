@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import paramiko
-
 from bento.adapters import sftp_files
 from bento.adapters import wire as sftp
+from bento.adapters.lean import paramiko
 from bento.adapters.wire import NotThere, SaidNo, ServerAway, Wire, plain
 from bento.errors import InputError, Refused, WorkFailed
 from bento.models.limits import LIMITS

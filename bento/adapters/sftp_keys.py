@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import paramiko
-
+from bento.adapters.lean import paramiko
 from bento.adapters.sftp import Authenticate
 from bento.errors import InputError, WorkFailed
 from bento_secrets.ssh_keys import SshPublicKey

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import paramiko
-
+from bento.adapters.lean import paramiko
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento.names import harmless
 

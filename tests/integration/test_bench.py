@@ -29,7 +29,9 @@ def test_each_benchmark_runs_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
-    assert [one["bench"] for one in results] == ["seal", "add", "rekey", "check", "install", "first", "unchanged"]
+    assert [one["bench"] for one in results] == [
+        *("seal", "add", "rekey", "check", "install", "first", "unchanged", "poll", "sshd"),
+    ]
     assert all(one["ratio"] > 0 and one["memory_mb"] > 0 for one in results)
     assert list(tmp_path.iterdir()) == []
 

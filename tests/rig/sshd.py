@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rig.keys import make_ssh_key
 
+_FIRST = 300_000  # the first uid of accounts that only sshd knows
 _TRIES = 5  # for a port: another program may take a free one before sshd does
 
 # sshd refuses chroots and key files below a folder that others may write to, as /tmp is. So it gets its own /run, and
@@ -24,6 +25,12 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/sshd /run/rig /run/publish
 mount --bind "$1" /run/rig
 mount --bind "$2" /run/publish
+# Not over the files themselves: useradd of another test puts new ones in their place, and the mounts would be gone.
+if test -e "$1/passwd"; then
+    cp -a /etc /run/etc
+    cp "$1/passwd" "$1/group" /run/etc
+    mount --bind /run/etc /etc
+fi
 exec "$3" -D -e -f /run/rig/sshd_config
 """
 
@@ -54,9 +61,12 @@ INSIDE = "/run/publish"  # the publish folder as a publisher sees it
 
 
 class Sshd:
-    """A running sshd. `folder` holds its keys, configuration and log; `publish` the hosts' chroots."""
+    """A running sshd. `folder` holds its keys, configuration and log; `publish` the hosts' chroots.
 
-    def __init__(self, folder: Path, publish: Path) -> None:
+    `accounts`: users that only this sshd knows, each with a group of its own name; for fleets of many hosts.
+    """
+
+    def __init__(self, folder: Path, publish: Path, accounts: Sequence[str] = ()) -> None:
         self.folder = folder
         self.publish = publish
         self.address = "127.0.0.1"
@@ -68,6 +78,12 @@ class Sshd:
         self._key = make_ssh_key(folder / "host_key", comment="server")
         self._process: subprocess.Popen[bytes] | None = None
         self._publisher: str | None = None
+        self._groups = {name: _FIRST + number for number, name in enumerate(accounts)}
+        if accounts:
+            users = [f"{name}:*:{one}:{one}::/nonexistent:/usr/sbin/nologin\n" for name, one in self._groups.items()]
+            groups = [f"{name}:*:{one}:\n" for name, one in self._groups.items()]
+            for file, lines in (("passwd", users), ("group", groups)):
+                (folder / file).write_text(Path("/etc", file).read_text() + "".join(lines))
         self.start()
 
     def __enter__(self) -> Self:
@@ -77,6 +93,13 @@ class Sshd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The listening sshd's process, whose children are the sessions. Only while it runs."""
+        if self._process is None:
+            raise RuntimeError("sshd is stopped")
+        return int(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text())
 
     @property
     def host_key_line(self) -> str:
@@ -95,7 +118,8 @@ class Sshd:
         if folders:
             (chroot / "release").mkdir(parents=True, exist_ok=True)
             (chroot / "reports").mkdir(exist_ok=True)
-            os.chown(chroot / "reports", 0, grp.getgrnam(name).gr_gid)
+            group = self._groups[name] if name in self._groups else grp.getgrnam(name).gr_gid
+            os.chown(chroot / "reports", 0, group)
             for path, mode in ((chroot, 0o755), (chroot / "release", 0o755), (chroot / "reports", 0o2770)):
                 path.chmod(mode)
         return chroot
