@@ -12,6 +12,7 @@ from pathlib import Path
 import commands
 import fleet
 import poll
+import remote
 import seal
 from measure import Result
 
@@ -26,8 +27,9 @@ MEASURES = {
     "unchanged": (fleet.unchanged, 1000, 3),
     "poll": (poll.poll, 1, 1),
     "sshd": (poll.sshd, 10, 2),
+    "sftp": (remote.remote, 1000, 2),
 }
-NEED_ROOT = {"install", "poll", "sshd"}  # they mount
+NEED_ROOT = {"install", "poll", "sshd", "sftp"}  # they mount
 
 
 def main() -> int:
@@ -36,7 +38,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURES)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="counted ones, of each side (default 7)")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="on the disk to measure on")  # noqa: S108
-    parser.add_argument("--hosts", type=int, help="for first (default 100) and unchanged (default 1000)")
+    parser.add_argument("--hosts", type=int, help="for first (default 100), unchanged and sftp (default 1000)")
     parser.add_argument("--tiny", action="store_true", help="only see that the programs run: little work, no goals")
     options = parser.parse_args()
     if unknown := set(options.names) - set(MEASURES):
@@ -47,7 +49,7 @@ def main() -> int:
             sys.stderr.write(f"{name} is left out: it needs root\n")
             continue
         measure, much, little = MEASURES[name]
-        if options.hosts and measure in (fleet.first, fleet.unchanged):
+        if options.hosts and measure in (fleet.first, fleet.unchanged, remote.remote):
             much = options.hosts
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="bento-bench-") as folder:
             if options.tiny:

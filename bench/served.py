@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -17,10 +18,10 @@ from rig.sshd import Sshd
 class ServedWorld(DeployWorld):
     """A fleet that is published to a folder, and the sshd that serves it. Use as a context, which ends the sshd."""
 
-    def __init__(self, folder: Path, hosts: int) -> None:
+    def __init__(self, folder: Path, hosts: int, others: Sequence[str] = ()) -> None:
         super().__init__(folder, hosts)
         self.names = tuple(f"host-{number}" for number in range(hosts))
-        self.sshd = Sshd(folder / "sshd", self.published, self.names)
+        self.sshd = Sshd(folder / "sshd", self.published, (*self.names, *others))
         (folder / "keys").mkdir()
         trust = self.fleet / "utils/trust.toml"
         signers = trust.read_text().partition("[[servers]]")[0]

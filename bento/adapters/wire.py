@@ -138,6 +138,7 @@ class Wire:
         self._transport, self._channel, self._silence = transport, channel, silence
         self._lock = threading.Lock()
         self._sending = threading.Lock()
+        self._unsent = bytearray()  # of each thread one packet at most: it waits here until its own is sent
         self._owed: dict[int, Answer] = {}
         self._number = 0
         self._heard = time.monotonic()
@@ -202,9 +203,15 @@ class Wire:
         return text(expect(self.ask(kind, *fields), HANDLE).text())
 
     def _send(self, packet: bytes) -> None:
+        """Send it, with what other threads have left here in the meantime: one cipher packet for many requests."""
+        with self._lock:
+            self._unsent += u32(len(packet)) + packet
         try:
             with self._sending:
-                self._channel.sendall(u32(len(packet)) + packet)
+                with self._lock:
+                    data, self._unsent = bytes(self._unsent), bytearray()
+                if data:
+                    self._channel.sendall(data)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._break(plain(str(error)) or "the connection broke")
             raise ServerAway(self._broken or "the connection broke") from None

@@ -132,7 +132,7 @@ class Sshd:
         own = self.publish / ".publisher"
         own.mkdir(exist_ok=True)
         own.chmod(0o700)
-        shutil.chown(own, name, name)
+        shutil.chown(own, self._id(name), self._id(name))
         self._publisher = name
         self.restart()
         return f"sftp://{name}@{self.address}:{self.port}{INSIDE}"
@@ -141,12 +141,16 @@ class Sshd:
         """What root does once on the server for a host: its folders, `release` the publisher's, `reports` both's."""
         for path, owner, owners, mode in (
             (self.publish / name, "root", "root", 0o755),
-            (self.publish / name / "release", publisher, publisher, 0o755),
-            (self.publish / name / "reports", publisher, group or name, 0o2770),
+            (self.publish / name / "release", self._id(publisher), self._id(publisher), 0o755),
+            (self.publish / name / "reports", self._id(publisher), self._id(group or name), 0o2770),
         ):
             path.mkdir(exist_ok=True)
             shutil.chown(path, owner, owners)
             path.chmod(mode)
+
+    def _id(self, name: str) -> str | int:
+        """Of a user and his group: a number where only this sshd knows the name."""
+        return self._groups.get(name, name)
 
     def remove_host(self, name: str) -> None:
         """Let the host in no more; its chroot stays."""
