@@ -22,6 +22,10 @@ TARGETS ?= demo
 RUNS ?= 1000000
 FUZZED ?= manifest report heartbeat armour tar trust lock declared fleet template names
 
+# What `make soak` does.
+HOSTS ?= 1000
+SECONDS ?= 600
+
 # Said on the command line, so that nobody takes the rest for everything.
 NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 
@@ -33,7 +37,7 @@ CUT := $(addsuffix .py,test_secret_cuts test_agent_cut test_agenix_import test_s
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit systemd-tests nixos-tests cuts faults fuzz bench reference pictures fresh clean need-venv need-demo need-test need-systemd need-fresh
+.PHONY: help demo test check unit systemd-tests nixos-tests cuts faults fuzz bench soak reference pictures fresh clean need-venv need-demo need-test need-systemd need-fresh
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
@@ -73,6 +77,9 @@ fuzz: need-venv $(DEV) ## throw RUNS inputs at each parser of what others write 
 
 bench: need-test $(DEV) ## measure secret commands and large fleets beside bare programs (bench/README.md)
 	$(BIN)/python bench
+
+soak: need-test $(DEV) ## let HOSTS hosts poll a real sshd for SECONDS while deploys go on (root; docs/performance.md)
+	$(BIN)/python bench/soak.py --hosts $(HOSTS) --seconds $(SECONDS)
 
 reference: $(DEV) ## write the commands' part of docs/reference.md anew
 	$(BIN)/python tools/reference.py

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import commands
 import fleet
+import poll
+import remote
 import seal
 from measure import Result
 
@@ -28,8 +30,12 @@ MEASURES = {
     "unchanged": (fleet.unchanged, SIZES, 3),
     "changed": (fleet.changed, SIZES, 3),
     "status": (fleet.status, SIZES, 3),
+    "poll": (poll.poll, (1,), 1),
+    "sshd": (poll.sshd, (10,), 2),
+    "sftp": (remote.remote, (1000,), 2),
 }
-FLEETS = ("first", "shared", "unchanged", "changed", "status")
+FLEETS = ("first", "shared", "unchanged", "changed", "status", "sftp")
+NEED_ROOT = {"install", "poll", "sshd", "sftp"}  # they mount
 
 
 def main() -> int:
@@ -46,21 +52,21 @@ def main() -> int:
     results: list[Result] = []
     slopes: dict[str, dict[str, float]] = {}
     for name in options.names or MEASURES:
-        if name in ("install", "poll") and os.geteuid() != 0:
-            sys.stderr.write(f"{name} is left out: mounting needs root\n")
+        if name in NEED_ROOT and os.geteuid() != 0:
+            sys.stderr.write(f"{name} is left out: it needs root\n")
             continue
         measure, sizes, little = MEASURES[name]
         if options.hosts and name in FLEETS:
             sizes = tuple(options.hosts)
-        found: dict[int, Result] = {}
+        found = {}
         for much in (little,) if options.tiny else sizes:
             with tempfile.TemporaryDirectory(dir=options.folder, prefix="bento-bench-") as folder:
-                made = measure(Path(folder), much, 1 if options.tiny else options.rounds)
-            for result in made if isinstance(made, list) else [made]:
-                shown = replace(result, most=None, least=None, memory_below=inf) if options.tiny else result
-                found[much] = shown
-                results.append(shown)
-                show(shown)
+                result = measure(Path(folder), much, 1 if options.tiny else options.rounds)
+            if options.tiny:
+                result = replace(result, most=None, least=None, memory_below=inf)
+            found[much] = result
+            show(result)
+        results += found.values()
         if len(found) > 1:
             slopes[name] = slope(found)
     reached = all(result.reached for result in results)

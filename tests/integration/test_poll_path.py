@@ -5,8 +5,19 @@ import sys
 
 from rig.world import Machine, World, said
 
-# What such a poll has no use for. paramiko (with nacl) and click it needs.
-SLOW = {"invoke", "pydantic", "pydantic_core", "pyrage", "rich", "tomlkit", "platformdirs"}
+# What such a poll has no use for. paramiko (with nacl) and click it needs; `invoke` brings the last four.
+SLOW = {
+    "pydantic",
+    "pydantic_core",
+    "pyrage",
+    "rich",
+    "tomlkit",
+    "platformdirs",
+    "invoke",
+    "yaml",
+    "asyncio",
+    "unittest",
+}
 
 _RUN = """
 import json, sys

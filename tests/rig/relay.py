@@ -17,6 +17,7 @@ class Relay:
         self._listener = socket.create_server((address, 0))
         self.port: int = self._listener.getsockname()[1]
         self.sent = 0  # bytes that clients have sent
+        self.received = 0  # and got
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -70,6 +71,8 @@ class Relay:
                         return
                 if counted:
                     self.sent += len(data)
+                else:
+                    self.received += len(data)
                 try:
                     if not data:
                         target.shutdown(socket.SHUT_WR)

@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rig.keys import make_ssh_key
 
+_FIRST = 300_000  # the first uid of accounts that only sshd knows
 _TRIES = 5  # for a port: another program may take a free one before sshd does
 
 # sshd refuses chroots and key files below a folder that others may write to, as /tmp is. So it gets its own /run, and
@@ -24,6 +25,12 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/sshd /run/rig /run/publish
 mount --bind "$1" /run/rig
 mount --bind "$2" /run/publish
+# Not over the files themselves: useradd of another test puts new ones in their place, and the mounts would be gone.
+if test -e "$1/passwd"; then
+    cp -a /etc /run/etc
+    cp "$1/passwd" "$1/group" /run/etc
+    mount --bind /run/etc /etc
+fi
 exec "$3" -D -e -f /run/rig/sshd_config
 """
 
@@ -56,10 +63,18 @@ INSIDE = "/run/publish"  # the publish folder as a publisher sees it
 class Sshd:
     """A running sshd. `folder` holds its keys, configuration and log; `publish` the hosts' chroots.
 
-    It listens on loopback, or on `address` in the network namespace of the file `net`.
+    It listens on loopback, or on `address` in the network namespace of the file `net`. `accounts`: users that only this
+    sshd knows, each with a group of its own name; for fleets of many hosts.
     """
 
-    def __init__(self, folder: Path, publish: Path, address: str = "127.0.0.1", net: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        publish: Path,
+        address: str = "127.0.0.1",
+        net: Path | None = None,
+        accounts: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.publish = publish
         self.address = address
@@ -73,6 +88,12 @@ class Sshd:
         self._key = make_ssh_key(folder / "host_key", comment="server")
         self._process: subprocess.Popen[bytes] | None = None
         self._publisher: str | None = None
+        self._groups = {name: _FIRST + number for number, name in enumerate(accounts)}
+        if accounts:
+            users = [f"{name}:*:{one}:{one}::/nonexistent:/usr/sbin/nologin\n" for name, one in self._groups.items()]
+            groups = [f"{name}:*:{one}:\n" for name, one in self._groups.items()]
+            for file, lines in (("passwd", users), ("group", groups)):
+                (folder / file).write_text(Path("/etc", file).read_text() + "".join(lines))
         self.start()
 
     def __enter__(self) -> Self:
@@ -84,17 +105,16 @@ class Sshd:
         self.stop()
 
     @property
+    def pid(self) -> int:
+        """The listening sshd's process, whose children are the sessions. Only while it runs."""
+        if self._process is None:
+            raise RuntimeError("sshd is stopped")
+        return int(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text())
+
+    @property
     def host_key_line(self) -> str:
         """The server's public key as `ssh-ed25519 AAAA…`: what hosts pin."""
         return " ".join(self._key.line.split()[:2])
-
-    @property
-    def listener(self) -> int:
-        """The process that listens; every session is a child of it."""
-        if self._process is None:
-            raise RuntimeError("this sshd doesn't run")
-        process = self._process.pid
-        return int(Path(f"/proc/{process}/task/{process}/children").read_text().split()[0])
 
     def add_host(self, name: str, public_key_lines: Iterable[str], *, folders: bool = True) -> Path:
         """Let the system user `name` in with these keys; returns its chroot. Again for a host: replaces its keys.
@@ -108,7 +128,8 @@ class Sshd:
         if folders:
             (chroot / "release").mkdir(parents=True, exist_ok=True)
             (chroot / "reports").mkdir(exist_ok=True)
-            os.chown(chroot / "reports", 0, grp.getgrnam(name).gr_gid)
+            group = self._groups[name] if name in self._groups else grp.getgrnam(name).gr_gid
+            os.chown(chroot / "reports", 0, group)
             for path, mode in ((chroot, 0o755), (chroot / "release", 0o755), (chroot / "reports", 0o2770)):
                 path.chmod(mode)
         return chroot
@@ -121,7 +142,7 @@ class Sshd:
         own = self.publish / ".publisher"
         own.mkdir(exist_ok=True)
         own.chmod(0o700)
-        shutil.chown(own, name, name)
+        shutil.chown(own, self._id(name), self._id(name))
         self._publisher = name
         self.restart()
         address = f"[{self.address}]" if ":" in self.address else self.address
@@ -131,12 +152,16 @@ class Sshd:
         """What root does once on the server for a host: its folders, `release` the publisher's, `reports` both's."""
         for path, owner, owners, mode in (
             (self.publish / name, "root", "root", 0o755),
-            (self.publish / name / "release", publisher, publisher, 0o755),
-            (self.publish / name / "reports", publisher, group or name, 0o2770),
+            (self.publish / name / "release", self._id(publisher), self._id(publisher), 0o755),
+            (self.publish / name / "reports", self._id(publisher), self._id(group or name), 0o2770),
         ):
             path.mkdir(exist_ok=True)
             shutil.chown(path, owner, owners)
             path.chmod(mode)
+
+    def _id(self, name: str) -> str | int:
+        """Of a user and his group: a number where only this sshd knows the name."""
+        return self._groups.get(name, name)
 
     def remove_host(self, name: str) -> None:
         """Let the host in no more; its chroot stays."""
