@@ -21,7 +21,7 @@ class ServedWorld(DeployWorld):
     def __init__(self, folder: Path, hosts: int, others: Sequence[str] = ()) -> None:
         super().__init__(folder, hosts)
         self.names = tuple(f"host-{number}" for number in range(hosts))
-        self.sshd = Sshd(folder / "sshd", self.published, (*self.names, *others))
+        self.sshd = Sshd(folder / "sshd", self.published, accounts=(*self.names, *others))
         (folder / "keys").mkdir()
         trust = self.fleet / "utils/trust.toml"
         signers = trust.read_text().partition("[[servers]]")[0]

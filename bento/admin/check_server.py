@@ -21,7 +21,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _REPORTS_MODE = 0o2770
 _KEY = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk)-[a-z0-9@.-]+) (AAAA[A-Za-z0-9+/=]+)")
 _KEYS_FILE = 1024 * 1024  # bytes of an authorized_keys that are looked at
-_APPLY = "on the server: sudo bento server apply (--dry-run shows what it would do)"
+_APPLY = "on the server: sudo bento server apply --dry-run && sudo bento server apply"
 _BLOCK = "or set it for the hosts in sshd_config (see The server in README.md), then: sshd -t && systemctl reload ssh"
 # sshd -T prints these in lower case, with defaults filled in.
 _WANTED = (

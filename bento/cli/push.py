@@ -111,7 +111,7 @@ def trigger_run(context: click.Context, name: str, address: str | None) -> int:
 def _by_socket(host: Host, place: TriggerPlace) -> int:
     progress = Progress()
     code, words = trigger_by_socket(place, lambda line: progress.output(host.name, line[:_LONGEST]))
-    click.echo(f"{host.name}: {words} (says {place}, unsigned; see: bento status)")
+    click.echo(f"{host.name}: {words} (says {place}, unsigned); see: bento status")
     return code
 
 

@@ -125,7 +125,7 @@ def test_a_switch_that_nobody_confirms_is_undone_and_a_confirmation_of_another_r
     serial = json.loads((release / "manifest").read_bytes().split(b"\n")[0])["serial"]
     process = begin(web, stream(release))
     while process.poll() is None:
-        other = web.agent("confirm", str(serial - 1))
+        other = web.agent("confirm", str(serial + 1))
         assert other.returncode in (75, 5), said(other)
     ended, out = end(process)
     assert ended == 1, out

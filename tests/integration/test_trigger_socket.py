@@ -100,7 +100,7 @@ def test_the_socket_polls_and_tells_the_outcome_and_nothing_else(
     done = world.try_bento("trigger", web.name)
     place = f"tcp://127.0.0.1:{listener.port}"
     assert done.returncode == 0, said(done)
-    assert done.stdout.decode() == f"{web.name}: done, or nothing new (says {place}, unsigned; see: bento status)\n"
+    assert done.stdout.decode() == f"{web.name}: done, or nothing new (says {place}, unsigned); see: bento status\n"
     assert done.stderr.decode() == f"{web.name}: polling\n"
     assert world.status(web)["state"] == "up to date"
 

@@ -170,7 +170,7 @@ class Sshd:
     def start(self) -> None:
         """Listen; after `stop`, on the same port again. Raises RuntimeError with sshd's log where it can't."""
         for _ in range(_TRIES if self.port == 0 else 1):
-            port = self.port or _free_port(self.address)
+            port = self.port or _free_port("127.0.0.1" if self._enter else self.address)
             if self._try(port):
                 self.port = port
                 return

@@ -12,6 +12,7 @@ from bento.adapters import signatures
 from bento.adapters.folder import PublishFolder
 from bento.admin.deploy import Deployed, Prepared, publish_prepared
 from bento.admin.inventory import Fleet, load_fleet, load_trust
+from bento.admin.progress import State
 from bento.admin.publish import Content
 from bento.admin.signing import Signer
 from bento.admin.standing import read_published
@@ -47,8 +48,8 @@ def deploy(fleet: Fleet, texts: dict[HostName, str], said: list[tuple[str, str]]
     trust, workspace = load_trust(fleet.root), Workspace(fleet.root)
     prepared = Prepared({name: content(fleet, name, text) for name, text in texts.items()}, {}, 0, ())
 
-    def say(name: HostName, word: str) -> None:
-        if said is not None:
+    def say(name: HostName, word: str, state: State = "done") -> None:
+        if said is not None and state != "working":
             said.append((name, word.partition(" ")[0]))
 
     with workspace.locked(), writing(targets_of(fleet, trust)) as reached:

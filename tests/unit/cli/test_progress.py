@@ -55,7 +55,7 @@ def test_verbose_says_each_step_of_each_host(capsys: pytest.CaptureFixture[str])
     assert f"{HOSTS[0]}: needs no build" in said
     assert f"{HOSTS[0]}: unchanged" in said
     assert f"{CHANGED}: building" in said
-    assert said[-1] == f"{CHANGED}: red?"
+    assert said[-1] == f"{CHANGED}: red\\x07"
 
 
 class Terminal(io.StringIO):

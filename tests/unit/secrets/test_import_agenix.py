@@ -59,7 +59,7 @@ def test_no_file_outside_the_folder_is_taken(folder: Path, tmp_path: Path) -> No
     (folder / "loop.age").symlink_to("loop.age")
     (folder / "dir.age").mkdir()
     os.mkfifo(folder / "fifo.age")
-    absolute = str(tmp_path / "out.age")
+    absolute = "/etc/passwd"
     files = ["../out.age", absolute, "link.age", "loop.age", "dir.age", "fifo.age", "a\0b.age"]
     problems = {source: problem for source, _, problem in found(folder, {file: ["k"] for file in files})}
     outside = "it lies outside the folder"

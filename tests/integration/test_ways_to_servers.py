@@ -119,7 +119,9 @@ def test_a_proxy_that_dies_in_mid_transfer_is_named_with_its_last_words(
     with pytest.raises(ServerAway) as error:
         read(server, host_user, tmp_path)
     assert error.value.message.startswith("reading release/large: ")
-    assert f"the proxy command {proxy.program} ended with exit code 1: the tunnel ?[31mfell in" in error.value.message
+    assert (
+        f"the proxy command {proxy.program} ended with exit code 1: the tunnel \\x1b[31mfell in" in error.value.message
+    )
 
 
 @pytest.mark.parametrize(
