@@ -22,8 +22,8 @@ with ServedWorld(Path(sys.argv[2]), 3) as world:
     def once(*hosts):
         return json.loads(subprocess.run([*argv, "0", *hosts], stdout=subprocess.PIPE, check=True).stdout)
     # One host's object is another of the same size; one host's manifest is another's.
-    here = world.published / "host-0/release"
-    damaged = max(here.glob("objects/*"), key=lambda path: path.stat().st_size)
+    named = json.loads(world.manifest("host-0").splitlines()[0])["config"]["digest"]
+    damaged = world.published / "host-0/release/objects" / named
     damaged.write_bytes(bytes(damaged.stat().st_size))
     (world.published / "host-1/release/manifest").write_bytes(world.manifest("host-2"))
     mixed = once("host-0", "host-1")["mixed"]
