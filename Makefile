@@ -46,7 +46,7 @@ demo: need-demo $(RUN) ## run the whole cycle on two throw-away hosts
 	$(BIN)/bento demo
 
 test: need-test check ## run every check and every test (root: real mounts, real accounts)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE))
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(addprefix --ignore=,$(ALONE))
 	$(BIN)/python -m pytest $(ALONE)
 
 check: $(DEV) ## formatting, lint, types and layers: the quick ones

@@ -24,11 +24,12 @@ from bento.admin.build import (
     systems_to_publish,
     tree_warnings,
 )
+from bento.admin.content import Content
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
 from bento.admin.progress import Say, State
-from bento.admin.publish import Content, Look, Published, bring, look_at
+from bento.admin.publish import Look, Published, bring, look_at
 from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted, check_signers
 from bento.admin.targets import Reached, still_there, targets_of, writing

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bento.adapters.transport import PublishTarget
+from bento.admin.content import Content
 from bento.admin.history import Release, history, objects_of
 from bento.admin.inventory import Host
-from bento.admin.publish import Content
 from bento.admin.standing import all_published
 from bento.admin.workspace import Workspace
 from bento.core.deploy_plan import same_content

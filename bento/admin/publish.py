@@ -13,6 +13,7 @@ from typing import Literal
 from bento.adapters import signatures
 from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
+from bento.admin.content import Content, put_objects
 from bento.admin.history import Release, in_use, objects_of
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
@@ -22,32 +23,12 @@ from bento.core import signer_rules
 from bento.core.deploy_plan import ClockOff, compose, same_content
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
-from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings, TemplateRef
-from bento.models.signed import SignedDocument, sha256
+from bento.models.manifest import Manifest
+from bento.models.signed import SignedDocument
 from bento.models.trust import Trust
-from bento.names import Digest, HostName, Serial, SystemPath
+from bento.names import HostName, Serial
 
 Change = Literal["first release", "configuration", "secrets", "settings", "objects", "signatures"]
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest.
-
-    `hold` is the earlier release that this content is of, if the host is held there; what it needs is then kept. `anew`
-    is whether a channel host is to build the same files once more; None where the settings say it already.
-    """
-
-    host: HostName
-    config: ConfigRef
-    system: SystemPath | None
-    secrets: tuple[SecretRef, ...]
-    settings: Settings
-    tar: Path
-    ciphertexts: Mapping[Digest, bytes]
-    templates: tuple[TemplateRef, ...] = ()
-    hold: Serial | None = None
-    anew: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +200,7 @@ def bring(
     ready: list[Standing] = []
     for one in seen.standings:
         with _or_missed(one.target, missed):
-            _put_objects(one.target, seen.content, seen.newest, shares)
+            put_objects(one.target, seen.content, seen.newest, shares)
             ready.append(one)
     if ready:
         memory.will_publish(host, manifest.serial)
@@ -256,7 +237,7 @@ def _keep(seen: Look, keys: tuple[Path, ...], now: int, memory: Memory, shares: 
         if one in seen.whole:
             continue
         with _or_missed(one.target, missed):
-            _put_objects(one.target, seen.content, None, shares)
+            put_objects(one.target, seen.content, None, shares)
             one.target.put_manifest(host, document.raw)
             healed.append(one.target.name)
             _tidy(one, (document, manifest), now, seen.content.hold, warnings)
@@ -354,30 +335,6 @@ def _put_back(newest: Standing | None, known: Known | None, host: HostName, said
     was, now = known.serial, _serial(newest)
     why = "somebody put it back, or the server was restored"
     return [f"what is published for {host} ({now}) is older than what was published from here ({was}): {why}"]
-
-
-def _put_objects(target: PublishTarget, content: Content, previous: Standing | None, shares: Shares) -> None:
-    host, config = content.host, content.config
-    target.ensure_host(host)
-    wanted = dict(content.ciphertexts)
-    if previous is not None:
-        raw = previous.release[1].raw
-        wanted[sha256(raw)] = raw
-    sizes = {digest: len(data) for digest, data in wanted.items()}
-    there = target.present(host, {**sizes, config.digest: config.size})
-    if config.digest in there:
-        shares.has(target, config.digest, host)
-    else:
-        shares.put(target, config.digest, host, lambda: _packed(content))
-    target.put_objects(host, [(digest, data) for digest, data in wanted.items() if digest not in there])
-
-
-def _packed(content: Content) -> bytes:
-    data = content.tar.read_bytes()
-    if sha256(data) != content.config.digest:
-        content.tar.unlink(missing_ok=True)
-        raise WorkFailed(f"the packed configuration {content.tar} was damaged", "pack it anew: bento deploy")
-    return data
 
 
 def _tidy(one: Standing, newest: Release, now: int, hold: Serial | None, warnings: list[str]) -> None:

@@ -18,9 +18,10 @@ import pytest
 
 from bento.adapters.folder import PublishFolder
 from bento.adapters.sftp import NotThere, Session
+from bento.admin.content import Content
 from bento.admin.history import KEEP_RELEASES, KEEP_SECONDS
 from bento.admin.memory import Memory
-from bento.admin.publish import Content, publish
+from bento.admin.publish import publish
 from bento.admin.shares import Shares
 from bento.agent import run as agent_run
 from bento.agent.host import Host, open_host

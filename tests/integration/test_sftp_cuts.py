@@ -14,7 +14,7 @@ from bento.adapters.sftp_keys import publisher
 from bento.adapters.sftp_lock import Owner
 from bento.adapters.sftp_target import Locking, SftpTarget
 from bento.admin.at_once import each
-from bento.admin.publish import Content
+from bento.admin.content import Content
 from bento.admin.shares import Shares
 from bento.admin.standing import read_published
 from bento.errors import BentoError

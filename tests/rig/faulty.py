@@ -21,8 +21,9 @@ from unit.samples import secret
 from bento.adapters import nix, signatures
 from bento.adapters.folder import PublishFolder
 from bento.adapters.sftp import NotThere
+from bento.admin.content import Content
 from bento.admin.memory import Memory
-from bento.admin.publish import Content, Published, publish
+from bento.admin.publish import Published, publish
 from bento.admin.shares import Shares
 from bento.agent import fetch, link, recover, run, take
 from bento.agent.host import Host
@@ -287,7 +288,7 @@ def breakable(host: FaultyHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         yield FolderSession(host.server.publish / host.name)
 
     monkeypatch.setattr(link, "connected", connected)
-    monkeypatch.setattr(nix, "_system", lambda path, _done: SystemPath(path))
+    monkeypatch.setattr(nix, "system_path", lambda path, _words: SystemPath(path))
     stack = ["poll"]
     for module, name, word in _STATES:
         monkeypatch.setattr(module, name, _marking(getattr(module, name), word, stack))

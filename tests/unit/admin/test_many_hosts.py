@@ -10,10 +10,10 @@ from unit.samples import SYSTEM, digest, key_file, public
 
 from bento.adapters import signatures
 from bento.adapters.folder import PublishFolder
+from bento.admin.content import Content
 from bento.admin.deploy import Deployed, Prepared, publish_prepared
 from bento.admin.inventory import Fleet, load_fleet, load_trust
 from bento.admin.progress import State
-from bento.admin.publish import Content
 from bento.admin.signing import Signer
 from bento.admin.standing import read_published
 from bento.admin.targets import targets_of, writing

@@ -10,9 +10,10 @@ from unit.samples import FLEET, SYSTEM, WEB, digest, key_file, public, secret
 from bento.adapters.folder import PublishFolder
 from bento.adapters.signatures import sign
 from bento.adapters.transport import PublishTarget
+from bento.admin.content import Content
 from bento.admin.history import KEEP_SECONDS
 from bento.admin.memory import Memory
-from bento.admin.publish import Content, Published, publish
+from bento.admin.publish import Published, publish
 from bento.admin.shares import Shares
 from bento.admin.signing import check_signers
 from bento.admin.standing import read_published

@@ -7,13 +7,14 @@ import pytest
 from unit.samples import SYSTEM, WEB, digest, public, secret
 
 from bento.adapters.folder import PublishFolder
+from bento.admin.content import Content
 from bento.admin.deploy import Deployed, Plan, prepare, publish_prepared
 from bento.admin.edit import set_hold
 from bento.admin.history import KEEP_SECONDS, history
 from bento.admin.hold import ObjectsGone, held_content
 from bento.admin.inventory import Fleet, load_fleet, load_trust
 from bento.admin.plan import plan_deploy
-from bento.admin.publish import Content, publish
+from bento.admin.publish import publish
 from bento.admin.rollback import earlier_releases, let_go, plan_rollback, roll_back
 from bento.admin.shares import Shares
 from bento.admin.standing import read_published

@@ -8,9 +8,10 @@ from unit.samples import FLEET, SYSTEM, WEB, digest, key_file, public
 
 from bento.adapters.folder import PublishFolder
 from bento.adapters.signatures import sign, signed_by, verified
+from bento.admin.content import Content
 from bento.admin.inventory import Host, load_fleet
 from bento.admin.memory import Memory
-from bento.admin.publish import Content, Published, publish
+from bento.admin.publish import Published, publish
 from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted, known_signers
 from bento.errors import InputError

@@ -1,0 +1,58 @@
+"""What a host is to get, and its objects put where it will fetch them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bento.adapters.transport import PublishTarget
+from bento.admin.shares import Shares
+from bento.admin.standing import Standing
+from bento.errors import WorkFailed
+from bento.models.manifest import ConfigRef, SecretRef, Settings, TemplateRef
+from bento.models.signed import sha256
+from bento.names import Digest, HostName, Serial, SystemPath
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest.
+
+    `hold` is the earlier release that this content is of, if the host is held there; what it needs is then kept. `anew`
+    is whether a channel host is to build the same files once more; None where the settings say it already.
+    """
+
+    host: HostName
+    config: ConfigRef
+    system: SystemPath | None
+    secrets: tuple[SecretRef, ...]
+    settings: Settings
+    tar: Path
+    ciphertexts: Mapping[Digest, bytes]
+    templates: tuple[TemplateRef, ...] = ()
+    hold: Serial | None = None
+    anew: bool | None = None
+
+
+def put_objects(target: PublishTarget, content: Content, previous: Standing | None, shares: Shares) -> None:
+    """Put on a target what it lacks of the content, and the manifest that is to be replaced."""
+    host, config = content.host, content.config
+    target.ensure_host(host)
+    wanted = dict(content.ciphertexts)
+    if previous is not None:
+        raw = previous.release[1].raw
+        wanted[sha256(raw)] = raw
+    sizes = {digest: len(data) for digest, data in wanted.items()}
+    there = target.present(host, {**sizes, config.digest: config.size})
+    if config.digest in there:
+        shares.has(target, config.digest, host)
+    else:
+        shares.put(target, config.digest, host, lambda: _packed(content))
+    target.put_objects(host, [(digest, data) for digest, data in wanted.items() if digest not in there])
+
+
+def _packed(content: Content) -> bytes:
+    data = content.tar.read_bytes()
+    if sha256(data) != content.config.digest:
+        content.tar.unlink(missing_ok=True)
+        raise WorkFailed(f"the packed configuration {content.tar} was damaged", "pack it anew: bento deploy")
+    return data
