@@ -220,7 +220,8 @@ def test_without_fsync_each_of_these_fails(disk: Disk, host: FaultyHost, tmp_pat
     store.mkdir()
     for wrong in (
         cut_publications(disk, host, syncing=False)[1],
-        cut_many_publications(disk, tmp_path / "many", syncing=False)[1],
+        # What several threads leave unwritten is chance: two tries of five find nothing.
+        next(filter(None, (cut_many_publications(disk, tmp_path / str(n), syncing=False)[1] for n in range(12))), []),
         cut_secrets(disk, store, syncing=False)[1],
         cut_runs(disk, host, "new", syncing=False)[1],
     ):

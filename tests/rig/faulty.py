@@ -46,8 +46,8 @@ NOW = 1_700_000_000
 MARKER = f"plain-{secrets.token_hex(24)}"  # in each secret: wherever else it is seen, that is a leak
 _NIX_BUILD = """\
 #!/bin/sh
-for last; do :; done
-ln -sfn {folder}/systems/$(cat "${{last#nixos-config=}}") "$2"
+for one; do case $one in nixos-config=*) file=${{one#*=}} ;; esac; done
+ln -sfn {folder}/systems/$(cat "$file") "$2"
 """
 # The states that a fault is put into, and the functions that are one while they run.
 _STATES: tuple[tuple[Any, str, str], ...] = (
@@ -186,7 +186,8 @@ class FaultyHost(LoneHost):
         self.made = self.host()
         self.serials["old"] = self.publish("old").manifest.serial
         shutil.copytree(self.server.publish, self.folder / "published-old")
-        assert run.run(self.made).outcome == "succeeded"
+        done = run.run(self.made)
+        assert done.outcome == "succeeded", done
         shutil.copytree(self.made.state.root, self.folder / "state-old", symlinks=True)
         self.serials["new"] = self.publish("new").manifest.serial
 
