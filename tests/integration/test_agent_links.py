@@ -56,7 +56,7 @@ def in_force(machine: Machine) -> tuple[str | None, str | None, str | None, byte
 def in_mid_transfer(machine: Machine) -> Popen[bytes]:
     """A run that has some of the configuration, and not all."""
     run = machine.root.popen([PROGRAMS / "bento-agent", "--config", machine.config, "run"])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not any(LEAST < _size(path) < SIZE for path in parts(machine)):
         assert run.poll() is None, run.communicate()[1]
         assert time.monotonic() < deadline, "no part of it ever came"
@@ -87,7 +87,7 @@ def test_a_link_that_goes_for_good_in_mid_transfer_ends_the_run_and_one_that_com
     before = in_force(web)
     run = in_mid_transfer(web)
     cable.cut()
-    said = run.communicate(timeout=30)[1].decode()
+    said = run.communicate(timeout=120)[1].decode()
     assert run.returncode == 1, said
     assert "the server" in said
     # nothing is taken, and no object is here that isn't whole

@@ -35,7 +35,7 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)

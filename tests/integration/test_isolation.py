@@ -115,7 +115,7 @@ def test_a_host_gets_no_shell_and_no_forwarding(world: World, hosts: tuple[Machi
         ["ssh", *options, "-o", "BatchMode=yes", f"{alpha.name}@{world.sshd.address}", "echo", "in"],
         capture_output=True,
         input=b"",
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert b"in\n" not in shell.stdout
@@ -131,7 +131,7 @@ def test_a_host_gets_no_shell_and_no_forwarding(world: World, hosts: tuple[Machi
         ],
         capture_output=True,
         input=b"",
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert b"prohibited" in forward.stderr

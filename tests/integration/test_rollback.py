@@ -158,7 +158,7 @@ def kill_when(machine: Machine, phase: str, env: dict[str, str]) -> None:
         [PROGRAMS / "bento-agent", "--config", machine.config, "run"], env=env, stdout=subprocess.DEVNULL, stderr=None
     )
     journal = machine.state / "journal.json"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while json.loads(journal.read_text())["phase"] != phase:
         assert agent.poll() is None, "the run ended by itself"
         assert time.monotonic() < deadline, f"the run never came to {phase}"

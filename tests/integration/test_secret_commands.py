@@ -135,7 +135,7 @@ def test_edit_is_ended_tidily_by_sigterm(fleet: World) -> None:
     mark = fleet.folder / "began"
     environment = editor(fleet, f'dirname "$1" > {mark}.new; mv {mark}.new {mark}; sleep 60')
     child = fleet.admin.popen([PROGRAMS / "bento", "secret", "edit", "@dc1", "key"], cwd=fleet.fleet, env=environment)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     folder = Path(mark.read_text().strip())

@@ -56,7 +56,7 @@ class Server:
     def start(self) -> None:
         """Its sshd, with the settings that are there now."""
         self._sshd = self.root.popen(["/usr/sbin/sshd", "-D", "-e"], stderr=(self.folder / "log").open("ab"))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while b"Server listening" not in (self.folder / "log").read_bytes():
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.05)

@@ -209,7 +209,7 @@ def test_a_stranger_s_key_is_refused_and_an_ssh_agent_s_is_taken(publishing: Pub
             env = {"SSH_AUTH_SOCK": str(socket)}
             while not socket.exists():
                 time.sleep(0.01)
-            subprocess.run(["ssh-add", "-q", key], env={**os.environ, **env}, check=True, timeout=20)
+            subprocess.run(["ssh-add", "-q", key], env={**os.environ, **env}, check=True, timeout=120)
             key.unlink()
             for identity in (f'identity = "{key}.pub"', ""):
                 local.write_text(good.replace(f'identity = "{key}"', identity))

@@ -111,7 +111,7 @@ def ask(argv: list[str], answer: str) -> tuple[int, str]:
     child, terminal = pty.fork()
     if child == 0:
         os.execv(argv[0], argv)  # noqa: S606 — a terminal is what is tested
-    told, deadline = "", time.monotonic() + 30
+    told, deadline = "", time.monotonic() + 120
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.1)[0]:
             try:

@@ -111,7 +111,7 @@ class Machines:
         program = shutil.which("sshd", path="/usr/sbin:/sbin")
         self.do(on, "[ ! -e /run/sshd.pid ] || kill $(cat /run/sshd.pid); rm -f /run/sshd.pid")
         self.do(on, f"{program} -E /run/sshd.log -o ListenAddress={address} -o PidFile=/run/sshd.pid")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while self.type(on, "[ -s /run/sshd.pid ]").returncode != 0:
             assert time.monotonic() < deadline, self.do(on, "cat /run/sshd.log")
             time.sleep(0.02)

@@ -52,7 +52,7 @@ def publisher(world: World, host_user: HostUser) -> str:
 
 def ended(pid: int) -> bool:
     """Whether a process is gone; it was killed just before, perhaps."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 120
     while Path(f"/proc/{pid}").exists() and "Z (zombie)" not in Path(f"/proc/{pid}/status").read_text():
         if time.monotonic() > deadline:
             return False

@@ -109,7 +109,7 @@ def _work(work: Callable[[], object], words: Path) -> int:
 
 def _wait_for_session(session: int) -> None:
     """What the child had started goes on without it, as a switch does in a unit of its own."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if session not in {_session(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal()}:
             return

@@ -118,7 +118,7 @@ class Nspawn:
                 stderr=console,
                 env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             state = self.run(["systemctl", "is-system-running"]).stdout.strip() if self._leader() else b""
             if state in (b"running", b"degraded"):

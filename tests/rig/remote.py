@@ -70,7 +70,7 @@ class RemoteHost:
         self._process = self.machine.root.popen(
             [program, "-D", "-e", "-f", self.folder / "sshd_config"], stdout=self._log, stderr=self._log
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while b"listening on" not in self.log.read_bytes():
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)

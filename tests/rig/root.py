@@ -179,7 +179,7 @@ class PrivateRoot:
                 command.kill()
         self._commands.clear()
         number = os.fstat(self._space).st_ino
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while members := _members(number):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"processes {members} of a private root don't end")

@@ -208,7 +208,7 @@ class Sshd:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             if f"listening on {self.address} port {port}.".encode() in self.log.read_bytes()[before:]:
                 self._process = process

@@ -93,7 +93,7 @@ def test_a_probe_ends_with_all_that_it_started_and_says_only_how(
     assert probe(["sh", "-c", hangs], 0.5) is None
     pid = int((tmp_path / "pid").read_text())
     status = Path(f"/proc/{pid}/status")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 120
     while status.exists() and "zombie" not in status.read_text():
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.01)

@@ -150,7 +150,7 @@ def bash(fleet: Path) -> Iterator[Callable[[str], str]]:
         os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], env)  # noqa: S606 — bash is what is tested
 
     def read_until(pattern: str) -> str:
-        said, deadline = "", time.monotonic() + 20
+        said, deadline = "", time.monotonic() + 120
         while not re.search(pattern, said) and time.monotonic() < deadline:
             if select.select([terminal], [], [], 0.1)[0]:
                 said += os.read(terminal, 65536).decode()

@@ -297,7 +297,7 @@ def in_terminal(arguments: list[str], typed: bytes, after: bytes) -> bytes:
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", OPEN, *arguments])  # noqa: S606
-    shown, deadline = b"", time.monotonic() + 30
+    shown, deadline = b"", time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             shown += os.read(terminal, 4096)

@@ -146,8 +146,9 @@ def test_where_the_kernel_knows_no_noswap_ensure_still_mounts_what_never_swaps(t
     """In a user namespace, where noswap is EINVAL."""
     code = (
         "from pathlib import Path; from bento_secrets.runtime import Runtime; import sys\n"
-        f"Runtime(Path({str(tmp_path / 'run')!r})).ensure(1 << 20)\n"
-        "print([l.split(' - ')[1].split()[0] for l in open('/proc/self/mountinfo') if 'run ' in l and ' bento ' in l])"
+        f"run = {str(tmp_path / 'run')!r}\n"
+        "Runtime(Path(run)).ensure(1 << 20)\n"
+        "print([l.split(' - ')[1].split()[0] for l in open('/proc/self/mountinfo') if l.split()[4] == run])"
     )
     python = str(Path(__file__).parents[3] / ".venv/bin/python")
     done = subprocess.run(["unshare", "-Urm", python, "-c", code], capture_output=True, text=True, check=True)
