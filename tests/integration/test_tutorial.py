@@ -22,7 +22,7 @@ BLOCK = re.compile(r"(?:<!-- (?P<on>\w+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)`
 _FURNISH = """
 set -eu
 mount -t tmpfs -o mode=755 tmpfs /mnt
-cp -a /etc /mnt/etc
+tar -C / -cf - etc 2>/dev/null | tar -C /mnt -xf -  # lock files of useradd come and go
 rm -f /mnt/etc/ssh/ssh_host_* /mnt/etc/ssh/sshd_config.d/*
 mount --bind /mnt/etc /etc
 for folder in /root /home /var/lib; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
