@@ -1,5 +1,6 @@
 """A publisher whose link or process ends at any point, over real sshd; and what many hosts cost over a slow link."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from bento.adapters.sftp import logged_in
 from bento.adapters.sftp_keys import publisher
 from bento.adapters.sftp_lock import Owner
 from bento.adapters.sftp_target import Locking, SftpTarget
+from bento.adapters.wire import ServerAway, Wire
 from bento.admin.at_once import each
 from bento.admin.content import Content
 from bento.admin.shares import Shares
@@ -130,7 +132,7 @@ def test_a_connection_that_is_lost_during_the_builds_is_made_again_and_a_broken_
     assert link.seen.read_manifest(HostName("web")) is not None
 
 
-def test_many_hosts_cost_less_than_a_round_tripeach(link: Link) -> None:
+def test_many_hosts_cost_less_than_a_round_trip_each(link: Link) -> None:
     """A file put and confirmed the usual way takes four, and a host has at least three files."""
 
     def deploy(port: int, what: str) -> float:
@@ -151,3 +153,85 @@ def test_many_hosts_cost_less_than_a_round_tripeach(link: Link) -> None:
         far = deploy(relay.port, "far")
     trips = (far - near) / (2 * DELAY)
     assert trips < HOSTS, f"{trips:.0f} round trips more for {HOSTS} hosts"
+
+
+def test_looking_ahead_at_many_hosts_finds_what_asking_for_each_by_itself_finds(link: Link) -> None:
+    oddities = {
+        "h1": lambda reports: [(reports / f"{number:020}.report").write_bytes(b"%d" % number) for number in range(250)],
+        "h2": lambda reports: (reports / f"{7:020}.report").write_bytes(b"large " * 20_000),
+        "h3": lambda reports: (reports / f"{7:020}.report").symlink_to("/etc/passwd"),
+        "h4": lambda reports: os.mkfifo(reports / f"{7:020}.report"),
+        "h5": lambda reports: (reports / "heartbeat").symlink_to("../release/manifest"),
+        "h6": lambda reports: reports.rename(reports.with_name("elsewhere")),
+        "h7": lambda reports: (reports / "heartbeat").write_bytes(b""),
+        "h8": lambda reports: reports.chmod(0),
+    }
+    contents = {name: link.place.content(f"of {name}", f"sealed {name}", host=name) for name in link.names}
+    target = link.target(link.sshd.port)
+    with target.locked():
+        for name in link.names[:-2]:
+            link.place.publish(contents[name], int(time.time()), to=[target])
+    for name, odd in oddities.items():
+        reports = link.sshd.publish / name / "reports"
+        (reports / f"{3:020}.report").write_bytes(b"three")
+        if name not in ("h5", "h7"):
+            (reports / "heartbeat").write_bytes(b"it lives")
+        odd(reports)
+    (link.sshd.publish / "h9/release/objects" / contents[link.names[9]].config.digest).write_bytes(b"cut")
+    (link.sshd.publish / "h10/release/manifest").write_bytes(b"x" * 100_000)
+
+    def all_of(target: SftpTarget, name: HostName) -> list[object]:
+        content = contents[name]
+        wanted = {content.config.digest: content.config.size, **{one.digest: one.size for one in content.secrets}}
+
+        def reports() -> object:
+            try:
+                return list(target.read_reports(name))
+            except BentoError as error:
+                return error.message
+
+        return [target.read_manifest(name), target.present(name, wanted), reports(), target.read_heartbeat(name)]
+
+    with target.opened():
+        alone = {name: all_of(target, name) for name in link.names}
+        for newest in (0, 2):
+            target.look_ahead({name: contents[name].ciphertexts for name in link.names}, newest)
+            assert {name: all_of(target, name) for name in link.names} == alone
+    assert alone[link.names[-1]][0] is None
+    assert alone[link.names[1]][2] is not None
+
+
+def test_what_was_looked_ahead_at_costs_nothing_more_and_is_forgotten_when_it_is_written(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = Wire.ask_all
+    monkeypatch.setattr(Wire, "ask_all", lambda wire, many: asked.extend([len(many)] * bool(many)) or real(wire, many))
+    contents = {name: link.place.content(f"of {name}", host=name) for name in link.names}
+    target = link.target(link.sshd.port)
+    with target.locked():
+        for content in contents.values():
+            link.place.publish(content, START, to=[target])
+        asked.clear()
+        target.look_ahead({name: [one.config.digest] for name, one in contents.items()}, 2)
+        # Each host is asked for several things, and many are asked in one go.
+        assert sum(asked) > 5 * HOSTS > 20 * len([many for many in asked if many > 1])
+        asked.clear()
+        for name, content in contents.items():
+            assert link.place.publish(content, START, to=[target]).changed is None
+            assert list(target.read_reports(name)) == []
+        assert asked == []
+        web = link.names[0]
+        changed = link.place.publish(link.place.content("other", host=web), START + 10, to=[target])
+        assert changed.changed == ("configuration",)
+        assert read_published(target, web, link.place.trust) == read_published(link.seen, web, link.place.trust)
+
+
+def test_a_server_that_goes_while_many_hosts_are_asked_for_is_told_of_by_what_needs_it(link: Link) -> None:
+    with Relay(link.sshd.port, cut_after=4000) as relay:
+        target = link.target(relay.port)
+        with target.opened():
+            target.look_ahead(dict.fromkeys(link.names, ()), 2)
+            target.look_ahead(dict.fromkeys(link.names, ()), 2)
+            with pytest.raises(ServerAway, match="reading the published manifest of h0"):
+                target.read_manifest(link.names[0])
