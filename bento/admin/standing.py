@@ -7,10 +7,11 @@ from typing import TypeVar
 from bento.adapters import signatures
 from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
+from bento.adapters.verdicts import Verdicts
 from bento.admin.history import Release
 from bento.errors import BentoError, InputError
 from bento.models.manifest import Manifest, parse_manifest
-from bento.models.signed import SignedDocument, sha256, split
+from bento.models.signed import SignedDocument, line_of, sha256, split
 from bento.models.trust import NAMESPACE_RELEASE, Trust
 from bento.names import HostName
 
@@ -47,8 +48,25 @@ def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple
 def read_standing(target: PublishTarget, host: HostName, trust: Trust, stamps: Stamps | None = None) -> Standing:
     """What the target has now; raises as `read_published`. With `stamps`, the same bytes are verified only once."""
     raw = target.read_manifest(host)
+    return Standing(target) if raw is None else _verified(target, raw, host, trust, stamps)
+
+
+def read_manifest(target: PublishTarget, host: HostName, trust: Trust, verdicts: Verdicts) -> Manifest | None:
+    """As `read_published`, the manifest alone; the same bytes are verified only once."""
+    raw = target.read_manifest(host)
     if raw is None:
-        return Standing(target)
+        return None
+    mark = verdicts.mark(raw, "manifest", trust.fleet, host, *(signer.blob.hex() for signer in trust.signers))
+    if verdicts.has(mark):
+        return parse_manifest(line_of(raw), known=True)
+    manifest, _ = _verified(target, raw, host, trust).release
+    verdicts.add(mark)
+    return manifest
+
+
+def _verified(
+    target: PublishTarget, raw: bytes, host: HostName, trust: Trust, stamps: Stamps | None = None
+) -> Standing:
     try:
         document = split(raw, f"the published manifest of {host}")
     except InputError as error:

@@ -19,6 +19,7 @@ from bento.adapters import nix
 from bento.adapters.files import busy_lock, publish_text, read_capped, store
 from bento.adapters.stamps import Stamps
 from bento.adapters.tree import unpack, write_tar
+from bento.adapters.verdicts import Verdicts
 from bento.admin.memory import Memory
 from bento.admin.pack import RULES, Tree
 from bento.errors import BentoError, EnvironmentFailed
@@ -70,6 +71,10 @@ class Workspace:
     def stamps(self, *, trusting: bool = True) -> Stamps:
         """What is remembered of files that haven't changed; if not `trusting`, only to remember anew."""
         return Stamps(self.root / "stamps", f"{__version__} {RULES}", trusting=trusting)
+
+    def verdicts(self) -> Verdicts:
+        """Which documents were verified before."""
+        return Verdicts(self.root / "verdicts", __version__)
 
     @staticmethod
     def measure(tree: Tree) -> tuple[Digest, int]:
