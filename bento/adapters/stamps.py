@@ -60,13 +60,10 @@ class Stamps:
 
         None stands for what has no content, as a folder.
         """
-        digest = hashlib.sha256()
-        youngest = 0
-        for word, stamp in parts:
-            digest.update(f"{len(word)} {word} {stamp}\n".encode("utf-8", "surrogateescape"))
-            if stamp is not None and stamp[-1] > youngest:
-                youngest = stamp[-1]
-        return Sight(what, digest.hexdigest(), youngest < began - _TICK)
+        seen = tuple(parts)
+        said = "".join([f"{len(word)} {word} {stamp}\n" for word, stamp in seen])
+        youngest = max((stamp[-1] for _, stamp in seen if stamp is not None), default=0)
+        return Sight(what, _sum(said.encode("utf-8", "surrogateescape")), youngest < began - _TICK)
 
     def recall(self, sight: Sight) -> Value | None:
         """What was found when these files stood as they do now; None where they have to be read."""

@@ -52,7 +52,7 @@ class Host:
     @property
     def member(self) -> Member:
         """The host as the secrets module sees it."""
-        return Member(self.name, self.recipient, frozenset(self.tags))
+        return Member(self.name, lambda: self.recipient, frozenset(self.tags))
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ from unit.samples import SYSTEM, WEB, key_file, public, report
 from bento.adapters import signatures, watch
 from bento.admin import watching
 from bento.admin.inventory import load_trust
+from bento.admin.standing import read_standing
 from bento.admin.status import HostStatus, status
+from bento.admin.workspace import Workspace
+from bento.errors import InputError
 from bento.models.report import Heartbeat
 from bento.models.signed import SignedDocument
-from bento.models.trust import NAMESPACE_REPORT
+from bento.models.trust import NAMESPACE_RELEASE, NAMESPACE_REPORT
 from bento.names import HostName
 
 DB = HostName("db")
@@ -121,6 +124,21 @@ def test_what_can_t_be_verified_is_verified_again_each_time_and_never_taken_for_
     assert "1 of its reports can't be verified" in web(first).notes
     assert place.look() == first
     assert 0 < place.verified <= again
+
+
+def test_a_signed_release_in_another_spelling_is_refused_however_often_it_is_looked_at(place: Place) -> None:
+    """By status, and by a deploy, which remembers who signed."""
+    whole = place.look()
+    manifest = place.root.parent / "publish/web/release/manifest"
+    other = place.manifest().line.replace(b'":', b'": ', 1)
+    manifest.write_bytes(signatures.sign(other, place.fleet.signing_keys, NAMESPACE_RELEASE).raw)
+    for _ in range(2):
+        assert web(place.look()).notes == ("the manifest is not in canonical form",)
+        stamps = Workspace(place.root).stamps()
+        with pytest.raises(InputError, match="not in canonical form"):
+            read_standing(place.folder, WEB, load_trust(place.root), stamps)
+        stamps.save(whole=False)
+    assert web(whole).notes == ()
 
 
 def test_what_is_good_of_one_host_is_not_of_another_nor_in_another_s_place(place: Place) -> None:
