@@ -53,6 +53,7 @@ class Stamps:
         self._rules = rules
         self._trusting = trusting
         self._old = _read(path, rules)
+        self._kept = dict(self._old)  # what the file says
         self._new: dict[str, tuple[str, Value]] = {}
 
     def sight(self, what: str, parts: Iterable[tuple[str, Stamp | None]], began: int) -> Sight:
@@ -84,6 +85,8 @@ class Stamps:
     def save(self, *, whole: bool) -> None:
         """Keep it. `whole`: all there is was looked at in this run, and the rest is forgotten. A failure costs time."""
         seen = self._new if whole else {**self._old, **self._new}
+        if seen == self._kept:
+            return
         said = json.dumps({"format": _FORMAT, "rules": self._rules, "seen": seen}, separators=(",", ":"))
         try:
             publish_text(self._path, f"{_sum(said.encode())}\n{said}")
