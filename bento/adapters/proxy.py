@@ -56,6 +56,8 @@ def opened(server: Server, seconds: float, advice: str) -> Iterator[Way]:
             why = error.strerror or plain(str(error))
             raise ServerAway(f"can't reach the server {server.where}: {why}", advice) from None
         with connection:
+            # Else a small request waits for the server's receipt of the one before it, which servers like to hold back.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             yield Way(connection, None, "")
         return
     name = f"proxy command {plain(server.proxy_command[0])}"

@@ -1,28 +1,10 @@
 """Reading, writing and listing over a wire, with as many requests under way as is good, and no more."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from bento.adapters.wire import (
-    CLOSE,
-    DATA,
-    EOF,
-    NAME,
-    OPENDIR,
-    READ,
-    READDIR,
-    WRITE,
-    Answer,
-    Attributes,
-    SaidNo,
-    ServerAway,
-    Wire,
-    done,
-    expect,
-    text,
-    u32,
-    u64,
-)
+from bento.adapters import wire as sftp
+from bento.adapters.wire import Answer, Attributes, SaidNo, ServerAway, Wire
 from bento.models.limits import LIMITS
 
 PIECE = 32 * 1024  # bytes that one read or write moves: what every server takes
@@ -38,14 +20,14 @@ def read_pieces(wire: Wire, handle: bytes, size: int) -> Iterator[bytes]:
     while under_way or asked < size:
         while asked < size and len(under_way) < LIMITS.reads:
             length = min(PIECE, size - asked)
-            under_way.append((length, wire.ask(READ, handle, u64(asked), u32(length))))
+            under_way.append((length, wire.ask(sftp.READ, handle, sftp.u64(asked), sftp.u32(length))))
             asked += length
         length, answer = under_way.popleft()
         while length:
             try:
-                data = expect(answer, DATA).text()
+                data = sftp.expect(answer, sftp.DATA).text()
             except SaidNo as error:
-                if error.code != EOF:
+                if error.code != sftp.EOF:
                     raise
                 return
             if not 0 < len(data) <= length:
@@ -53,7 +35,49 @@ def read_pieces(wire: Wire, handle: bytes, size: int) -> Iterator[bytes]:
             yield data
             at, length = at + len(data), length - len(data)
             if length:  # less than was asked for: the rest by itself
-                answer = wire.ask(READ, handle, u64(at), u32(length))
+                answer = wire.ask(sftp.READ, handle, sftp.u64(at), sftp.u32(length))
+
+
+class TooLarge(SaidNo):
+    """A file is larger than it may be."""
+
+
+def read_small(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes]:
+    """Files, in two round trips if they are small. Raises SaidNo for one that can't be read, TooLarge."""
+    read = sftp.u32(sftp.FLAG_READ) + sftp.mode_only(0)
+    opened = [wire.ask(sftp.OPEN, sftp.text(path), read) for path in paths]
+    asked: list[tuple[bytes, Answer, Answer]] = []
+    failed: SaidNo | None = None
+    for answer in opened:
+        try:
+            handle = sftp.text(sftp.expect(answer, sftp.HANDLE).text())
+        except SaidNo as error:
+            failed = failed or error
+            continue
+        first = wire.ask(sftp.READ, handle, sftp.u64(0), sftp.u32(PIECE))
+        asked.append((handle, wire.ask(sftp.FSTAT, handle), first))
+    found: list[bytes] = []
+    try:
+        if failed is not None:
+            raise failed
+        for handle, stat, first in asked:
+            found.append(_content(wire, handle, stat, first, limit))
+    finally:
+        for handle, _, _ in asked:
+            wire.ask(sftp.CLOSE, handle)
+    return found
+
+
+def _content(wire: Wire, handle: bytes, stat: Answer, first: Answer, limit: int) -> bytes:
+    size = sftp.expect(stat, sftp.ATTRS).attributes().size
+    if size is None or size > limit:
+        raise TooLarge("too large")
+    if size == 0:
+        return b""
+    data = sftp.expect(first, sftp.DATA).text()
+    if len(data) >= size:
+        return data[:size]
+    return b"".join(read_pieces(wire, handle, size))
 
 
 def begin_write(
@@ -70,7 +94,7 @@ def begin_write(
         nonlocal failed
         while len(under_way) > left:
             try:
-                done(under_way.popleft())
+                sftp.done(under_way.popleft())
             except SaidNo as error:
                 failed = failed or error
 
@@ -78,8 +102,8 @@ def begin_write(
         settle(at_once - 1)
         if failed is not None:
             break
-        under_way.append(wire.ask(WRITE, handle, u64(offset), text(data[offset : offset + PIECE])))
-    under_way.extend([*(() if failed else last()), wire.ask(CLOSE, handle)])
+        under_way.append(wire.ask(sftp.WRITE, handle, sftp.u64(offset), sftp.text(data[offset : offset + PIECE])))
+    under_way.extend([*(() if failed else last()), wire.ask(sftp.CLOSE, handle)])
 
     def finish() -> None:
         settle(0)
@@ -91,21 +115,29 @@ def begin_write(
 
 def list_folder(wire: Wire, path: str, most: int) -> dict[str, Attributes]:
     """What is in a folder, not followed through links; not more than about `most` names. Raises SaidNo, ServerAway."""
-    handle = wire.handle(OPENDIR, text(path))
+    handle = wire.handle(sftp.OPENDIR, sftp.text(path))
     found: dict[str, Attributes] = {}
+    while take_names(wire.ask_all([(sftp.READDIR, handle)] * 2), found) and len(found) < most:
+        pass  # of a small folder the second is its end
+    wire.ask(sftp.CLOSE, handle)
+    return found
+
+
+def take_names(answers: Sequence[Answer], found: dict[str, Attributes]) -> bool:
+    """Add what such requests gave to `found`; whether there may be more. Raises SaidNo, ServerAway."""
     more = True
-    while more and len(found) < most:
-        for answer in [wire.ask(READDIR, handle) for _ in range(2)]:  # of a small folder the second is its end
-            try:
-                fields = expect(answer, NAME)
-            except SaidNo as error:
-                if error.code != EOF:
-                    raise
-                more = False
-                continue
-            for _ in range(fields.u32()):
-                name = fields.text().decode("utf-8", "surrogateescape")
-                fields.text()
-                found[name] = fields.attributes()
-    wire.ask(CLOSE, handle)
-    return {name: attributes for name, attributes in found.items() if name not in (".", "..")}
+    for answer in answers:
+        try:
+            fields = sftp.expect(answer, sftp.NAME)
+        except SaidNo as error:
+            if error.code != sftp.EOF:
+                raise
+            more = False
+            continue
+        for _ in range(fields.u32()):
+            name = fields.text().decode("utf-8", "surrogateescape")
+            fields.text()
+            attributes = fields.attributes()
+            if name not in (".", ".."):
+                found[name] = attributes
+    return more

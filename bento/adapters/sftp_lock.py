@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from bento.adapters import sftp_files
@@ -39,12 +38,13 @@ def take(
     Raises Busy, EnvironmentFailed where there is no place for it, WorkFailed where the clocks differ, ServerAway.
     """
     path = lock_path(root)
-    with suppress(SaidNo):
-        wire.do(sftp.MKDIR, sftp.text(path.rpartition("/")[0]), sftp.mode_only(0o700))
+    flags = sftp.u32(sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_EXCLUSIVE)
+    made = wire.ask(sftp.MKDIR, sftp.text(path.rpartition("/")[0]), sftp.mode_only(0o700))
     for last in (False, True):
-        flags = sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_EXCLUSIVE
+        opened = wire.ask(sftp.OPEN, sftp.text(path), flags, sftp.mode_only(0o600))
+        made.exception()  # it may be there, or not be ours to make: what is asked after it tells
         try:
-            handle = wire.handle(sftp.OPEN, sftp.text(path), sftp.u32(flags), sftp.mode_only(0o600))
+            handle = sftp.text(sftp.expect(opened, sftp.HANDLE).text())
             break
         except SaidNo as error:
             holder = _holder(wire, path)
@@ -58,9 +58,11 @@ def take(
             wire.do(sftp.REMOVE, sftp.text(path))
     now = clock()
     line = canonical({"owner": owner.name, "time": now, "token": owner.token})
-    wire.do(sftp.WRITE, handle, sftp.u64(0), sftp.text(line))
-    theirs = sftp.expect(wire.ask(sftp.FSTAT, handle), sftp.ATTRS).attributes().mtime
-    wire.do(sftp.CLOSE, handle)
+    written = wire.ask(sftp.WRITE, handle, sftp.u64(0), sftp.text(line))
+    stat, closed = wire.ask(sftp.FSTAT, handle), wire.ask(sftp.CLOSE, handle)
+    sftp.done(written)
+    theirs = sftp.expect(stat, sftp.ATTRS).attributes().mtime
+    sftp.done(closed)
     if theirs is not None and abs(theirs - now) > MAX_AHEAD:
         wire.do(sftp.REMOVE, sftp.text(path))
         raise WorkFailed(
@@ -99,9 +101,7 @@ def _busy(holder: _Holder, now: int, target: str) -> Busy:
 def _holder(wire: Wire, path: str) -> _Holder | None:
     """Whose the lock is; None where there is none that can be seen."""
     try:
-        handle = wire.handle(sftp.OPEN, sftp.text(path), sftp.u32(sftp.FLAG_READ), sftp.mode_only(0))
-        raw = b"".join(sftp_files.read_pieces(wire, handle, LIMITS.lock_file))
-        wire.ask(sftp.CLOSE, handle)
+        raw = sftp_files.read_small(wire, [path], LIMITS.lock_file)[0]
     except NotThere:
         return None
     except SaidNo as error:

@@ -28,10 +28,6 @@ class PublishTarget(Protocol):
         """As bento.toml names it."""
 
     @property
-    def looks_at_once(self) -> int:
-        """How many hosts are best looked at at once: over a network, many."""
-
-    @property
     def writes_at_once(self) -> int:
         """How many hosts are best written at once."""
 
@@ -43,6 +39,12 @@ class PublishTarget(Protocol):
 
     def refresh(self) -> None:
         """After a long pause inside `locked`: see that all is as it was. Raises Busy where the lock was broken."""
+
+    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest]], reports: int = 0) -> None:
+        """Say which hosts' manifests, given objects and so many newest reports will be asked for next: a network's
+
+        round trips are shared then. What can't be had this way is asked for by itself, and then says why.
+        """
 
     def ensure_host(self, host: HostName) -> None:
         """Make the host's folders with the design's owners and modes, as far as may be."""

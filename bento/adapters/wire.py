@@ -8,7 +8,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, UNSUPPORTED = 0, 1, 2, 3, 8
 _WHY = {PERMISSION_DENIED: "the server doesn't allow it", UNSUPPORTED: "the server can't do that"}
 
 _TICK = 0.1  # seconds between two looks at the clock
+_READ = 64 * 1024  # bytes taken from the channel at once: many small answers
 _VERSION = 3
 
 
@@ -129,6 +130,7 @@ class Fields:
 
 
 Answer = Future[tuple[int, Fields]]
+Request = tuple[int, bytes]  # its kind, and what follows its number
 
 
 class Wire:
@@ -153,6 +155,7 @@ class Wire:
         self._heard = time.monotonic()
         self._deadline: float | None = None
         self._broken: str | None = None
+        self._come = bytearray()  # what was read of the channel and not yet taken
         self._over = threading.Event()
         channel.settimeout(None)  # the watch below ends what takes too long, reading or writing
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._watch)]
@@ -165,7 +168,7 @@ class Wire:
             self._heard = time.monotonic()
         for thread in self._threads:
             thread.start()
-        self._send(bytes([INIT]) + u32(_VERSION))
+        self._send(u32(5) + bytes([INIT]) + u32(_VERSION))
         self.extensions = self._greeted.result()
 
     def close(self) -> None:
@@ -187,17 +190,24 @@ class Wire:
 
     def ask(self, kind: int, *fields: bytes) -> Answer:
         """Send a request. Its answer comes to the future: (kind, body), or SaidNo for a status that isn't OK."""
-        answer: Answer = Future()
+        return self.ask_all([(kind, b"".join(fields))])[0]
+
+    def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
+        """Send requests, together: of small ones hundreds fit into one packet of SSH's."""
+        answers: list[Answer] = [Future() for _ in requests]
+        packets: list[bytes] = []
         with self._lock:
             if self._broken is not None:
                 raise ServerAway(self._broken)
             if not self._owed:
                 self._heard = time.monotonic()
-            self._number = (self._number + 1) & 0xFFFFFFFF
-            number = self._number
-            self._owed[number] = answer
-        self._send(bytes([kind]) + u32(number) + b"".join(fields))
-        return answer
+            for answer, (kind, body) in zip(answers, requests, strict=True):
+                self._number = (self._number + 1) & 0xFFFFFFFF
+                self._owed[self._number] = answer
+                packets.append(struct.pack(">IBI", len(body) + 5, kind, self._number) + body)
+        if packets:
+            self._send(b"".join(packets))
+        return answers
 
     def do(self, kind: int, *fields: bytes) -> None:
         """A request whose answer is a status. Raises SaidNo, ServerAway."""
@@ -211,10 +221,10 @@ class Wire:
         """Open a file or folder: its handle, ready to be sent."""
         return text(expect(self.ask(kind, *fields), HANDLE).text())
 
-    def _send(self, packet: bytes) -> None:
+    def _send(self, packets: bytes) -> None:
         try:
             with self._sending:
-                self._channel.sendall(u32(len(packet)) + packet)
+                self._channel.sendall(packets)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._fail(plain(str(error)) or "the connection broke")
             raise ServerAway(self._broken or "the connection broke") from None
@@ -287,13 +297,15 @@ class Wire:
         return packet[0], Fields(packet[1:])
 
     def _exactly(self, size: int) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
-            part = self._channel.recv(size - len(parts))
-            if not part:
+        """The next bytes. What came after them waits, never more than one read."""
+        while len(self._come) < size:
+            more = self._channel.recv(_READ)
+            if not more:
                 raise ServerAway("the server closed the connection")
-            parts += part
-        return bytes(parts)
+            self._come += more
+        taken = bytes(self._come[:size])
+        del self._come[:size]
+        return taken
 
 
 def _said_no(code: int, fields: Fields) -> SaidNo:

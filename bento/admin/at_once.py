@@ -6,36 +6,28 @@ from typing import Final, TypeVar
 
 from bento.adapters.transport import PublishTarget
 
-_TOGETHER: Final = 256  # hosts looked at before those of them that are new are written
+_TOGETHER: Final = 1024  # hosts looked at before those of them that are new are written
 Item = TypeVar("Item")
 Seen = TypeVar("Seen")
 
 
 def look_and_write(
+    ahead: Callable[[Sequence[Item]], None],
     look: Callable[[Item], Seen | None],
     write: Callable[[Seen], None],
     tell: Callable[[Item], None],
     items: Sequence[Item],
     targets: Sequence[PublishTarget],
 ) -> None:
-    """Look at hosts and write as many at once as the targets like, and `tell` of each.
+    """Look at hosts, write as many at once as the targets like, and `tell` of each, in order.
 
-    To look at a disk one after the other is quickest, while of those that wait for it to have written many may wait
-    together. They are told of in order; over a network as they come.
+    `ahead` is called with those that are looked at next. To look at them one after the other is quickest then, while of
+    those that wait for a disk, or for a network, many may wait together.
     """
-    looks = max(target.looks_at_once for target in targets)
     writes = max(target.writes_at_once for target in targets)
-
-    def both(item: Item) -> None:
-        if (seen := look(item)) is not None:
-            write(seen)
-        tell(item)
-
-    if looks > 1:
-        each(both, items, looks)
-        return
     for start in range(0, len(items), _TOGETHER):
         some = items[start : start + _TOGETHER]
+        ahead(some)
         each(write, [seen for seen in map(look, some) if seen is not None], writes)
         for item in some:
             tell(item)

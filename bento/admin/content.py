@@ -43,11 +43,15 @@ def put_objects(target: PublishTarget, content: Content, previous: Standing | No
         wanted[sha256(raw)] = raw
     sizes = {digest: len(data) for digest, data in wanted.items()}
     there = target.present(host, {**sizes, config.digest: config.size})
+    lacking = [(digest, data) for digest, data in wanted.items() if digest not in there]
     if config.digest in there:
         shares.has(target, config.digest, host)
-    else:
-        shares.put(target, config.digest, host, lambda: _packed(content))
-    target.put_objects(host, [(digest, data) for digest, data in wanted.items() if digest not in there])
+        target.put_objects(host, lacking)
+        return
+    with shares.turn(target, config.digest, host) as linked:
+        if not linked:
+            lacking.append((config.digest, _packed(content)))
+        target.put_objects(host, lacking)
 
 
 def _packed(content: Content) -> bytes:

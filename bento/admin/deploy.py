@@ -3,17 +3,15 @@
 `prepare` makes what hosts are to get, `publish_prepared` publishes it: in waves, for some of the hosts first.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bento.adapters import nix
 from bento.adapters.declared import declaration_of
 from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
-from bento.admin.at_once import look_and_write
 from bento.admin.build import (
     AS_USUAL,
     Built,
@@ -29,17 +27,16 @@ from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
 from bento.admin.progress import Say, State
-from bento.admin.publish import Look, Published, bring, look_at
-from bento.admin.shares import Shares
-from bento.admin.signing import check_accepted, check_signers
-from bento.admin.targets import Reached, still_there, targets_of, writing
+from bento.admin.publishing import Deployed, Prepared, publish_prepared
+from bento.admin.signing import check_signers
+from bento.admin.targets import still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.workspace import Workspace
 from bento.core.declared import fill
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
 from bento.models.manifest import SecretRef, TemplateRef, check_contents
-from bento.models.signed import SignedDocument, sha256
+from bento.models.signed import sha256
 from bento.models.trust import Trust
 from bento.names import Digest, HostName, SecretName, SystemPath
 from bento_secrets.check import Finding, check
@@ -47,19 +44,6 @@ from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
 from bento_secrets.members import effective
 from bento_secrets.store import SecretStore
-
-Seen = tuple[Look, int]  # and when that was, in UTC seconds
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """What became of each chosen host. `warnings` are sentences for the admin; `missed` names targets that failed."""
-
-    published: Mapping[HostName, Published]
-    failed: Mapping[HostName, BentoError]
-    built: int
-    warnings: tuple[str, ...]
-    missed: Mapping[str, BentoError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,20 +67,6 @@ class Plan:
     sealed: Mapping[HostName, Sealed]
     trees: Mapping[Path, Tree]
     failed: Mapping[HostName, BentoError]
-    warnings: tuple[str, ...]
-    stamps: Stamps | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What each host is to get, and what went wrong before. `built` counts what was built just now.
-
-    `stamps` are the plan's.
-    """
-
-    contents: Mapping[HostName, Content]
-    failed: Mapping[HostName, BentoError]
-    built: int
     warnings: tuple[str, ...]
     stamps: Stamps | None = None
 
@@ -218,101 +188,6 @@ def content_of_today(
         templates=templates,
         anew=anew,
     )
-
-
-def publish_prepared(
-    prepared: Prepared,
-    chosen: tuple[HostName, ...],
-    fleet: Fleet,
-    trust: Trust,
-    reached: Reached,
-    workspace: Workspace,
-    clock: Callable[[], int],
-    say: Say,
-    *,
-    drop_signers: bool = False,
-) -> Deployed:
-    """Publish what was prepared for the chosen hosts, several at once where the targets like it. Locks must be held."""
-    published: dict[HostName, Published] = {}
-    failed: dict[HostName, BentoError] = {name: error for name, error in prepared.failed.items() if name in chosen}
-    shares, memory, keys = Shares(), workspace.memory, fleet.signing_keys
-
-    def look(content: Content) -> Seen | None:
-        """What is to be written; None where that is nothing more."""
-        now = clock()
-        with _or_failed(content.host, failed):
-            seen = look_at(reached.targets, content, trust, now, memory, prepared.stamps)
-            if not seen.current:
-                return seen, now
-            write((seen, now))
-        return None
-
-    def write(one: Seen) -> None:
-        seen, now = one
-        host = fleet.hosts[seen.content.host]
-
-        def before_signing(document: SignedDocument | None) -> None:
-            if not drop_signers:
-                check_accepted(reached.targets, host, trust, keys, document)
-
-        if not seen.current:
-            say(host.name, "publishing", "working")
-        with _or_failed(host.name, failed):
-            published[host.name] = bring(seen, trust, keys, now, memory, shares, before_signing)
-
-    def tell(content: Content) -> None:
-        done = published.get(content.host)
-        if done is None:
-            say(content.host, "not published", "failed")
-        else:
-            say(content.host, _what(done), "same" if done.changed is None and not done.healed else "done")
-
-    contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
-    look_and_write(look, write, tell, contents, reached.targets)
-    in_order = {name: published[name] for name in chosen if name in published}
-    warnings = [*prepared.warnings, *(sentence for done in in_order.values() for sentence in done.warnings)]
-    for name, done in in_order.items():
-        if done.changed is not None:
-            warnings.extend(_kept(workspace, prepared.contents[name]))
-    warnings.extend(taking_over([name for name, done in in_order.items() if done.took_over]))
-    warnings.extend(sentence for target in reached.targets for sentence in target.complaints(in_order))
-    missed = {name: error for done in in_order.values() for name, error in done.missed.items()}
-    in_failed = {name: failed[name] for name in chosen if name in failed}
-    return Deployed(in_order, in_failed, prepared.built, tuple(dict.fromkeys(warnings)), {**reached.missed, **missed})
-
-
-def taking_over(hosts: Sequence[HostName]) -> tuple[str, ...]:
-    """What to say of hosts whose release came from another machine, and gets another content from here."""
-    if not hosts:
-        return ()
-    said = f"what was published for {', '.join(hosts)} came from another machine, and this folder says something else"
-    again = "if this folder is the older one, fetch what the other has (git pull) and deploy again"
-    return (f"{said}: {again}; to go back: bento rollback {hosts[0]}",)
-
-
-@contextmanager
-def _or_failed(host: HostName, failed: dict[HostName, BentoError]) -> Iterator[None]:
-    """A host that fails is named; the others go on."""
-    try:
-        yield
-    except BentoError as error:
-        failed[host] = error
-
-
-def _what(done: Published) -> str:
-    if done.changed is not None:
-        return f"published {done.manifest.serial} ({', '.join(done.changed)})"
-    return f"unchanged; brought up to date: {', '.join(done.healed)}" if done.healed else "unchanged"
-
-
-def _kept(workspace: Workspace, content: Content) -> tuple[str, ...]:
-    """Hosts may fetch it from here as from a binary cache. It is published: not to keep it is only worth a warning."""
-    try:
-        if content.system is not None:
-            workspace.keep_published(content.host, content.system)
-    except BentoError as error:
-        return (error.message,)
-    return ()
 
 
 def collect_secrets(

@@ -7,10 +7,11 @@ from functools import partial
 from bento.adapters.transport import PublishTarget
 from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
 from bento.admin.content import Content
-from bento.admin.deploy import content_of_today, plan_hosts, taking_over
+from bento.admin.deploy import content_of_today, plan_hosts
 from bento.admin.hold import check_openable, check_there, find, go_on, past, to_fetch
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Change, changes, draft, lacking, look_at
+from bento.admin.publishing import taking_over
 from bento.admin.signing import check_accepted, check_signers
 from bento.admin.targets import reading, targets_of
 from bento.admin.workspace import Workspace
@@ -94,6 +95,10 @@ def plan_deploy(
             if seen.takes_over and planned[host.name].changes != ("objects",):
                 others.append(host.name)
 
+        for target in reached.targets:
+            target.look_ahead(
+                {one.host.name: (one.config.digest, *ready.sealed[one.host.name].ciphertexts) for one in packed}
+            )
         for one in packed:
             name = one.host.name
             known = workspace.expected(name, keys[name]) if dry else workspace.built(name, keys[name])

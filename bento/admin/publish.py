@@ -218,6 +218,14 @@ def bring(
     return Published(manifest, changed, (), missed, tuple(warnings), seen.takes_over and changed != ("objects",))
 
 
+def is_idle(seen: Look, keys: tuple[Path, ...]) -> bool:
+    """Whether all targets have the release, with the signatures of all our keys: then little is to be done."""
+    if not seen.current or len(seen.whole) < len(seen.standings):
+        return False
+    armours = seen.whole[0].release[1].armours
+    return all(one.release[1].armours == armours for one in seen.whole) and not lacking(seen.whole[0], keys)
+
+
 def _keep(seen: Look, keys: tuple[Path, ...], now: int, memory: Memory, shares: Shares) -> Published:
     """Nothing new: add signatures that are missing, and give the release to the targets that lag behind."""
     newest = seen.whole[0]

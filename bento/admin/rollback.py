@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bento.adapters.transport import PublishTarget
-from bento.admin.deploy import Deployed, Prepared, publish_prepared
 from bento.admin.edit import set_hold
 from bento.admin.history import Release
 from bento.admin.hold import (
@@ -21,6 +20,7 @@ from bento.admin.hold import (
 )
 from bento.admin.inventory import Fleet, Host
 from bento.admin.progress import Say
+from bento.admin.publishing import Deployed, Prepared, publish_prepared
 from bento.admin.signing import check_signers
 from bento.admin.status import missed_mirror
 from bento.admin.targets import reading, targets_of, writing

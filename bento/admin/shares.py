@@ -1,8 +1,9 @@
 """Objects that several hosts have: hosts of one flake share one file on each target."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from bento.adapters.transport import PublishTarget
 from bento.names import Digest, HostName
@@ -15,16 +16,16 @@ class Shares:
         self._lock = threading.Lock()
         self._first: dict[tuple[str, Digest], Future[HostName | None]] = {}
 
-    def put(self, target: PublishTarget, digest: Digest, host: HostName, read: Callable[[], bytes]) -> None:
-        """Link the object to another host's, or put it from the bytes that `read` gives. Waits for a host that does."""
+    @contextmanager
+    def turn(self, target: PublishTarget, digest: Digest, host: HostName) -> Iterator[bool]:
+        """Whether the object was linked to another host's; else to be put in the block. Waits for a host that does."""
         with self._lock:
             first = self._first.get((target.name, digest))
             if mine := first is None:
                 first = self._first[target.name, digest] = Future()
-        if not mine and (other := first.result()) is not None and target.share_object(host, digest, other):
-            return
+        other = None if mine else first.result()
         try:
-            target.put_objects(host, [(digest, read())])
+            yield other is not None and target.share_object(host, digest, other)
         except BaseException:
             if mine:
                 first.set_result(None)

@@ -1,7 +1,6 @@
 """What the admin sees of each host: published release, verified reports, and the state that follows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -20,6 +19,8 @@ from bento.models.trust import Trust
 from bento.names import HostName
 
 LOOKED_AT = 20  # the newest reports of a host; older ones can't change its state
+_MOSTLY_ENOUGH = 2  # reports: the newest of the published release and the one before
+_TOGETHER = 1024  # hosts that are asked about in one go
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,17 @@ def status(
     known = verdicts if verdicts is not None else Workspace(fleet.root).verdicts()
     with reading(targets_of(fleet, trust)) as reached:
         missed = dict(reached.missed)
-        at_once = max(target.looks_at_once for target in reached.targets)
-
-        def look(host: Host) -> HostStatus:
-            return _one(reached.targets, host, trust, missed, known)
-
-        if at_once == 1:
-            found = tuple(map(look, hosts))
-        else:
-            with ThreadPoolExecutor(at_once) as pool:
-                found = tuple(pool.map(look, hosts))
+        found: list[HostStatus] = []
+        for start in range(0, len(hosts), _TOGETHER):
+            some = hosts[start : start + _TOGETHER]
+            for target in reached.targets:
+                target.look_ahead({host.name: () for host in some}, _MOSTLY_ENOUGH)
+            found.extend(_one(reached.targets, host, trust, missed, known) for host in some)
     if verdicts is None:
         known.save(whole=not missed and len(hosts) == len(fleet.hosts))
     for name, error in missed.items():
         warn(missed_mirror(name, error))
-    return found
+    return tuple(found)
 
 
 def missed_mirror(name: str, error: BentoError) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bento.admin.build import AS_USUAL, How
-from bento.admin.deploy import Deployed, Prepared, forget_old_trees, plan_hosts, prepare, publish_prepared
+from bento.admin.deploy import forget_old_trees, plan_hosts, prepare
 from bento.admin.inventory import Fleet
 from bento.admin.progress import Say
 from bento.admin.publish import Published
+from bento.admin.publishing import Deployed, Prepared, publish_prepared
 from bento.admin.signing import check_signers
 from bento.admin.status import HostStatus, status
 from bento.admin.targets import Reached, still_there, targets_of, writing

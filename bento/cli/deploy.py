@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from bento.admin.build import How
-from bento.admin.deploy import Deployed
 from bento.admin.deploy import deploy as publish_all
 from bento.admin.inventory import load_trust
 from bento.admin.plan import plan_deploy
+from bento.admin.publishing import Deployed
 from bento.admin.waves import Clocks, Waved, canaries_among, deploy_in_waves
 from bento.cli.build import ALL_FAILED, SOME_FAILED, failures, jobs_option, missed_targets, some, verbose_option
 from bento.cli.completing import HOSTS

@@ -97,10 +97,10 @@ def test_a_reader_that_has_gone_does_not_stop_a_deploy(world: World) -> None:
 def test_sigterm_ends_the_build_too_and_publishes_nothing(world: World) -> None:
     web = world.add("web")
     flake = web.source / "flake.nix"
-    before = "set -eu\nPATH=/bin:/usr/bin\nif"
-    wrong(flake, before, before.replace("\nif", "\nsleep 300\nif"))
+    before, seconds = "set -eu\nPATH=/bin:/usr/bin\nif", f"300.{os.getpid()}"
+    wrong(flake, before, before.replace("\nif", f"\nsleep {seconds}\nif"))
     deploy = world.admin.popen([PROGRAMS / "bento", "deploy"], cwd=world.fleet)
-    needle = f'nixosConfigurations."{web.name}'.encode()
+    needle = f"sleep\0{seconds}\0".encode()
 
     def builds() -> list[Path]:
         return [one for one in Path("/proc").iterdir() if one.name.isdecimal() and needle in read(one / "cmdline")]

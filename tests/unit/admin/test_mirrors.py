@@ -271,8 +271,10 @@ def test_a_host_that_waits_for_another_s_upload_puts_its_own_if_that_fails(place
     mirror.ensure_host(WEB)
     mirror.ensure_host(db)
     mirror.fails_at = "put_objects"
-    with pytest.raises(ServerAway):
-        shares.put(mirror, digest("x"), WEB, lambda: b"x")
+    with pytest.raises(ServerAway), shares.turn(mirror, digest("x"), WEB):
+        mirror.put_objects(WEB, [(digest("x"), b"x")])
     mirror.fails_at = None
-    shares.put(mirror, digest("x"), db, lambda: b"x")
+    with shares.turn(mirror, digest("x"), db) as linked:
+        assert not linked
+        mirror.put_objects(db, [(digest("x"), b"x")])
     assert mirror.read_object(db, digest("x"), 10) == b"x"

@@ -13,9 +13,10 @@ from unit.samples import WEB, key_file, public
 from bento.adapters import evaluation, nix, stamps
 from bento.admin import pack, workspace
 from bento.admin.build import AS_USUAL, How
-from bento.admin.deploy import Deployed, deploy
+from bento.admin.deploy import deploy
 from bento.admin.inventory import load_fleet, load_trust
 from bento.admin.plan import plan_deploy
+from bento.admin.publishing import Deployed
 from bento.errors import BentoError
 from bento.names import Digest, HostName, SystemPath
 

@@ -1,0 +1,154 @@
+"""What a server has of many hosts, read ahead: they share round trips and packets, and one thread asks."""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from bento.adapters import sftp_files
+from bento.adapters import wire as sftp
+from bento.adapters.sftp_files import PIECE
+from bento.adapters.transport import newest_first
+from bento.adapters.wire import Answer, Attributes, Fields, NotThere, Request, SaidNo, Wire
+
+_UNDER_WAY = 384  # hosts; each has two files open at most, and a server may have a thousand descriptors
+_NAMES = 5000  # in a folder of reports; one with more is listed by itself
+
+# A host's requests: it yields some, and goes on with their answers when all are there. Nobody waits for the last ones.
+_Talk = Generator[list[Request], list[Answer], list[Request]]
+
+
+@dataclass
+class Ahead:
+    """What was found of one host, by path; None for what isn't there.
+
+    What was out of the ordinary (large, many, not allowed) is in none of them: it is to be asked for by itself.
+    """
+
+    files: dict[str, bytes | None] = field(default_factory=dict)
+    stats: dict[str, Attributes | None] = field(default_factory=dict)
+    folders: dict[str, dict[str, Attributes] | None] = field(default_factory=dict)
+
+
+def look(wire: Wire, hosts: Iterable[tuple[str, Sequence[str]]], reports: int) -> Iterator[tuple[str, Ahead]]:
+    """Each host's manifest, stats, its reports folder, and so many of its newest reports.
+
+    `hosts` are their folders, each with the paths whose stats are wanted. Raises ServerAway.
+    """
+    waiting = iter(hosts)
+    under_way: deque[tuple[str, Ahead, _Talk, list[Answer]]] = deque()
+    while True:
+        asked: list[tuple[str, Ahead, _Talk, list[Request]]] = []
+        last: list[Request] = []
+        while under_way and (not asked or all(answer.done() for answer in under_way[0][3])):
+            base, found, talk, answers = under_way.popleft()
+            for answer in answers:
+                answer.exception()  # wait for it; the talk looks at what it is
+            try:
+                asked.append((base, found, talk, talk.send(answers)))
+            except StopIteration as end:
+                last += end.value
+                yield base, found
+        while len(under_way) + len(asked) < _UNDER_WAY and (host := next(waiting, None)) is not None:
+            found = Ahead()
+            talk = _of_host(*host, reports, found)
+            asked.append((host[0], found, talk, next(talk)))
+        all_answers = iter(wire.ask_all([*(request for *_, requests in asked for request in requests), *last]))
+        if not asked and not under_way:
+            return
+        for base, found, talk, requests in asked:
+            under_way.append((base, found, talk, [*islice(all_answers, len(requests))]))
+
+
+def _of_host(base: str, paths: Sequence[str], reports: int, found: Ahead) -> _Talk:
+    manifest, folder = f"{base}/release/manifest", f"{base}/reports"
+    opened, listed, *stats = yield [
+        _opening(manifest),
+        (sftp.OPENDIR, sftp.text(folder)),
+        *((sftp.LSTAT, sftp.text(path)) for path in paths),
+    ]
+    for path, answer in zip(paths, stats, strict=True):
+        if _is_gone(answer):
+            found.stats[path] = None
+        elif (fields := _fields(answer, sftp.ATTRS)) is not None:
+            found.stats[path] = fields.attributes()
+    if _is_gone(opened):
+        found.files[manifest] = None
+    if _is_gone(listed):
+        found.folders[folder] = None
+    file, names = _handle(opened), _handle(listed)
+    answers = yield [*_reading(file), *_listing(names)]
+    if file is not None:
+        _keep(found, manifest, answers[0])
+        del answers[:2]
+    return (yield from _reports(folder, names, answers, reports, found)) if names is not None else []
+
+
+def _reports(folder: str, handle: bytes, answers: list[Answer], newest: int, found: Ahead) -> _Talk:
+    """The names in a host's folder, which are the host's doing; the newest reports, and with them its heartbeat."""
+    there: dict[str, Attributes] = {}
+    more = True
+    while more and len(there) < _NAMES:
+        try:
+            more = sftp_files.take_names(answers, there)
+        except SaidNo:
+            break
+        if more:
+            answers = yield _listing(handle)
+    if more:
+        return [(sftp.CLOSE, handle)]
+    found.folders[folder] = there
+    # Nothing but plain files is opened: a link of the host's would be followed as this user.
+    wanted = [*newest_first(there)[:newest], *(["heartbeat"] if newest else [])]
+    paths = [f"{folder}/{name}" for name in wanted if name in there and there[name].is_file]
+    if not paths:
+        return [(sftp.CLOSE, handle)]
+    _, *opened = yield [(sftp.CLOSE, handle), *map(_opening, paths)]
+    files = [(path, file) for path, answer in zip(paths, opened, strict=True) if (file := _handle(answer)) is not None]
+    answers = yield [request for _, file in files for request in _reading(file)]
+    for (path, _), answer in zip(files, answers[::2], strict=True):
+        _keep(found, path, answer)
+    return []
+
+
+def _opening(path: str) -> Request:
+    return sftp.OPEN, sftp.text(path) + sftp.u32(sftp.FLAG_READ) + sftp.mode_only(0)
+
+
+def _reading(handle: bytes | None) -> list[Request]:
+    if handle is None:
+        return []
+    return [(sftp.READ, handle + sftp.u64(0) + sftp.u32(PIECE)), (sftp.CLOSE, handle)]
+
+
+def _listing(handle: bytes | None) -> list[Request]:
+    return [] if handle is None else [(sftp.READDIR, handle)] * 2  # of a small folder the second is its end
+
+
+def _keep(found: Ahead, path: str, answer: Answer) -> None:
+    """A file's content, unless there may be more of it than one read gives."""
+    try:
+        data = sftp.expect(answer, sftp.DATA).text()
+    except SaidNo as error:
+        if error.code == sftp.EOF:
+            found.files[path] = b""
+        return
+    if len(data) < PIECE:
+        found.files[path] = data
+
+
+def _fields(answer: Answer, kind: int) -> Fields | None:
+    """An answer's body; None where the server said no."""
+    try:
+        return sftp.expect(answer, kind)
+    except SaidNo:
+        return None
+
+
+def _handle(answer: Answer) -> bytes | None:
+    fields = _fields(answer, sftp.HANDLE)
+    return None if fields is None else sftp.text(fields.text())
+
+
+def _is_gone(answer: Answer) -> bool:
+    return isinstance(answer.exception(), NotThere)

@@ -1,0 +1,74 @@
+"""Writing files over SFTP, each whole or not at all."""
+
+import secrets
+from collections.abc import Sequence
+from functools import partial
+
+from bento.adapters import sftp_files
+from bento.adapters import wire as sftp
+from bento.adapters.wire import Answer, SaidNo, Wire
+
+_FILES = 32  # open at once: the server may have few descriptors
+_WRITES = 64  # pieces of one file under way
+
+
+def put(wire: Wire, files: Sequence[tuple[str, bytes]]) -> None:
+    """Write files by their paths, on the server's disk where it can see to that. Raises SaidNo, ServerAway."""
+    for start in range(0, len(files), _FILES):
+        _put(wire, files[start : start + _FILES])
+
+
+def _put(wire: Wire, files: Sequence[tuple[str, bytes]]) -> None:
+    """In three round trips: open temporary files; write, sync and close them; then, if all went well, rename."""
+    names = [(temporary(path), path) for path, _ in files]
+    try:
+        handles = _create(wire, [name for name, _ in names])
+        writes = [
+            sftp_files.begin_write(wire, handle, data, _WRITES, partial(_settled, wire, handle))
+            for handle, (_, data) in zip(handles, files, strict=True)
+        ]
+        for finish in writes:
+            finish()
+        for renamed in [rename(wire, name, path) for name, path in names]:
+            sftp.done(renamed)
+    except SaidNo:
+        for removed in [wire.ask(sftp.REMOVE, sftp.text(name)) for name, _ in names]:
+            removed.exception()  # what can't be removed stays, for the next time
+        raise
+
+
+def _create(wire: Wire, paths: Sequence[str]) -> list[bytes]:
+    """New files, 0644; their handles. Raises SaidNo, and then none is open."""
+    flags = sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_EXCLUSIVE
+    how = sftp.u32(flags) + sftp.mode_only(0o644)
+    handles: list[bytes] = []
+    failed: SaidNo | None = None
+    for answer in [wire.ask(sftp.OPEN, sftp.text(path), how) for path in paths]:
+        try:
+            handles.append(sftp.text(sftp.expect(answer, sftp.HANDLE).text()))
+        except SaidNo as error:
+            failed = failed or error
+    if failed is not None:
+        for handle in handles:
+            wire.ask(sftp.CLOSE, handle)
+        raise failed
+    return handles
+
+
+def _settled(wire: Wire, handle: bytes) -> list[Answer]:
+    """The mode whatever the umask there, and the content on the disk where the server can do that."""
+    asked = [wire.ask(sftp.FSETSTAT, handle, sftp.mode_only(0o644))]
+    if b"fsync@openssh.com" in wire.extensions:
+        asked.append(wire.extended("fsync@openssh.com", handle))
+    return asked
+
+
+def rename(wire: Wire, old: str, new: str) -> Answer:
+    """Put a file in another's place, if there is one."""
+    return wire.extended("posix-rename@openssh.com", sftp.text(old), sftp.text(new))
+
+
+def temporary(path: str) -> str:
+    """A name beside `path` that is nobody's."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.{secrets.token_hex(4)}.tmp"

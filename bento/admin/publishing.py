@@ -1,0 +1,165 @@
+"""Publish what was prepared for many hosts: each is looked at, and what is new is written, many at once."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bento.adapters.stamps import Stamps
+from bento.admin.at_once import look_and_write
+from bento.admin.content import Content
+from bento.admin.inventory import Fleet
+from bento.admin.progress import Say
+from bento.admin.publish import Look, Published, bring, is_idle, look_at
+from bento.admin.shares import Shares
+from bento.admin.signing import check_accepted
+from bento.admin.targets import Reached
+from bento.admin.workspace import Workspace
+from bento.errors import BentoError
+from bento.models.signed import SignedDocument
+from bento.models.trust import Trust
+from bento.names import HostName
+
+Seen = tuple[Look, int]  # and when that was, in UTC seconds
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What each host is to get, and what went wrong before. `built` counts what was built just now.
+
+    `stamps` are the plan's.
+    """
+
+    contents: Mapping[HostName, Content]
+    failed: Mapping[HostName, BentoError]
+    built: int
+    warnings: tuple[str, ...]
+    stamps: Stamps | None = None
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What became of each chosen host. `warnings` are sentences for the admin; `missed` names targets that failed."""
+
+    published: Mapping[HostName, Published]
+    failed: Mapping[HostName, BentoError]
+    built: int
+    warnings: tuple[str, ...]
+    missed: Mapping[str, BentoError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One run. `published` and `failed` are what came of it so far."""
+
+    prepared: Prepared
+    fleet: Fleet
+    trust: Trust
+    reached: Reached
+    workspace: Workspace
+    clock: Callable[[], int]
+    say: Say
+    drop_signers: bool
+    failed: dict[HostName, BentoError]
+    published: dict[HostName, Published] = field(default_factory=dict)
+    shares: Shares = field(default_factory=Shares)
+
+    def ahead(self, some: Sequence[Content]) -> None:
+        """Say what is looked at next."""
+        for target in self.reached.targets:
+            target.look_ahead({one.host: (one.config.digest, *one.ciphertexts) for one in some})
+
+    def look(self, content: Content) -> Seen | None:
+        """What is to be written; None where that is as good as nothing, and then it is done."""
+        now, memory = self.clock(), self.workspace.memory
+        with self._or_failed(content.host):
+            seen = look_at(self.reached.targets, content, self.trust, now, memory, self.prepared.stamps)
+            if not is_idle(seen, self.fleet.signing_keys):
+                return seen, now
+            self.write((seen, now))
+        return None
+
+    def write(self, one: Seen) -> None:
+        """Bring what was looked at to the targets."""
+        seen, now = one
+        host, keys = self.fleet.hosts[seen.content.host], self.fleet.signing_keys
+
+        def before_signing(document: SignedDocument | None) -> None:
+            if not self.drop_signers:
+                check_accepted(self.reached.targets, host, self.trust, keys, document)
+
+        if not seen.current:
+            self.say(host.name, "publishing", "working")
+        with self._or_failed(host.name):
+            self.published[host.name] = bring(
+                seen, self.trust, keys, now, self.workspace.memory, self.shares, before_signing
+            )
+
+    def tell(self, content: Content) -> None:
+        """Say what became of it."""
+        done = self.published.get(content.host)
+        if done is None:
+            self.say(content.host, "not published", "failed")
+        else:
+            self.say(content.host, _what(done), "same" if done.changed is None and not done.healed else "done")
+
+    @contextmanager
+    def _or_failed(self, host: HostName) -> Iterator[None]:
+        """A host that fails is named; the others go on."""
+        try:
+            yield
+        except BentoError as error:
+            self.failed[host] = error
+
+
+def publish_prepared(
+    prepared: Prepared,
+    chosen: tuple[HostName, ...],
+    fleet: Fleet,
+    trust: Trust,
+    reached: Reached,
+    workspace: Workspace,
+    clock: Callable[[], int],
+    say: Say,
+    *,
+    drop_signers: bool = False,
+) -> Deployed:
+    """Publish what was prepared for the chosen hosts, several at once where the targets like it. Locks must be held."""
+    failed = {name: error for name, error in prepared.failed.items() if name in chosen}
+    work = _Work(prepared, fleet, trust, reached, workspace, clock, say, drop_signers, failed)
+    contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
+    look_and_write(work.ahead, work.look, work.write, work.tell, contents, reached.targets)
+    published = {name: work.published[name] for name in chosen if name in work.published}
+    warnings = [*prepared.warnings, *(sentence for done in published.values() for sentence in done.warnings)]
+    for name, done in published.items():
+        if done.changed is not None:
+            warnings.extend(_kept(workspace, prepared.contents[name]))
+    warnings.extend(taking_over([name for name, done in published.items() if done.took_over]))
+    warnings.extend(sentence for target in reached.targets for sentence in target.complaints(published))
+    missed = {name: error for done in published.values() for name, error in done.missed.items()}
+    in_failed = {name: failed[name] for name in chosen if name in failed}
+    return Deployed(published, in_failed, prepared.built, tuple(dict.fromkeys(warnings)), {**reached.missed, **missed})
+
+
+def taking_over(hosts: Sequence[HostName]) -> tuple[str, ...]:
+    """What to say of hosts whose release came from another machine, and gets another content from here."""
+    if not hosts:
+        return ()
+    said = f"what was published for {', '.join(hosts)} came from another machine, and this folder says something else"
+    again = "if this folder is the older one, fetch what the other has (git pull) and deploy again"
+    return (f"{said}: {again}; to go back: bento rollback {hosts[0]}",)
+
+
+def _what(done: Published) -> str:
+    if done.changed is not None:
+        return f"published {done.manifest.serial} ({', '.join(done.changed)})"
+    return f"unchanged; brought up to date: {', '.join(done.healed)}" if done.healed else "unchanged"
+
+
+def _kept(workspace: Workspace, content: Content) -> tuple[str, ...]:
+    """Hosts may fetch it from here as from a binary cache. It is published: not to keep it is only worth a warning."""
+    try:
+        if content.system is not None:
+            workspace.keep_published(content.host, content.system)
+    except BentoError as error:
+        return (error.message,)
+    return ()
