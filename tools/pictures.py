@@ -22,7 +22,6 @@ from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings
 from bento.models.report import Outcome, Report, SecretReport
 from bento.models.signed import sha256
 from bento.names import HostName, SecretName, Serial, SystemPath
-from bento_secrets.recipients import Recipient
 from bento_secrets.ssh_keys import SshPublicKey
 
 _LETTERS = {"db": "4k", "router": "ly", "laptop": "8d", "office": "pz", "web": "cj"}  # how store paths begin
@@ -90,7 +89,7 @@ def row(
         else tuple(SecretReport(name=x.name, digest=x.digest, state="installed") for x in refs),
         log_tail="",
     )
-    described = Host(host, (_KEY,), Recipient.of_host_key(_KEY), (), Path("hosts") / name, name, Settings())
+    described = Host(host, (_KEY,), (), Path("hosts") / name, name, Settings())
     return HostStatus(described, manifest, HostState(state, report, running, NOW - seen), ())
 
 

@@ -156,8 +156,11 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
             raise InputError(f"{what} is not a plain file")
         if status.st_size > limit:
             raise InputError(f"{what} is larger than {limit} bytes")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
+        parts: list[bytes] = []
+        while limit > 0 and (part := os.read(descriptor, min(limit, status.st_size + 1))):
+            parts.append(part)
+            limit -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
     except OSError as error:
         raise WorkFailed(f"can't read {what}: {error.strerror}") from None
     finally:

@@ -18,6 +18,8 @@ from bento.models.limits import LIMITS
 from bento.names import Digest, HostName
 from bento_secrets.durable import fsync_dir
 
+_PASSWD_FIELDS = 7  # name, password, user, group, description, home, shell
+
 
 def account_group(host: HostName) -> int | None:
     """The group id of the host's account on this machine; None without an account."""
@@ -25,6 +27,23 @@ def account_group(host: HostName) -> int | None:
         return pwd.getpwnam(host).pw_gid
     except KeyError:
         return None
+
+
+def local_groups(passwd: Path = Path("/etc/passwd")) -> dict[str, int]:
+    """The group ids of the accounts in this machine's own file, by name; `account_group` knows others, too.
+
+    But it looks through that file for each.
+    """
+    try:
+        lines = passwd.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    found: dict[str, int] = {}
+    for line in lines:
+        fields = line.split(":")
+        if len(fields) == _PASSWD_FIELDS and fields[3].isascii() and fields[3].isdigit():
+            found.setdefault(fields[0], int(fields[3]))
+    return found
 
 
 class PublishFolder:
@@ -39,6 +58,7 @@ class PublishFolder:
         self.root = root
         self._stamps = stamps
         self._groups: dict[HostName, int | None] = {}
+        self._local: dict[str, int] | None = None
         self._hashed: dict[tuple[int, ...], str] = {}  # what shared objects' content was, in this run
 
     @property
@@ -120,8 +140,10 @@ class PublishFolder:
 
     def _group(self, host: HostName) -> int | None:
         """The group of the host's account, asked for once: accounts may come from a server."""
+        if self._local is None:
+            self._local = local_groups()
         if host not in self._groups:
-            self._groups[host] = account_group(host)
+            self._groups[host] = self._local[host] if host in self._local else account_group(host)
         return self._groups[host]
 
     def read_manifest(self, host: HostName) -> bytes | None:

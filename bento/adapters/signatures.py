@@ -76,7 +76,7 @@ def public_half(key: Path) -> SshPublicKey:
     mine = _stamp(str(key))
     if mine is None:
         raise InputError(f"the key {key} isn't there", 'name one in bento.local.toml: [signing] keys = ["…"]')
-    return _public_half(key, Path(beside), mine, _stamp(beside))
+    return _public_half(str(key), beside, mine, _stamp(beside))
 
 
 def _stamp(path: str) -> Stamp | None:
@@ -89,11 +89,11 @@ def _stamp(path: str) -> Stamp | None:
 
 
 @lru_cache(maxsize=8)
-def _public_half(key: Path, beside: Path, _mine: Stamp, its: Stamp | None) -> SshPublicKey:
+def _public_half(key: str, beside: str, _mine: Stamp, its: Stamp | None) -> SshPublicKey:
     """The stamps are how the two files stand."""
     if its is not None:
-        return SshPublicKey.parse(beside.read_bytes().decode("utf-8", "replace"))
-    done = run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], timeout=_TIMEOUT)
+        return SshPublicKey.parse(Path(beside).read_bytes().decode("utf-8", "replace"))
+    done = run(["ssh-keygen", "-y", "-P", "", "-f", key], timeout=_TIMEOUT)
     if done.code != 0:
         raise InputError(
             f"can't read the public half of {key}: {done.words()}",

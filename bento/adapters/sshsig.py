@@ -10,18 +10,15 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from nacl import bindings
+from nacl.exceptions import BadSignatureError
 
 from bento.models.signed import ARMOUR_BEGIN, ARMOUR_END
 from bento_secrets.ssh_keys import SshPublicKey
 
 _MAGIC, _VERSION = b"SSHSIG", 1
 _DIGESTS = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
-_RSA_HASHES: dict[bytes, hashes.HashAlgorithm] = {b"rsa-sha2-256": hashes.SHA256(), b"rsa-sha2-512": hashes.SHA512()}
+_ED25519 = 64  # bytes of a signature
 KINDS = frozenset({"ssh-ed25519", "ssh-rsa"})  # a host key is one of these; a signer may be another, then ask OpenSSH
 
 
@@ -41,23 +38,32 @@ def good(line: bytes, armour: bytes, signers: Sequence[SshPublicKey], namespace:
 @lru_cache(maxsize=256)  # a deploy asks whether one of the signers signed, and then who
 def _is_by(signer: SshPublicKey, signature: bytes, signed: bytes) -> bool:
     try:
-        return _verify(signer, signature, signed)
-    except (InvalidSignature, ValueError):
+        kind, value = _strings(signature, 2)
+        if signer.kind != "ssh-ed25519":
+            return _is_by_rsa(signer, kind, value, signed)
+        if kind != b"ssh-ed25519" or len(value) != _ED25519:
+            return False
+        bindings.crypto_sign_open(value + signed, signer.fields()[0])
+    except (BadSignatureError, ValueError):
         return False
+    return True
 
 
-def _verify(signer: SshPublicKey, signature: bytes, signed: bytes) -> bool:
-    """True, or an exception."""
-    kind, value = _strings(signature, 2)
-    if signer.kind == "ssh-ed25519":
-        if kind != b"ssh-ed25519":
-            raise ValueError("another kind of signature than the key's")
-        Ed25519PublicKey.from_public_bytes(signer.fields()[0]).verify(value, signed)
-        return True
+def _is_by_rsa(signer: SshPublicKey, kind: bytes, value: bytes, signed: bytes) -> bool:
+    # Imported here: most keys are of the other kind, for which libsodium is quicker, too.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+
+    known: dict[bytes, hashes.HashAlgorithm] = {b"rsa-sha2-256": hashes.SHA256(), b"rsa-sha2-512": hashes.SHA512()}
+    if kind not in known:
+        return False
     exponent, modulus = (int.from_bytes(field, "big") for field in signer.fields())
-    if kind not in _RSA_HASHES:
-        raise ValueError("no kind of RSA signature that OpenSSH takes")
-    RSAPublicNumbers(exponent, modulus).public_key().verify(value, signed, padding.PKCS1v15(), _RSA_HASHES[kind])
+    try:
+        RSAPublicNumbers(exponent, modulus).public_key().verify(value, signed, PKCS1v15(), known[kind])
+    except InvalidSignature:
+        return False
     return True
 
 

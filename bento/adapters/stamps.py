@@ -53,6 +53,7 @@ class Stamps:
         self._rules = rules
         self._trusting = trusting
         self._old = _read(path, rules)
+        self._kept = dict(self._old)  # what the file says
         self._new: dict[str, tuple[str, Value]] = {}
 
     def sight(self, what: str, parts: Iterable[tuple[str, Stamp | None]], began: int) -> Sight:
@@ -60,13 +61,10 @@ class Stamps:
 
         None stands for what has no content, as a folder.
         """
-        digest = hashlib.sha256()
-        youngest = 0
-        for word, stamp in parts:
-            digest.update(f"{len(word)} {word} {stamp}\n".encode("utf-8", "surrogateescape"))
-            if stamp is not None and stamp[-1] > youngest:
-                youngest = stamp[-1]
-        return Sight(what, digest.hexdigest(), youngest < began - _TICK)
+        seen = tuple(parts)
+        said = "".join([f"{len(word)} {word} {stamp}\n" for word, stamp in seen])
+        youngest = max((stamp[-1] for _, stamp in seen if stamp is not None), default=0)
+        return Sight(what, _sum(said.encode("utf-8", "surrogateescape")), youngest < began - _TICK)
 
     def recall(self, sight: Sight) -> Value | None:
         """What was found when these files stood as they do now; None where they have to be read."""
@@ -87,6 +85,8 @@ class Stamps:
     def save(self, *, whole: bool) -> None:
         """Keep it. `whole`: all there is was looked at in this run, and the rest is forgotten. A failure costs time."""
         seen = self._new if whole else {**self._old, **self._new}
+        if seen == self._kept:
+            return
         said = json.dumps({"format": _FORMAT, "rules": self._rules, "seen": seen}, separators=(",", ":"))
         try:
             publish_text(self._path, f"{_sum(said.encode())}\n{said}")

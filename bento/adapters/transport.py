@@ -17,7 +17,7 @@ def is_left_over(name: str) -> bool:
 
 def newest_first(names: Iterable[str]) -> list[str]:
     """The reports among the names in a host's folder, newest first. Their names are all that is believed of them."""
-    return sorted((name for name in names if REPORT_NAME.fullmatch(name)), reverse=True)
+    return sorted(filter(REPORT_NAME.fullmatch, names), reverse=True)
 
 
 class PublishTarget(Protocol):

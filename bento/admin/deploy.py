@@ -172,7 +172,7 @@ def content_of_today(
     `system` is None where only a build can tell. Raises InputError where the two don't fit.
     """
     host = packed.host
-    declaration = declaration_of(Path(system)) if system is not None else None
+    declaration = declaration_of(system) if system is not None else None
     refs, templates = sealed.refs, sealed.templates
     if declaration is not None:
         refs, templates = fill(host.name, declaration, refs, templates)

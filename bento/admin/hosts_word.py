@@ -1,23 +1,28 @@
 """What a host says of itself: read from the targets as hostile input, believed only where its own key signed it."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from bento.adapters import signatures
 from bento.adapters.transport import PublishTarget
+from bento.adapters.verdicts import Verdicts
 from bento.admin.inventory import Host
 from bento.admin.standing import each_target
 from bento.errors import InputError
-from bento.models.report import Heartbeat, Report, parse_heartbeat, parse_report
-from bento.models.signed import split
+from bento.models.line import parse_line
+from bento.models.report import Heartbeat, Report
+from bento.models.signed import line_of, split
 from bento.models.trust import NAMESPACE_REPORT, Trust
 
+Word = TypeVar("Word", Report, Heartbeat)
 
-def verified_report(raw: bytes | None, host: Host, trust: Trust) -> Report:
-    """The report of these bytes. Raises InputError, saying why it isn't one of this host; its bytes are not quoted."""
-    report = parse_report(_verified(raw, host))
-    if (report.host, report.fleet) != (host.name, trust.fleet):
-        raise InputError("it is about another host or fleet")
-    return report
+
+def verified_report(raw: bytes | None, host: Host, trust: Trust, verdicts: Verdicts | None = None) -> Report:
+    """The report of these bytes. Raises InputError, saying why it isn't one of this host; its bytes are not quoted.
+
+    With `verdicts` the same bytes are verified only once.
+    """
+    return _verified(Report, raw, host, trust, verdicts)
 
 
 def newest_heartbeat(targets: Sequence[PublishTarget], host: Host, trust: Trust, notes: list[str]) -> Heartbeat | None:
@@ -35,23 +40,40 @@ def last_of(found: Iterable[Heartbeat]) -> Heartbeat | None:
     return max(found, key=lambda one: (one.after, one.time), default=None)
 
 
-def heartbeat_on(target: PublishTarget, host: Host, trust: Trust, notes: list[str]) -> Heartbeat | None:
-    """The host's last sign of life on this target; a note for one that can't be verified."""
+def heartbeat_on(
+    target: PublishTarget, host: Host, trust: Trust, notes: list[str], verdicts: Verdicts | None = None
+) -> Heartbeat | None:
+    """The host's last sign of life on this target; a note for one that can't be verified. `verdicts` as for reports."""
     raw = target.read_heartbeat(host.name)
     if raw is None:
         return None
     try:
-        heartbeat = parse_heartbeat(_verified(raw, host))
+        return _verified(Heartbeat, raw, host, trust, verdicts)
+    except AnothersWord:
+        return None
     except InputError:
         notes.append("its heartbeat can't be verified")
         return None
-    return heartbeat if (heartbeat.host, heartbeat.fleet) == (host.name, trust.fleet) else None
 
 
-def _verified(raw: bytes | None, host: Host) -> bytes:
+class AnothersWord(InputError):
+    """It is signed by the host, and about another one or another fleet."""
+
+
+def _verified(kind: type[Word], raw: bytes | None, host: Host, trust: Trust, verdicts: Verdicts | None) -> Word:
     if raw is None:
         raise InputError("it is no plain file, too large, or unreadable")
+    mark = ""
+    if verdicts is not None:
+        mark = verdicts.mark(raw, kind.__name__, trust.fleet, host.name, *(key.blob.hex() for key in host.keys))
+        if verdicts.has(mark):
+            return parse_line(kind, line_of(raw), "the report", known=True)
     document = split(raw, "the report")
     if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
         raise InputError("it is not signed by the host")
-    return document.line
+    word = parse_line(kind, document.line, "the report")
+    if (word.host, word.fleet) != (host.name, trust.fleet):
+        raise AnothersWord("it is about another host or fleet")
+    if verdicts is not None:
+        verdicts.add(mark)
+    return word

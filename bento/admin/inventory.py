@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bento.errors import InputError
@@ -15,7 +16,7 @@ from bento.models.trigger import TriggerPlace
 from bento.models.trust import Trust, parse_trust
 from bento.names import HostName, Serial, TagName, did_you_mean, printable
 from bento_secrets.members import Member
-from bento_secrets.recipients import Recipient
+from bento_secrets.recipients import Recipient, check_host_key
 from bento_secrets.ssh_keys import SshPublicKey
 from bento_secrets.store import SecretStore
 
@@ -34,7 +35,6 @@ class Host:
 
     name: HostName
     keys: tuple[SshPublicKey, ...]
-    recipient: Recipient
     tags: tuple[TagName, ...]
     source: Path
     attribute: str
@@ -44,10 +44,15 @@ class Host:
     trigger: TriggerPlace | None = None
     agent: tuple[str, ...] = ("bento-agent",)
 
+    @cached_property
+    def recipient(self) -> Recipient:
+        """Whom its secrets are sealed to: derived from its first key, where it is needed."""
+        return Recipient.of_host_key(self.keys[0])
+
     @property
     def member(self) -> Member:
         """The host as the secrets module sees it."""
-        return Member(self.name, self.recipient, frozenset(self.tags))
+        return Member(self.name, lambda: self.recipient, frozenset(self.tags))
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,8 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
     try:
         keys = tuple(SshPublicKey.parse(text) for text in table.keys)
         # All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to.
-        recipients = [Recipient.of_host_key(key) for key in keys]
+        for key in keys:
+            check_host_key(key)
     except InputError as error:
         place = main.place("hosts", name, "keys")
         raise InputError(f"{place}: the key of {name} is wrong: {error.message}", *error.hints) from None
@@ -182,7 +188,6 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
     return Host(
         name=name,
         keys=keys,
-        recipient=recipients[0],
         tags=tuple(dict.fromkeys(table.tags)),
         source=_source(root, main, name, table.source),
         attribute=table.attribute or name,
@@ -206,7 +211,9 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
 
 def _source(root: Path, main: Source, name: HostName, given: str | None) -> Path:
     """The configuration's folder. One that holds the fleet would take secrets/ into a Nix store with it."""
-    source = Path(os.path.normpath(root / _expanded(given or f"hosts/{name}", f"hosts.{name}.source")))
+    if given is None:
+        return Path(os.path.normpath(f"{root}/hosts/{name}"))
+    source = Path(os.path.normpath(root / _expanded(given, f"hosts.{name}.source")))
     if root.is_relative_to(source):
         raise InputError(
             f"{main.place('hosts', name, 'source')}: the source of {name} is a folder that holds the fleet itself",

@@ -33,7 +33,7 @@ class Memory:
 
     def path(self, host: HostName) -> Path:
         """Where it is remembered."""
-        return self.folder / f"{host}.json"
+        return Path(f"{self.folder}/{host}.json")
 
     def last(self, host: HostName) -> Known | None:
         """What is remembered; None where nothing is, or it can't be read."""
@@ -43,7 +43,9 @@ class Memory:
 
     def _last(self, host: HostName) -> Known | None:
         try:
-            said = json.loads(read_capped(self.path(host), _LARGEST, f"what was published for {host}") or b"")
+            said = json.loads(
+                read_capped(f"{self.folder}/{host}.json", _LARGEST, f"what was published for {host}") or b""
+            )
             serial, line = said["serial"], said["line"]
             return Known(
                 Serial.parse(said["signed"]),

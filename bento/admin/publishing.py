@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bento.adapters.stamps import Stamps
 from bento.admin.at_once import look_and_write
 from bento.admin.content import Content
 from bento.admin.inventory import Fleet
+from bento.admin.memory import Memory
 from bento.admin.progress import Say
 from bento.admin.publish import Look, Published, bring, is_idle, look_at
 from bento.admin.shares import Shares
@@ -55,7 +57,8 @@ class _Work:
     fleet: Fleet
     trust: Trust
     reached: Reached
-    workspace: Workspace
+    memory: Memory
+    keys: tuple[Path, ...]
     clock: Callable[[], int]
     say: Say
     drop_signers: bool
@@ -70,10 +73,10 @@ class _Work:
 
     def look(self, content: Content) -> Seen | None:
         """What is to be written; None where that is as good as nothing, and then it is done."""
-        now, memory = self.clock(), self.workspace.memory
+        now = self.clock()
         with self._or_failed(content.host):
-            seen = look_at(self.reached.targets, content, self.trust, now, memory, self.prepared.stamps)
-            if not is_idle(seen, self.fleet.signing_keys):
+            seen = look_at(self.reached.targets, content, self.trust, now, self.memory, self.prepared.stamps)
+            if not is_idle(seen, self.keys):
                 return seen, now
             self.write((seen, now))
         return None
@@ -81,17 +84,17 @@ class _Work:
     def write(self, one: Seen) -> None:
         """Bring what was looked at to the targets."""
         seen, now = one
-        host, keys = self.fleet.hosts[seen.content.host], self.fleet.signing_keys
+        host = self.fleet.hosts[seen.content.host]
 
         def before_signing(document: SignedDocument | None) -> None:
             if not self.drop_signers:
-                check_accepted(self.reached.targets, host, self.trust, keys, document)
+                check_accepted(self.reached.targets, host, self.trust, self.keys, document)
 
         if not seen.current:
             self.say(host.name, "publishing", "working")
         with self._or_failed(host.name):
             self.published[host.name] = bring(
-                seen, self.trust, keys, now, self.workspace.memory, self.shares, before_signing
+                seen, self.trust, self.keys, now, self.memory, self.shares, before_signing
             )
 
     def tell(self, content: Content) -> None:
@@ -125,7 +128,8 @@ def publish_prepared(
 ) -> Deployed:
     """Publish what was prepared for the chosen hosts, several at once where the targets like it. Locks must be held."""
     failed = {name: error for name, error in prepared.failed.items() if name in chosen}
-    work = _Work(prepared, fleet, trust, reached, workspace, clock, say, drop_signers, failed)
+    memory, keys = workspace.memory, fleet.signing_keys  # asked once, for all hosts
+    work = _Work(prepared, fleet, trust, reached, memory, keys, clock, say, drop_signers, failed)
     contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
     look_and_write(work.ahead, work.look, work.write, work.tell, contents, reached.targets)
     published = {name: work.published[name] for name in chosen if name in work.published}

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bento.adapters import signatures
-from bento.adapters.stamps import Stamps
+from bento.adapters.stamps import Sight, Stamps
 from bento.adapters.transport import PublishTarget
+from bento.adapters.verdicts import Verdicts
 from bento.admin.history import Release
 from bento.errors import BentoError, InputError
 from bento.models.manifest import Manifest, parse_manifest
-from bento.models.signed import SignedDocument, sha256, split
+from bento.models.signed import SignedDocument, line_of, sha256, split
 from bento.models.trust import NAMESPACE_RELEASE, Trust
 from bento.names import HostName
 
@@ -47,19 +48,38 @@ def read_published(target: PublishTarget, host: HostName, trust: Trust) -> tuple
 def read_standing(target: PublishTarget, host: HostName, trust: Trust, stamps: Stamps | None = None) -> Standing:
     """What the target has now; raises as `read_published`. With `stamps`, the same bytes are verified only once."""
     raw = target.read_manifest(host)
+    return Standing(target) if raw is None else _verified(target, raw, host, trust, stamps)
+
+
+def read_manifest(target: PublishTarget, host: HostName, trust: Trust, verdicts: Verdicts) -> Manifest | None:
+    """As `read_published`, the manifest alone; the same bytes are verified only once."""
+    raw = target.read_manifest(host)
     if raw is None:
-        return Standing(target)
+        return None
+    mark = verdicts.mark(raw, "manifest", trust.fleet, host, *(signer.blob.hex() for signer in trust.signers))
+    if verdicts.has(mark):
+        return parse_manifest(line_of(raw), known=True)
+    manifest, _ = _verified(target, raw, host, trust).release
+    verdicts.add(mark)
+    return manifest
+
+
+def _verified(
+    target: PublishTarget, raw: bytes, host: HostName, trust: Trust, stamps: Stamps | None = None
+) -> Standing:
     try:
         document = split(raw, f"the published manifest of {host}")
     except InputError as error:
         raise NotOurs(error.message) from None
-    signed = _signers(document, trust, f"{target.name} {host}", stamps)
+    sight = None if stamps is None else _sight(document, trust, f"{target.name} {host}", stamps)
+    known = None if stamps is None or sight is None else stamps.recall(sight)
+    signed = _signed_by(document, trust) if known is None else frozenset(map(str, known))
     if not signed:
         raise NotOurs(
             f"the published manifest of {host} is not signed by one of the signers in utils/trust.toml",
             "somebody changed it on the server, or the signing key is new; publish anew: bento deploy",
         )
-    manifest = parse_manifest(document.line)
+    manifest = parse_manifest(document.line, known=known is not None)
     if manifest.host != host:
         raise NotOurs(f"the published manifest of {host} belongs to {manifest.host}", "publish anew: bento deploy")
     if manifest.fleet != trust.fleet:
@@ -67,24 +87,19 @@ def read_standing(target: PublishTarget, host: HostName, trust: Trust, stamps: S
             f"what is published for {host} is of the fleet '{manifest.fleet}', utils/trust.toml says '{trust.fleet}'",
             "hosts refuse another fleet's releases: put the name back, or publish to another folder",
         )
+    if stamps is not None and sight is not None and known is None:
+        stamps.remember(sight, tuple(sorted(signed)))
     return Standing(target, document, manifest, signed)
 
 
-def _signers(document: SignedDocument, trust: Trust, where: str, stamps: Stamps | None) -> frozenset[str]:
-    """The fingerprints of the signers who signed it. Of the same bytes and signers the answer is the same for good."""
-    if stamps is None:
-        return _signed_by(document, trust)
+def _sight(document: SignedDocument, trust: Trust, where: str, stamps: Stamps) -> Sight:
+    """Of these bytes and these signers: who of them signed it stays the same for good."""
     asked = [sha256(document.raw), *(signer.line for signer in trust.signers)]
-    sight = stamps.sight(f"signed {where}", [(word, None) for word in asked], stamps.now())
-    known = stamps.recall(sight)
-    if known is None:
-        known = tuple(sorted(_signed_by(document, trust)))
-        if known:
-            stamps.remember(sight, known)
-    return frozenset(map(str, known))
+    return stamps.sight(f"signed {where}", [(word, None) for word in asked], stamps.now())
 
 
 def _signed_by(document: SignedDocument, trust: Trust) -> frozenset[str]:
+    """The fingerprints of the signers who signed it."""
     return frozenset(one.fingerprint for one in signatures.signed_by(document, trust.signers, NAMESPACE_RELEASE))
 
 

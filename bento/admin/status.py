@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bento.adapters.transport import PublishTarget
+from bento.adapters.verdicts import Verdicts
 from bento.admin.hosts_word import heartbeat_on, last_of, verified_report
 from bento.admin.inventory import Fleet, Host
-from bento.admin.standing import each_target, read_published
+from bento.admin.standing import each_target, read_manifest
 from bento.admin.targets import reading, targets_of
+from bento.admin.workspace import Workspace
 from bento.core.host_state import HostState, derive, enough
 from bento.errors import BentoError, InputError
 from bento.models.manifest import Manifest
@@ -46,14 +48,20 @@ class HostStatus:
 
 
 def status(
-    fleet: Fleet, trust: Trust, chosen: Iterable[HostName], warn: Callable[[str], None] = lambda _: None
+    fleet: Fleet,
+    trust: Trust,
+    chosen: Iterable[HostName],
+    warn: Callable[[str], None] = lambda _: None,
+    verdicts: Verdicts | None = None,
 ) -> tuple[HostStatus, ...]:
     """The state of each chosen host, from all publish targets together: a host reports to the one that it reached.
 
     `warn` gets a sentence for each that can't be read, or not to the end; what is said is then what the others know.
+    What was verified before, by this machine's memory or by `verdicts`, isn't verified again.
     Raises what the first one did where nothing is left to read a host from.
     """
     hosts = [fleet.hosts[name] for name in chosen]
+    known = verdicts if verdicts is not None else Workspace(fleet.root).verdicts()
     with reading(targets_of(fleet, trust)) as reached:
         missed = dict(reached.missed)
         found: list[HostStatus] = []
@@ -61,7 +69,9 @@ def status(
             some = hosts[start : start + _TOGETHER]
             for target in reached.targets:
                 target.look_ahead({host.name: () for host in some}, _MOSTLY_ENOUGH)
-            found.extend(_one(reached.targets, host, trust, missed) for host in some)
+            found.extend(_one(reached.targets, host, trust, missed, known) for host in some)
+    if verdicts is None:
+        known.save(whole=not missed and len(hosts) == len(fleet.hosts))
     for name, error in missed.items():
         warn(missed_mirror(name, error))
     return tuple(found)
@@ -82,8 +92,10 @@ class _Said:
     notes: tuple[str, ...]
 
 
-def _one(targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dict[str, BentoError]) -> HostStatus:
-    said = each_target(targets, missed, lambda target: _ask(target, host, trust))
+def _one(
+    targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dict[str, BentoError], verdicts: Verdicts
+) -> HostStatus:
+    said = each_target(targets, missed, lambda target: _ask(target, host, trust, verdicts))
     notes = [note for _, one in said for note in one.notes]
     published = _newest({target.name: one.published for target, one in said}, host, notes)
     reports = {report.counter: report for _, one in reversed(said) for report in one.reports}
@@ -92,16 +104,15 @@ def _one(targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dic
     return HostStatus(host, published, derive(published, newest, latest), tuple(notes))
 
 
-def _ask(target: PublishTarget, host: Host, trust: Trust) -> _Said:
+def _ask(target: PublishTarget, host: Host, trust: Trust, verdicts: Verdicts) -> _Said:
     notes: list[str] = []
     try:
-        read = read_published(target, host.name, trust)
+        published = read_manifest(target, host.name, trust, verdicts)
     except InputError as error:
         notes.append(error.message)
-        read = None
-    published = read[1] if read is not None else None
-    reports = _reports(target, host, trust, published, notes)
-    latest = heartbeat_on(target, host, trust, notes)
+        published = None
+    reports = _reports(target, host, trust, published, notes, verdicts)
+    latest = heartbeat_on(target, host, trust, notes, verdicts)
     return _Said(published, tuple(reports), latest, tuple(notes))
 
 
@@ -115,7 +126,12 @@ def _newest(found: Mapping[str, Manifest | None], host: Host, notes: list[str]) 
 
 
 def _reports(
-    target: PublishTarget, host: Host, trust: Trust, published: Manifest | None, notes: list[str]
+    target: PublishTarget,
+    host: Host,
+    trust: Trust,
+    published: Manifest | None,
+    notes: list[str],
+    verdicts: Verdicts,
 ) -> list[Report]:
     """The newest verified reports, down to where older ones can't change the state.
 
@@ -125,7 +141,7 @@ def _reports(
     bad = 0
     for raw in islice(target.read_reports(host.name), LOOKED_AT):
         try:
-            reports.append(verified_report(raw, host, trust))
+            reports.append(verified_report(raw, host, trust, verdicts))
         except InputError:
             bad += 1
         else:

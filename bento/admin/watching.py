@@ -7,6 +7,7 @@ from pathlib import Path
 from bento.adapters.watch import Wait, polling, watching
 from bento.admin.inventory import Fleet
 from bento.admin.status import HostStatus, status
+from bento.admin.workspace import Workspace
 from bento.models.trust import Trust
 from bento.names import HostName
 
@@ -18,13 +19,15 @@ def watch(fleet: Fleet, trust: Trust, chosen: tuple[HostName, ...], seconds: flo
 
     Raises EnvironmentFailed where the publish folder can't be read.
     """
+    verdicts = Workspace(fleet.root).verdicts()
     with _noticing(fleet, chosen) as wait:  # before the first look: nothing falls in between
-        known = {one.host.name: one for one in status(fleet, trust, chosen)}
+        known = {one.host.name: one for one in status(fleet, trust, chosen, verdicts=verdicts)}
+        verdicts.save(whole=len(chosen) == len(fleet.hosts))
         while True:
             yield tuple(known[name] for name in chosen)
             changed = wait(seconds)
             again = [name for name in chosen if name in changed]
-            known.update((one.host.name, one) for one in status(fleet, trust, again))
+            known.update((one.host.name, one) for one in status(fleet, trust, again, verdicts=verdicts))
 
 
 def _noticing(fleet: Fleet, chosen: tuple[HostName, ...]) -> AbstractContextManager[Wait]:

@@ -19,6 +19,7 @@ from bento.adapters import nix
 from bento.adapters.files import busy_lock, publish_text, read_capped, store
 from bento.adapters.stamps import Stamps
 from bento.adapters.tree import unpack, write_tar
+from bento.adapters.verdicts import Verdicts
 from bento.admin.memory import Memory
 from bento.admin.pack import RULES, Tree
 from bento.errors import BentoError, EnvironmentFailed
@@ -71,6 +72,10 @@ class Workspace:
         """What is remembered of files that haven't changed; if not `trusting`, only to remember anew."""
         return Stamps(self.root / "stamps", f"{__version__} {RULES}", trusting=trusting)
 
+    def verdicts(self) -> Verdicts:
+        """Which documents were verified before."""
+        return Verdicts(self.root / "verdicts", __version__)
+
     @staticmethod
     def measure(tree: Tree) -> tuple[Digest, int]:
         """The sha256 and size of the tree's tar; nothing is written."""
@@ -78,7 +83,7 @@ class Workspace:
 
     def pack(self, tree: Tree) -> tuple[Digest, int]:
         """Keep the tree as a tar and return its sha256 and size in bytes. One that is here already is not written."""
-        if tree.packed is not None and self.tar(tree.packed[0]).is_file():
+        if tree.packed is not None and os.path.isfile(f"{self.root}/trees/{tree.packed[0]}.tar"):  # noqa: PTH113 — of a thousand
             return tree.packed
         with tempfile.NamedTemporaryFile(dir=self.root / "trees", prefix=".pack-", delete=False) as out:
             temporary = Path(out.name)
@@ -99,7 +104,7 @@ class Workspace:
 
     def tar(self, digest: Digest) -> Path:
         """Where a packed tree lies."""
-        return self.root / "trees" / f"{digest}.tar"
+        return Path(f"{self.root}/trees/{digest}.tar")
 
     def unpacked(self, digest: Digest) -> Path:
         """The tree unpacked, as hosts unpack it: both sides build from the same files with the same times."""
@@ -116,7 +121,7 @@ class Workspace:
 
     def gc_root(self, host: HostName) -> Path:
         """The GC root that keeps the host's newest system in this machine's Nix store."""
-        return self.root / "roots" / host
+        return Path(f"{self.root}/roots/{host}")
 
     def keep_published(self, host: HostName, system: SystemPath) -> None:
         """A second GC root: what hosts may fetch from here stays, whatever is built next. No root without a build."""
@@ -129,7 +134,7 @@ class Workspace:
         return Memory(self.root / "published")
 
     def _record(self, host: HostName) -> Path:
-        return self.root / "roots" / f".{host}.json"
+        return Path(f"{self.root}/roots/.{host}.json")
 
     def expected(self, host: HostName, key: Digest) -> SystemPath | None:
         """The system that these inputs give, if they were the last to be built or evaluated."""

@@ -27,15 +27,18 @@ class SignedLine(Frozen):
         return canonical({"format": self.format, **self.model_dump(mode="json", exclude_defaults=True)})
 
 
-def parse_line(model: type[L], line: bytes, what: str) -> L:
-    """The document of a line whose signature was verified. Raises InputError for any but the canonical spelling."""
+def parse_line(model: type[L], line: bytes, what: str, *, known: bool = False) -> L:
+    """The document of a line whose signature was verified. Raises InputError for any but the canonical spelling.
+
+    `known`: the spelling of these bytes was looked at before.
+    """
     try:
         parsed = model.model_validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = printable(".".join(str(part) for part in first["loc"])) or "document"
         raise InputError(f"{what}'s {where} is wrong: {printable(first['msg'])}") from None
-    if parsed.line != line:
+    if not known and parsed.line != line:
         # Duplicate keys and other spellings of the same thing have no place in what is signed.
         raise InputError(f"{what} is not in canonical form")
     return parsed

@@ -114,9 +114,12 @@ class Manifest(SignedLine):
     settings: Settings
 
 
-def parse_manifest(line: bytes) -> Manifest:
-    """The manifest of a line whose signature has been verified. Raises InputError on any but the canonical form."""
-    manifest = parse_line(Manifest, line, "the manifest")
+def parse_manifest(line: bytes, *, known: bool = False) -> Manifest:
+    """The manifest of a line whose signature has been verified. Raises InputError on any but the canonical form.
+
+    `known` as for `parse_line`.
+    """
+    manifest = parse_line(Manifest, line, "the manifest", known=known)
     check_contents(manifest.secrets, manifest.templates)
     return manifest
 

@@ -41,6 +41,11 @@ class SignedDocument:
         return sha256(self.line)
 
 
+def line_of(raw: bytes) -> bytes:
+    """The signed line of a file that `split` once took apart."""
+    return raw[: raw.index(b"\n") + 1]
+
+
 def split(raw: bytes, what: str) -> SignedDocument:
     """Take a signed file apart without believing any of it. Raises InputError, naming it as `what`."""
     newline = raw.find(b"\n")

@@ -1,6 +1,6 @@
 """Which secrets each host gets: the rules that turn targets into hosts. No I/O."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -13,11 +13,19 @@ from bento_secrets.recipients import Recipient
 
 @dataclass(frozen=True)
 class Member:
-    """A host as secrets see it: its name, the recipient its copies are sealed to, its tags."""
+    """A host as secrets see it: its name, whom its copies are sealed to, its tags.
+
+    A recipient that takes a while to derive may be given as what derives it.
+    """
 
     name: HostName
-    recipient: Recipient
+    sealed_to: Recipient | Callable[[], Recipient]
     tags: frozenset[TagName]
+
+    @property
+    def recipient(self) -> Recipient:
+        """Whom its copies are sealed to."""
+        return self.sealed_to if isinstance(self.sealed_to, Recipient) else self.sealed_to()
 
 
 Key = tuple[HostName, SecretName]

@@ -29,17 +29,10 @@ class Recipient:
     @classmethod
     def of_host_key(cls, key: SshPublicKey) -> Self:
         """The recipient of an SSH key; InputError for kinds and points that can't have one."""
-        if key.kind == "ssh-ed25519":
-            return cls(bech32.encode("age", _montgomery(key)))
+        check_host_key(key)
         if key.kind == "ssh-rsa":
-            _check_rsa(key)
             return cls(key.line)
-        if key.kind.startswith("sk-"):
-            raise InputError(
-                f"a key on a FIDO token ({key.kind}) can sign but not open, so nothing can be sealed to it",
-                _ED25519_HINT,
-            )
-        raise InputError(f"age can't seal to {key.kind} keys", _ED25519_HINT)
+        return cls(bech32.encode("age", bindings.crypto_sign_ed25519_pk_to_curve25519(_point(key))))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -89,6 +82,20 @@ class Recipient:
             ) from None
 
 
+def check_host_key(key: SshPublicKey) -> None:
+    """Whether an SSH key can have a recipient, which takes longer to derive. InputError as `Recipient.of_host_key`."""
+    if key.kind == "ssh-ed25519":
+        _check_point(key)
+    elif key.kind == "ssh-rsa":
+        _check_rsa(key)
+    elif key.kind.startswith("sk-"):
+        raise InputError(
+            f"a key on a FIDO token ({key.kind}) can sign but not open, so nothing can be sealed to it", _ED25519_HINT
+        )
+    else:
+        raise InputError(f"age can't seal to {key.kind} keys", _ED25519_HINT)
+
+
 def natives(recipients: Iterable[Recipient]) -> list[age.NativeRecipient]:
     """For the age library, each once; a plugin's together, so that it runs once a file. InputError, PluginFailed."""
     plain, grouped = [], dict[str, list[str]]()
@@ -115,16 +122,19 @@ def texts(recipients: Iterable[Recipient]) -> tuple[str, ...]:
     return tuple(sorted({recipient.text for recipient in recipients}))
 
 
-def _montgomery(key: SshPublicKey) -> bytes:
+def _point(key: SshPublicKey) -> bytes:
     (point,) = key.fields()
+    return point
+
+
+def _check_point(key: SshPublicKey) -> None:
     # age itself seals to low-order points without a word, and then anybody can open. libsodium's check also refuses
     # non-canonical points and those outside the prime-order group.
-    if not bindings.crypto_core_ed25519_is_valid_point(point):
+    if not bindings.crypto_core_ed25519_is_valid_point(_point(key)):
         raise InputError(
             f"the ssh-ed25519 key {key.fingerprint} is no sound point of its curve: anybody might open what is sealed",
             "copy the key again from the host, and distrust where this one came from",
         )
-    return bindings.crypto_sign_ed25519_pk_to_curve25519(point)
 
 
 def _check_rsa(key: SshPublicKey) -> None:

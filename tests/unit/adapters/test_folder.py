@@ -1,6 +1,7 @@
 """The publish folder: objects and manifests as sshd and the hosts need them; whatever a host left there is harmless."""
 
 import os
+import pwd
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,36 @@ def test_a_host_s_folders_have_the_modes_that_sshd_and_the_design_ask_for(target
     for path, mode in (("db", 0o755), ("db/release", 0o755), ("db/release/objects", 0o755), ("db/reports", 0o2770)):
         assert (target.root / path).stat().st_mode & 0o7777 == mode
     target.ensure_host(DB)
+
+
+def test_the_file_of_accounts_says_what_the_system_says(tmp_path: Path) -> None:
+    found = module.local_groups()
+    assert found["root"] == 0
+    for account in found:
+        assert found[account] == pwd.getpwnam(account).pw_gid
+    passwd = tmp_path / "passwd"
+    passwd.write_bytes(
+        b"web:x:7:8:::\nweb:x:9:9:::\n# db:x:1:2:::\n+::::::\n\xff\ndb:x:1\nlong:x:1:\xb2:::\nx:x:1:2::::\n"
+    )
+    assert module.local_groups(passwd) == {"web": 8, "# db": 2}
+    assert module.local_groups(tmp_path / "gone") == {}
+
+
+def test_an_account_that_the_file_lacks_is_asked_for_elsewhere(
+    target: PublishFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def elsewhere(host: HostName) -> int | None:
+        asked.append(host)
+        return 77 if host == DB else None
+
+    monkeypatch.setattr(module, "account_group", elsewhere)
+    monkeypatch.setattr(module, "local_groups", lambda: {"web": 78})
+    fresh = PublishFolder(target.root)
+    assert fresh.complaints([WEB, DB, DB]) == ()
+    assert asked == ["db"]
+    assert "no account on this machine" in fresh.complaints([HostName("nobody_s")])[0]
 
 
 def test_folders_that_can_t_be_made_are_named(tmp_path: Path) -> None:

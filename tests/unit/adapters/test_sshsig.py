@@ -1,13 +1,14 @@
 """Signatures verified in this process: what is good here is good to OpenSSH, and what OpenSSH makes is good here."""
 
 import base64
+import hashlib
 import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.samples import key_file, public
+from unit.samples import key_file, private, public
 
 from bento.adapters import sshsig
 from bento.adapters.signatures import public_half, sign, verified, verified_here
@@ -124,6 +125,19 @@ def test_what_follows_the_end_or_fills_the_reserved_place_is_not_good(keys: dict
     assert data[head : head + 4] == bytes(4), "the reserved place"
     assert not agree(armoured(data + b"\0"), [public(1)])
     assert not agree(armoured(data[:head] + b"\0\0\0\1x" + data[head + 4 :]), [public(1)])
+
+
+def _string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+@pytest.mark.parametrize("more", [b"x", b"SSHSIG", b""])
+def test_a_signature_s_own_string_holds_it_and_nothing_more(more: bytes) -> None:
+    """The key signs `more` and what is wanted: whoever takes the first 64 bytes for the signature takes that, too."""
+    about = b"".join(map(_string, (SPACE.encode(), b"", b"sha512")))
+    value = private(1).sign(more + b"SSHSIG" + about + _string(hashlib.sha512(LINE).digest())) + more
+    data = b"SSHSIG\0\0\0\1" + _string(public(1).blob) + about + _string(_string(b"ssh-ed25519") + _string(value))
+    assert agree(armoured(data), [public(1)]) == (not more)
 
 
 def test_an_end_that_begins_no_line_is_no_end(keys: dict[str, Path]) -> None:

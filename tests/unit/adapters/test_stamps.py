@@ -118,3 +118,15 @@ def test_after_a_look_at_everything_the_rest_is_forgotten_and_else_it_stays(kept
         stamps.save(whole=whole)
         assert Stamps(kept, RULES, now=later).recall(other) == ("other",)
         assert recalled(kept, file) == there
+
+
+def test_a_memory_that_would_say_the_same_is_not_written_again(kept: Path, file: Path) -> None:
+    remembered(kept, file)
+    first = kept.stat().st_ino
+    stamps = Stamps(kept, RULES, now=later)
+    assert stamps.recall(sight(stamps, file)) == ("found", 7)
+    stamps.save(whole=True)
+    assert kept.stat().st_ino == first
+    Stamps(kept, RULES, now=later).save(whole=True)  # nothing was looked at: nothing is kept
+    assert kept.stat().st_ino != first
+    assert recalled(kept, file) is None

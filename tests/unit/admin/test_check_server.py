@@ -15,7 +15,6 @@ from bento.admin.inventory import Host
 from bento.models.manifest import Settings
 from bento.models.trust import Server
 from bento.names import HostName
-from bento_secrets.recipients import Recipient
 
 GOOD = {
     "forcecommand": "internal-sftp",
@@ -84,7 +83,7 @@ def account(tmp_path: Path) -> Account:
 
 def host(*numbers: int) -> Host:
     keys = tuple(public(number) for number in numbers)
-    return Host(WEB, keys, Recipient.of_host_key(keys[0]), (), Path("/f/hosts/web"), "web", settings())
+    return Host(WEB, keys, (), Path("/f/hosts/web"), "web", settings())
 
 
 def settings() -> Settings:

@@ -1,5 +1,7 @@
 """The fleet folder as commands see it: found from anywhere inside, overridden locally, each host with its own key."""
 
+import base64
+import json
 import subprocess
 from pathlib import Path
 
@@ -82,6 +84,17 @@ def test_a_host_may_name_its_own_key_twice(fleet_root: Path) -> None:
 def test_a_key_that_is_none_or_can_t_be_sealed_to_is_named_by_line_and_host(fleet_root: Path) -> None:
     append(fleet_root, '[hosts.bad]\nkeys = ["ssh-ed25519 nonsense"]\n')
     with pytest.raises(InputError, match=r"bento\.toml:18: the key of bad is wrong"):
+        load_fleet(fleet_root)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_key_of_a_host_has_to_be_sound_whether_anything_is_sealed_to_it_or_not(
+    fleet_root: Path, *, first: bool
+) -> None:
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + b"\1" + bytes(31)  # a point of order 1
+    keys = [f"ssh-ed25519 {base64.b64encode(blob).decode()}", public(14).line]
+    append(fleet_root, f"[hosts.bad]\nkeys = {json.dumps(keys if first else keys[::-1])}\n")
+    with pytest.raises(InputError, match=r"bento\.toml:18: the key of bad is wrong: .* no sound point"):
         load_fleet(fleet_root)
 
 

@@ -1,13 +1,15 @@
 """How facts look: harmless on a terminal, whole in a pipe."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from unit.samples import ESC, SYSTEM, quick
 
-from bento.cli.render import ago, short_system, show_json, show_table
+from bento.cli.render import Cell, ago, drawn, short_system, show_json, show_table, table
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,42 @@ def test_in_a_pipe_a_row_is_one_line_and_nothing_is_cut(
 @given(st.lists(st.text(max_size=20), min_size=2, max_size=2))
 def test_any_text_in_a_cell_is_shown_without_a_crash(cells: list[str]) -> None:
     show_table(["a", "b"], [cells])
+
+
+cells = st.one_of(st.text(max_size=12), st.tuples(st.text("aü漢 ]", max_size=12), st.sampled_from(["red", "dim"])))
+
+
+@quick
+@given(
+    rows=st.lists(st.tuples(cells, cells, cells), max_size=4),
+    width=st.sampled_from([20, 40, 200]),
+    terminal=st.booleans(),
+)
+def test_a_table_that_fits_is_drawn_as_rich_draws_it(
+    *, rows: list[tuple[Cell, ...]], width: int, terminal: bool
+) -> None:
+    heads = ("host", "state", "last seen")
+    console = Console(
+        width=width, highlight=False, force_terminal=terminal, color_system="standard" if terminal else None
+    )
+    with console.capture() as captured:
+        console.print(table(heads, rows))
+
+    def plain(lines: list[str]) -> list[str]:
+        return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in lines]
+
+    lines = drawn(console, heads, rows)
+    assert plain(lines) == plain(captured.get().splitlines())
+    assert terminal or lines == plain(lines)
+
+
+def test_on_a_terminal_words_have_their_colours_however_wide_it_is() -> None:
+    for width in (200, 12):
+        console = Console(width=width, highlight=False, force_terminal=True, color_system="standard")
+        lines = drawn(console, ["host", "state"], [["web", ("fine", "green")], ["database", "odd"]])
+        assert lines[0].startswith("\x1b[1mhost")
+        assert "web" in lines[1]
+        assert "\x1b[32mfine" in "".join(lines)
 
 
 def test_json_is_whole_and_reads_back(capsys: pytest.CaptureFixture[str]) -> None:

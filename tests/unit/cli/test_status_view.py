@@ -16,13 +16,12 @@ from bento.core.host_state import TROUBLE, derive
 from bento.models.manifest import Settings
 from bento.models.report import Heartbeat, Report
 from bento.names import HostName, Serial
-from bento_secrets.recipients import Recipient
 
 
 @pytest.fixture
 def web() -> Host:
     key = public(11)
-    return Host(HostName("web"), (key,), Recipient.of_host_key(key), (), Path("/fleet/hosts/web"), "web", Settings())
+    return Host(HostName("web"), (key,), (), Path("/fleet/hosts/web"), "web", Settings())
 
 
 def seen(host: Host, name: str, *reports: Report, beat: Heartbeat | None = None) -> HostStatus:

@@ -1,0 +1,80 @@
+"""Which signed documents were verified before: of the same bytes and the same keys the verdict is the same for good.
+
+So nothing here ever becomes false, whatever happens to the files that the bytes were read from. Only what was found in
+order is kept: what was not is looked at again each time.
+"""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from bento.adapters.files import publish_text
+from bento.errors import BentoError
+
+_MOST: Final = 100_000  # verdicts: 6.5 MB in the file; a host has three or four
+_LINE: Final = 65  # bytes
+
+
+class Verdicts:
+    """Lies in one file, which may be lost or damaged, or not be written: then everything is verified once more.
+
+    `rules` says what a verdict follows from besides the documents and their keys.
+    """
+
+    def __init__(self, path: Path, rules: str) -> None:
+        self._path = path
+        self._rules = rules
+        self._old = _read(path)
+        self._new: dict[str, None] = {}
+        self._more = False
+
+    def mark(self, document: bytes, *about: str) -> str:
+        """What stands for a document's bytes and all that was asked about them: kind, keys, whom it has to be from."""
+        asked = repr((self._rules, about)).encode("utf-8", "backslashreplace")  # one line, whatever is in it
+        return hashlib.sha256(asked + b"\n" + document).hexdigest()
+
+    def has(self, mark: str) -> bool:
+        """Whether it was found in order before."""
+        if mark in self._new:
+            return True
+        if mark not in self._old:
+            return False
+        self._new[mark] = None
+        return True
+
+    def add(self, mark: str) -> None:
+        """It is in order."""
+        self._new[mark] = None
+        self._more = True
+        if len(self._new) > _MOST:
+            self._new.pop(next(iter(self._new)), None)
+
+    def save(self, *, whole: bool) -> None:
+        """Keep it, where there is anything new. `whole`: what wasn't asked for is of no more use. A failure costs time.
+
+        The folder must be there: who only looks leaves none behind.
+        """
+        if not self._more:
+            return
+        kept = list(self._new) if whole else [*self._new, *(self._old - self._new.keys())]
+        said = "".join(f"{mark}\n" for mark in kept[:_MOST])
+        with suppress(BentoError):
+            publish_text(self._path, f"{_sum(said.encode())}\n{said}")
+            self._more = False
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path) -> frozenset[str]:
+    try:
+        if path.stat().st_size > (_MOST + 1) * _LINE:
+            return frozenset()
+        checksum, _, said = path.read_bytes().partition(b"\n")
+        if checksum.decode("ascii") != _sum(said):
+            return frozenset()
+        return frozenset(said.decode("ascii").split())
+    except (OSError, ValueError):
+        return frozenset()
