@@ -2,11 +2,14 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
 let
   inherit (lib) mkOption types;
+
+  userborn = options.services ? userborn && config.services.userborn.enable;
 
   runtime = "/run/bento"; # the agent's own default; part of the interface (docs/on-the-host.md)
 
@@ -81,6 +84,8 @@ let
           description = "Where the secret lies on the host: for other options to name. It never changes.";
         };
       };
+      # A switch starts it only where its own unit is another, and a password's hash is no part of that.
+      config.restartUnits = lib.mkIf (config.neededForUsers && userborn) [ "userborn.service" ];
     }
   );
 in

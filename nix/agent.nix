@@ -90,7 +90,20 @@ let
     config.systemd.package
     pkgs.gitMinimal
     pkgs.openssh
+    pkgs.util-linux # setpriv: notices are shown as the user whose desktop it is
   ];
+
+  # As NixOS's own nixos-upgrade.service has it: flakes' inputs and channels are fetched by the agent's Nix, not by the
+  # daemon. Builds run there, with its sandbox and its users.
+  searchPath = config.environment.sessionVariables.NIX_PATH or "";
+  environment =
+    config.nix.envVars
+    // config.networking.proxy.envVars
+    // lib.optionalAttrs (searchPath != "") { NIX_PATH = searchPath; }
+    // {
+      HOME = "/root";
+      NIX_REMOTE = "daemon";
+    };
 
   mounts = [ "/var/lib/bento" ] ++ cfg.identities;
 
@@ -178,8 +191,7 @@ in
         stopIfChanged = false;
         unitConfig.X-StopOnRemoval = false;
         path = tools;
-        # Builds run in the daemon, with its sandbox and its users.
-        environment.NIX_REMOTE = "daemon";
+        inherit environment;
         serviceConfig = hardened // {
           Type = "oneshot";
           ExecStart = "${command} run";
@@ -217,7 +229,7 @@ in
           X-StopOnRemoval = false;
         };
         path = tools;
-        environment.NIX_REMOTE = "daemon";
+        inherit environment;
         serviceConfig = hardened // {
           Type = "oneshot";
           RemainAfterExit = true; # once a boot: each run of the agent does it too
@@ -243,11 +255,6 @@ in
       };
     })
     (mkIf (cfg.enable && systemdMakesUsers) {
-      system.activationScripts.bentoSecretsForUsers = {
-        deps = [ "specialfs" ];
-        text = hook.forUsersAtSwitch;
-      };
-
       systemd.services.bento-secrets-for-users = {
         description = "Bento's secrets for users";
         wantedBy = [ "sysinit.target" ];
@@ -294,12 +301,33 @@ in
         };
       };
 
-      # At a switch. Only sysinit-reactivation.target starts it, each time: so it doesn't remain active, and the unit of
-      # the boot, which does, isn't enough.
+      # At a switch. Only sysinit-reactivation.target starts these, each time: so they don't remain active, and the units of
+      # the boot, which do, aren't enough.
+      systemd.services.bento-secrets-for-users-switch = {
+        description = "Bento's secrets for users, at a switch";
+        requiredBy = [ "sysinit-reactivation.target" ];
+        before = [
+          "systemd-sysusers.service"
+          "sysinit-reactivation.target"
+        ];
+        restartIfChanged = false;
+        unitConfig = {
+          DefaultDependencies = false;
+          RequiresMountsFor = mounts;
+        };
+        serviceConfig = hardened // {
+          Type = "oneshot";
+          ExecStart = "${command} install-secrets --for-users";
+        };
+      };
+
       systemd.services.bento-secrets-switch = {
         description = "Bento's secrets, after a switch";
         requiredBy = [ "sysinit-reactivation.target" ];
-        after = [ "systemd-sysusers.service" ];
+        after = [
+          "bento-secrets-for-users-switch.service"
+          "systemd-sysusers.service"
+        ];
         before = [ "sysinit-reactivation.target" ];
         restartIfChanged = false;
         unitConfig = {

@@ -32,6 +32,7 @@ let
     gitMinimal = made "git" { };
     openssh = made "openssh" { };
     linuxquota = made "quota" { };
+    util-linux = made "util-linux" { };
   };
   # As NixOS has it.
   early = [

@@ -110,6 +110,32 @@ def test_the_declaration_lies_in_the_system_and_bento_checks_it_at_build_time(tm
             assert f"/bin/bento-agent validate {option} /nix/store/" in script
 
 
+PROXY = 'networking.proxy.envVars = { https_proxy = "http://10.0.0.9:3128"; };'
+
+
+@pytest.mark.skipif(is_whole(), reason="there these are NixOS's own to set")
+@pytest.mark.parametrize("unit", ["bento-agent", "bento-recover"])
+def test_the_agents_nix_has_the_machines_proxy_and_channels(unit: str, tmp_path: Path) -> None:
+    more = f'{PROXY} environment.sessionVariables.NIX_PATH = "nixpkgs=/etc/nixpkgs";'
+    lines = units(host(more=more), tmp_path)[f"{unit}.service"].splitlines()
+    assert [line for line in lines if line.startswith("Environment=")] == [
+        "Environment=HOME=/root",
+        "Environment=NIX_PATH=nixpkgs=/etc/nixpkgs",
+        "Environment=NIX_REMOTE=daemon",
+        "Environment=https_proxy=http://10.0.0.9:3128",
+    ]
+    # An empty one would stand before what nix.conf says.
+    lines = units(host(more='environment.sessionVariables.NIX_PATH = "";'), tmp_path)[f"{unit}.service"].splitlines()
+    assert not any("NIX_PATH" in line for line in lines)
+
+
+def test_every_program_that_the_agent_starts_by_name_is_on_its_path(tmp_path: Path) -> None:
+    """NixOS adds coreutils, findutils, gnugrep, gnused and systemd; all else must be said."""
+    got = ask(host(), "map (one: one.name or (baseNameOf one)) m.config.systemd.services.bento-agent.path", tmp_path)
+    for package in ("nix", "git", "openssh", "util-linux"):
+        assert any(package in one for one in got), (package, got)
+
+
 # Secrets
 
 
@@ -297,31 +323,49 @@ MANAGERS = {
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_secrets_come_before_and_after_users_whoever_makes_them(manager: str, tmp_path: Path) -> None:
     configuration = host(more=MANAGERS[manager])
+    assert failed(configuration, tmp_path) == ""
     found = units(configuration, tmp_path)
     scripts = ask(
         configuration,
-        "builtins.mapAttrs (_: one: { inherit (one) text deps; }) { inherit (m.config.system.activationScripts) "
-        "bentoSecretsForUsers; bentoSecrets = m.config.system.activationScripts.bentoSecrets or { text = null; deps = "
-        "[ ]; }; users = m.config.system.activationScripts.users or { text = null; deps = [ ]; }; }",
+        "let found = m.config.system.activationScripts; one = name: let it = found.${name} or { }; in "
+        "if builtins.isString it then { text = it; deps = [ ]; } "
+        "else { text = it.text or null; deps = it.deps or [ ]; }; in "
+        '{ users = one "users"; before = one "bentoSecretsForUsers"; after = one "bentoSecrets"; }',
         tmp_path,
     )
-    assert "install-secrets --for-users --system" in scripts["bentoSecretsForUsers"]["text"]
     if manager == "script":
+        assert "install-secrets --for-users --system" in scripts["before"]["text"]
         assert "bentoSecretsForUsers" in scripts["users"]["deps"]
-        assert "users" in scripts["bentoSecrets"]["deps"]
+        assert "users" in scripts["after"]["deps"]
         assert "bento-secrets.service" not in found
         return
-    assert scripts["bentoSecrets"]["text"] is None
-    assert "NIXOS_ACTION" in scripts["bentoSecretsForUsers"]["text"]
-    before = re.findall(r"^Before=(.*)$", found["bento-secrets-for-users.service"], re.MULTILINE)
-    assert "systemd-sysusers.service" in " ".join(before)
-    after = re.findall(r"^After=(.*)$", found["bento-secrets.service"], re.MULTILINE)
-    assert "systemd-sysusers.service" in " ".join(after)
-    switch = found["bento-secrets-switch.service"]
-    assert "sysinit-reactivation.target" in " ".join(re.findall(r"^Before=(.*)$", switch, re.MULTILINE))
-    assert "RemainAfterExit" not in switch
-    required = ask(configuration, 'm.config.systemd.units."bento-secrets-switch.service".requiredBy', tmp_path)
-    assert required == ["sysinit-reactivation.target"]
+    # NixOS warns of scripts that aren't its own, and boots without any where it can.
+    assert (scripts["before"]["text"], scripts["after"]["text"]) == (None, None)
+    assert "systemd-sysusers.service" in said(found["bento-secrets-for-users.service"], "Before")
+    assert "systemd-sysusers.service" in said(found["bento-secrets.service"], "After")
+    users, switch = found["bento-secrets-for-users-switch.service"], found["bento-secrets-switch.service"]
+    assert said(users, "Before") == ["systemd-sysusers.service", "sysinit-reactivation.target"]
+    assert said(switch, "After") == ["bento-secrets-for-users-switch.service", "systemd-sysusers.service"]
+    assert said(switch, "Before") == ["sysinit-reactivation.target"]
+    for name in ("bento-secrets-for-users-switch", "bento-secrets-switch"):
+        assert "RemainAfterExit" not in found[f"{name}.service"]
+        wanted = f'{{ inherit (m.config.systemd.units."{name}.service") requiredBy wantedBy; }}'
+        assert ask(configuration, wanted, tmp_path) == {"requiredBy": ["sysinit-reactivation.target"], "wantedBy": []}
+
+
+def said(unit: str, key: str) -> list[str]:
+    """What a unit says for a key, over all its lines."""
+    return " ".join(re.findall(f"^{key}=(.*)$", unit, re.MULTILINE)).split()
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_a_changed_password_reaches_who_makes_users_where_a_switch_alone_would_not_tell_him(
+    manager: str, tmp_path: Path
+) -> None:
+    more = 'bento.secrets = { hash = { neededForUsers = true; restartUnits = [ "a.service" ]; }; token = { }; };'
+    text = declaration_text(host(more=more + MANAGERS[manager]), tmp_path)
+    found = {str(one.name): set(one.restart) for one in parse_declaration(text.encode(), "rendered").secrets}
+    assert found == {"hash": {"a.service"} | ({"userborn.service"} if manager == "userborn" else set()), "token": set()}
 
 
 def verified(found: dict[str, str], folder: Path) -> tuple[int, list[str]]:
