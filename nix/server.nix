@@ -3,6 +3,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -34,10 +35,16 @@ let
     in
     "${toString first}:30:${toString (2 * first)}";
 
+  # systemd-sysusers takes initial passwords only. No password fits this one, and the account isn't locked.
+  password =
+    if options.systemd ? sysusers && config.systemd.sysusers.enable then
+      "initialHashedPassword"
+    else
+      "hashedPassword";
+
   account = keys: {
     isSystemUser = true;
-    # No password fits, and the account isn't locked.
-    hashedPassword = "*";
+    ${password} = "*";
     home = "/var/empty";
     createHome = false;
     openssh.authorizedKeys.keys = map (key: "restrict ${key}") keys;
@@ -228,7 +235,11 @@ in
       bento.secrets.${cfg.cache.secret}.restartUnits = [ "nix-serve.service" ];
       services.nix-serve = {
         enable = true;
-        bindAddress = toString cfg.cache.address;
+        bindAddress =
+          if lib.hasInfix ":" (toString cfg.cache.address) then
+            "[${cfg.cache.address}]"
+          else
+            toString cfg.cache.address;
         inherit (cfg.cache) port;
         # The unit reads it as a credential, so it stays root's.
         secretKeyFile = config.bento.secrets.${cfg.cache.secret}.path;

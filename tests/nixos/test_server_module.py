@@ -89,6 +89,17 @@ def test_each_host_is_an_account_with_its_keys_and_no_password_and_the_publisher
         assert user["hashedPassword"] == "*"
 
 
+@pytest.mark.parametrize(
+    ("manager", "option"),
+    [("systemd.sysusers", "initialHashedPassword"), ("services.userborn", "hashedPassword")],
+)
+def test_accounts_can_be_made_by_systemd(manager: str, option: str, tmp_path: Path) -> None:
+    configuration = server(more=f"{manager}.enable = true;")
+    assert ask(configuration, "m.failed", tmp_path) == []
+    for name in ("web", "bento-publisher"):
+        assert ask(configuration, f"m.config.users.users.{name}.{option}", tmp_path) == "*"
+
+
 def test_bento_reads_the_fleet_file_while_the_system_is_built(tmp_path: Path) -> None:
     if is_whole():
         names = ask(server(), "map (one: one.name) m.config.system.checks", tmp_path)
@@ -164,6 +175,8 @@ def test_the_cache_needs_an_address_and_a_machine_that_gets_secrets(tmp_path: Pa
         "port": 5000,
         "secretKeyFile": "/run/bento/secrets/binary-cache-key",
     }
+    other = good.replace("10.0.0.1", "fd00::1")
+    assert ask(other, "m.config.services.nix-serve.bindAddress", tmp_path) == "[fd00::1]"
     assert ask(good, "m.config.bento.secrets.binary-cache-key.restartUnits", tmp_path) == ["nix-serve.service"]
 
 
