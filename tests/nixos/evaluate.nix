@@ -28,7 +28,10 @@ let
       made name { inherit script; };
     bento = made "bento" { };
     bento-agent = made "bento-agent" { };
+    bento-fleet = made "bento" { };
     coreutils = made "coreutils" { };
+    git = made "git" { };
+    iptables = made "iptables" { };
     gitMinimal = made "git" { };
     openssh = made "openssh" { };
     linuxquota = made "quota" { };

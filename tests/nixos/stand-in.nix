@@ -46,6 +46,14 @@ let
         type = types.listOf types.package;
         default = [ ];
       };
+      script = mkOption {
+        type = types.lines;
+        default = "";
+      };
+      preStop = mkOption {
+        type = types.lines;
+        default = "";
+      };
       restartIfChanged = mkOption {
         type = types.bool;
         default = true;
@@ -206,6 +214,10 @@ in
       default = { };
     };
     users.groups = any;
+    users.mutableUsers = mkOption {
+      type = types.bool;
+      default = true;
+    };
     services.openssh = {
       enable = lib.mkEnableOption "sshd";
       settings = any;
