@@ -15,6 +15,8 @@ let
   asked = fleet.server or { };
   hosts = fleet.hosts or { };
   names = lib.attrNames hosts;
+  # A folder that the fleet file publishes to, if it is on this machine: as `bento server apply` reads it.
+  local = lib.filter (lib.hasPrefix "/") (lib.toList (fleet.publish.to or [ ]));
 
   # Runs while the system is built, so it must be of the building machine's kind.
   validator =
@@ -73,9 +75,9 @@ in
     };
 
     folder = mkOption {
-      type = types.strMatching "/[^[:space:]%\"\\]*";
-      default = asked.folder or "/home/chroot";
-      defaultText = lib.literalMD "`server.folder` of the fleet file, or `/home/chroot`";
+      type = types.strMatching "/[^[:space:]%\"\\$`]*";
+      default = asked.folder or (lib.head (local ++ [ "/home/chroot" ]));
+      defaultText = lib.literalMD "`server.folder` of the fleet file, or the folder that it publishes to, or `/home/chroot`";
       description = "Where the hosts' folders lie. It and all above it must be root's, and writable for nobody else.";
     };
 

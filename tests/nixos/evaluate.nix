@@ -22,7 +22,12 @@ let
         canExecute = _: true;
       };
     };
-    writeText = name: text: made name { inherit text; };
+    writeText =
+      name: text:
+      made name {
+        inherit text;
+        outPath = builtins.toFile name text;
+      };
     runCommand =
       name: _: script:
       made name { inherit script; };
