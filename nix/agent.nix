@@ -117,6 +117,27 @@ let
     RestrictRealtime = true;
     SystemCallArchitectures = "native";
   };
+
+  # What only opens secrets that are here already starts nothing of anybody's, and asks no network: it mounts, writes and
+  # gives away.
+  offline = hardened // {
+    Type = "oneshot";
+    NoNewPrivileges = true;
+    RestrictAddressFamilies = [ "AF_UNIX" ]; # who is who: nscd, systemd-userdbd
+    RestrictNamespaces = true;
+    RestrictSUIDSGID = true;
+    CapabilityBoundingSet = [
+      "CAP_SYS_ADMIN"
+      "CAP_CHOWN"
+      "CAP_DAC_OVERRIDE"
+      "CAP_FOWNER"
+    ];
+    SystemCallFilter = [
+      "@system-service"
+      "@mount"
+    ];
+    SystemCallErrorNumber = "EPERM";
+  };
 in
 {
   imports = [ ./agent-options.nix ];
@@ -268,8 +289,7 @@ in
         conflicts = [ "shutdown.target" ];
         restartIfChanged = false;
         unitConfig.DefaultDependencies = false;
-        serviceConfig = hardened // {
-          Type = "oneshot";
+        serviceConfig = offline // {
           RemainAfterExit = true;
           ExecStart = "${command} install-secrets --for-users";
         };
@@ -293,8 +313,7 @@ in
           DefaultDependencies = false;
           RequiresMountsFor = mounts;
         };
-        serviceConfig = hardened // {
-          Type = "oneshot";
+        serviceConfig = offline // {
           RemainAfterExit = true;
           SuccessExitStatus = 4;
           ExecStart = "${command} install-secrets";
@@ -315,8 +334,7 @@ in
           DefaultDependencies = false;
           RequiresMountsFor = mounts;
         };
-        serviceConfig = hardened // {
-          Type = "oneshot";
+        serviceConfig = offline // {
           ExecStart = "${command} install-secrets --for-users";
         };
       };
@@ -334,8 +352,7 @@ in
           DefaultDependencies = false;
           RequiresMountsFor = mounts;
         };
-        serviceConfig = hardened // {
-          Type = "oneshot";
+        serviceConfig = offline // {
           SuccessExitStatus = 4;
           ExecStart = "${command} install-secrets";
         };

@@ -26,6 +26,8 @@ PAGE = dict(
 MORE = {
     *("Documentation", "X-RestartIfChanged", "X-StopIfChanged", "X-StopOnRemoval", "Environment", "KeyringMode"),
     *("LockPersonality", "RestrictRealtime", "SystemCallArchitectures", "RestrictAddressFamilies", "UMask"),
+    *("NoNewPrivileges", "RestrictNamespaces", "RestrictSUIDSGID", "CapabilityBoundingSet"),
+    *("SystemCallFilter", "SystemCallErrorNumber"),
 }
 ELSEWHERE = {("After", "nix-daemon.socket")}  # Nix has none on its own elsewhere
 
