@@ -6,6 +6,7 @@ The modules' evaluation by the real module system is `make nixos-tests`.
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,17 @@ def test_the_wheel_that_the_package_takes_is_one_of_the_requirements(tmp_path: P
     assert pinned is not None
     assert f'version = "{pinned[1]}";' in text
     assert all(one in pinned[2] for one in hashes)
+
+
+def test_the_package_is_made_of_all_that_pyproject_names() -> None:
+    said = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    wheel = said["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(wheel) == {"packages"}, "whatever else the wheel is made of must be in the package's files too"
+    text = (PROJECT / "nix/package.nix").read_text()
+    files = re.findall(r"^\s+\.\./(\S+)$", text, re.MULTILINE)
+    assert set(files) == {*wheel["packages"], said["project"]["readme"], "pyproject.toml", "LICENSE"}
+    assert set(said["project"]["scripts"]) == set(re.findall(r"rm \$out/bin/(\S+)", text))  # each has the other's
+    assert said["build-system"]["requires"] == ["hatchling"]
 
 
 def test_the_agent_does_its_whole_run_without_what_only_the_admin_needs(world: World, tmp_path: Path) -> None:

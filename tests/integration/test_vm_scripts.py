@@ -117,3 +117,11 @@ def test_every_command_of_a_script_is_one_that_bento_has(tmp_path: Path) -> None
     for wrong in (["bento", "publish"], ["bento", "deploy", "--everything"]):  # the control
         with pytest.raises((AssertionError, click.UsageError)):
             understood(wrong)
+
+
+def test_every_command_that_builds_the_package_is_one_that_bento_has() -> None:
+    text = (PROJECT / "nix/package.nix").read_text()
+    used = [shlex.split(one.replace("$shell", "bash")) for one in re.findall(r"\$out/bin/(bento [^>\n]+)", text)]
+    assert [one[1] for one in used] == ["man", "completion"]
+    for one in used:
+        understood(one)
