@@ -5,6 +5,7 @@ The modules' evaluation by the real module system is `make nixos-tests`.
 
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -16,6 +17,8 @@ from bento.models.agent_settings import parse_agent_settings
 from bento.models.declaration import parse_declaration
 from bento.models.strict import parse_toml
 from bento.models.trust import parse_trust
+from rig import make_ssh_key
+from rig.nix import nix_env
 from rig.nixos import PROJECT, evaluated, parsed
 from rig.world import PROGRAMS, World, said
 
@@ -152,3 +155,27 @@ def test_the_agents_package_gets_its_manual_pages(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, check=False)
     assert done.returncode == 0, said(done)
     assert {"bento-agent.1", "bento-agent-run.1"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_template_becomes_a_fleet_as_its_readme_says(tmp_path: Path) -> None:
+    fleet = tmp_path / "acme"
+    shutil.copytree(PROJECT / "nix/template", fleet, symlinks=True)
+    key = make_ssh_key(tmp_path / "example")
+    init, add, bootstrap, deploy = re.findall(r"`(bento [^`]+)`", (fleet / "README.md").read_text())
+    here = {"NAME.pub": f"{tmp_path}/example.pub", "NAME": "example", "/home/chroot": f"{tmp_path}/chroot"}
+
+    def follow(command: str) -> subprocess.CompletedProcess[bytes]:
+        words = [here.get(word, word) for word in command.replace("SERVER", "server.example").split()]
+        more = ["--server-key", key.line] if words[1] == "init" else []
+        argv = [PROGRAMS / words[0], *words[1:], *more]
+        return subprocess.run(argv, cwd=fleet, env=nix_env(tmp_path / "home"), capture_output=True, check=False)
+
+    for command in (init, add):
+        done = follow(command)
+        assert done.returncode == 0, said(done)
+    toml = fleet / "bento.toml"
+    toml.write_text(toml.read_text().replace("[hosts.example]\n", '[hosts.example]\nsource = "hosts"\n'))
+    assert "server.example" in said(follow(bootstrap))
+    # As far as it goes without a network: the flake is found, with what the host knows of its fleet beside it.
+    assert "hosts/flake.nix has inputs but no flake.lock" in said(follow(deploy))
+    assert (fleet / "hosts/utils/trust.toml").is_file()
