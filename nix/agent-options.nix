@@ -143,6 +143,16 @@ in
       '';
     };
 
+    path = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+      example = lib.literalExpression "[ pkgs.corkscrew ]";
+      description = ''
+        Programs that the agent finds beside Nix, Git and OpenSSH: what a `proxy_command` in the trust file names, or what
+        {option}`confirm.commands` call.
+      '';
+    };
+
     interval = mkOption {
       type = types.str;
       default = "5min";

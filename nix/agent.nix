@@ -91,7 +91,8 @@ let
     pkgs.gitMinimal
     pkgs.openssh
     pkgs.util-linux # setpriv: notices are shown as the user whose desktop it is
-  ];
+  ]
+  ++ cfg.path;
 
   # As NixOS's own nixos-upgrade.service has it: flakes' inputs and channels are fetched by the agent's Nix, not by the
   # daemon. Builds run there, with its sandbox and its users.

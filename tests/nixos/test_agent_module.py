@@ -131,9 +131,12 @@ def test_the_agents_nix_has_the_machines_proxy_and_channels(unit: str, tmp_path:
 
 def test_every_program_that_the_agent_starts_by_name_is_on_its_path(tmp_path: Path) -> None:
     """NixOS adds coreutils, findutils, gnugrep, gnused and systemd; all else must be said."""
-    got = ask(host(), "map (one: one.name or (baseNameOf one)) m.config.systemd.services.bento-agent.path", tmp_path)
-    for package in ("nix", "git", "openssh", "util-linux"):
-        assert any(package in one for one in got), (package, got)
+    more = 'path = [ { type = "derivation"; name = "corkscrew"; outPath = "/nix/store/x-corkscrew"; } ];'
+    for unit in ("bento-agent", "bento-recover"):
+        asked = f"map (one: baseNameOf (toString one)) m.config.systemd.services.{unit}.path"
+        got = ask(host(more), asked, tmp_path)
+        for package in ("nix", "systemd", "git", "openssh", "util-linux", "corkscrew"):
+            assert any(package in one for one in got), (package, got)
 
 
 # Secrets
@@ -197,6 +200,7 @@ def test_a_secret_of_the_wrong_type_is_named(line: str, said: str, tmp_path: Pat
         ("identities = [ ];", "services.bento.identities"),
         ('identities = [ "key" ];', "services.bento.identities"),
         ("interval = 5;", "services.bento.interval"),
+        ('path = "corkscrew";', "services.bento.path"),
         ("splay = true;", "services.bento.splay"),
         ('suspend = "no";', "services.bento.suspend"),
         ("confirm.timeout = 0;", "services.bento.confirm.timeout"),
