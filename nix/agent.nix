@@ -12,6 +12,7 @@ let
 
   cfg = config.services.bento;
 
+  fileSystemOf = import ./lib/file-system.nix;
   renderDeclaration = import ./lib/declaration.nix;
   renderToml = import ./lib/toml.nix;
 
@@ -53,27 +54,10 @@ let
   };
   command = "${agent} --config ${agentToml}";
 
-  # The file system that holds a path: the longest mount point above it.
-  fileSystemOf =
-    path:
-    let
-      above =
-        fs: fs.mountPoint == "/" || fs.mountPoint == path || lib.hasPrefix "${fs.mountPoint}/" path;
-      found = lib.filter above (lib.attrValues config.fileSystems);
-      deepest = lib.foldl' (
-        best: fs:
-        if best == null || lib.stringLength fs.mountPoint > lib.stringLength best.mountPoint then
-          fs
-        else
-          best
-      ) null found;
-    in
-    deepest;
-
   mountedForBoot =
     path:
     let
-      fs = fileSystemOf path;
+      fs = fileSystemOf config.fileSystems path;
     in
     {
       assertion = fs == null || utils.fsNeededForBoot fs;

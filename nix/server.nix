@@ -52,6 +52,8 @@ let
     openssh.authorizedKeys.keys = map (key: "restrict ${key}") keys;
   };
 
+  holds = import ./lib/file-system.nix config.fileSystems cfg.folder;
+
   # A file system's own quotas: a host can fill its share of the disk and no more.
   quotas = pkgs.writeText "bento-quotas" (
     lib.concatMapStrings (
@@ -217,18 +219,7 @@ in
           RemainAfterExit = true;
           # Reads lines of: user, block and file limits.
           StandardInput = "file:${quotas}";
-          ExecStart = "${pkgs.linuxquota}/bin/setquota --user --batch ${
-            (lib.foldl' (
-              best: fs:
-              if
-                (fs.mountPoint == "/" || fs.mountPoint == cfg.folder || lib.hasPrefix "${fs.mountPoint}/" cfg.folder)
-                && lib.stringLength fs.mountPoint > lib.stringLength best
-              then
-                fs.mountPoint
-              else
-                best
-            ) "" (lib.attrValues config.fileSystems))
-          }";
+          ExecStart = "${pkgs.linuxquota}/bin/setquota --user --batch ${if holds == null then "/" else holds.mountPoint}";
         };
       };
     })

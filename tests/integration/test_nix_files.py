@@ -96,6 +96,17 @@ def test_toml_that_nix_renders_reads_back_as_the_same(value: dict[str, object], 
     assert parse_toml(text, "rendered") == value
 
 
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("/home/chroot", "/home"), ("/home", "/home"), ("/homes", "/"), ("/srv/a/b/c", "/srv/a/b"), ("/srv/ab", "/srv")],
+)
+def test_the_file_system_that_holds_a_path_is_found(path: str, found: str, tmp_path: Path) -> None:
+    several = "".join(f'"{one}" = {{ mountPoint = "{one}"; }}; ' for one in ("/home", "/", "/srv", "/srv/a/b"))
+    one = f'import {PROJECT}/nix/lib/file-system.nix {{ {several} }} "{path}"'
+    assert evaluated(f"({one}).mountPoint", tmp_path) == found
+    assert evaluated(f'import {PROJECT}/nix/lib/file-system.nix {{ }} "{path}"', tmp_path) is None
+
+
 def test_settings_that_nix_renders_are_ones_that_the_agent_reads(tmp_path: Path) -> None:
     settings = '{ host = "web"; identities = [ "/etc/k" ]; trust = "/x"; confirm = { timeout = 5; nothing = null; }; }'
     text = evaluated(f"import {PROJECT}/nix/lib/toml.nix {settings}", tmp_path)
