@@ -2,11 +2,14 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
 let
   inherit (lib) mkOption types;
+
+  userborn = options.services ? userborn && config.services.userborn.enable;
 
   runtime = "/run/bento"; # the agent's own default; part of the interface (docs/on-the-host.md)
 
@@ -81,6 +84,8 @@ let
           description = "Where the secret lies on the host: for other options to name. It never changes.";
         };
       };
+      # A switch starts it only where its own unit is another, and a password's hash is no part of that.
+      config.restartUnits = lib.mkIf (config.neededForUsers && userborn) [ "userborn.service" ];
     }
   );
 in
@@ -135,6 +140,16 @@ in
       description = ''
         Private SSH keys of this host. The first logs in at the server; any may open secrets, so that a host key can
         rotate. A path on the machine, never one in the Nix store.
+      '';
+    };
+
+    path = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+      example = lib.literalExpression "[ pkgs.corkscrew ]";
+      description = ''
+        Programs that the agent finds beside Nix, Git and OpenSSH: what a `proxy_command` in the trust file names, or what
+        {option}`confirm.commands` call.
       '';
     };
 

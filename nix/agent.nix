@@ -12,6 +12,7 @@ let
 
   cfg = config.services.bento;
 
+  fileSystemOf = import ./lib/file-system.nix;
   renderDeclaration = import ./lib/declaration.nix;
   renderToml = import ./lib/toml.nix;
 
@@ -53,27 +54,10 @@ let
   };
   command = "${agent} --config ${agentToml}";
 
-  # The file system that holds a path: the longest mount point above it.
-  fileSystemOf =
-    path:
-    let
-      above =
-        fs: fs.mountPoint == "/" || fs.mountPoint == path || lib.hasPrefix "${fs.mountPoint}/" path;
-      found = lib.filter above (lib.attrValues config.fileSystems);
-      deepest = lib.foldl' (
-        best: fs:
-        if best == null || lib.stringLength fs.mountPoint > lib.stringLength best.mountPoint then
-          fs
-        else
-          best
-      ) null found;
-    in
-    deepest;
-
   mountedForBoot =
     path:
     let
-      fs = fileSystemOf path;
+      fs = fileSystemOf config.fileSystems path;
     in
     {
       assertion = fs == null || utils.fsNeededForBoot fs;
@@ -90,7 +74,21 @@ let
     config.systemd.package
     pkgs.gitMinimal
     pkgs.openssh
-  ];
+    pkgs.util-linux # setpriv: notices are shown as the user whose desktop it is
+  ]
+  ++ cfg.path;
+
+  # As NixOS's own nixos-upgrade.service has it: flakes' inputs and channels are fetched by the agent's Nix, not by the
+  # daemon. Builds run there, with its sandbox and its users.
+  searchPath = config.environment.sessionVariables.NIX_PATH or "";
+  environment =
+    config.nix.envVars
+    // config.networking.proxy.envVars
+    // lib.optionalAttrs (searchPath != "") { NIX_PATH = searchPath; }
+    // {
+      HOME = "/root";
+      NIX_REMOTE = "daemon";
+    };
 
   mounts = [ "/var/lib/bento" ] ++ cfg.identities;
 
@@ -103,6 +101,27 @@ let
     LockPersonality = true;
     RestrictRealtime = true;
     SystemCallArchitectures = "native";
+  };
+
+  # What only opens secrets that are here already starts nothing of anybody's, and asks no network: it mounts, writes and
+  # gives away.
+  offline = hardened // {
+    Type = "oneshot";
+    NoNewPrivileges = true;
+    RestrictAddressFamilies = [ "AF_UNIX" ]; # who is who: nscd, systemd-userdbd
+    RestrictNamespaces = true;
+    RestrictSUIDSGID = true;
+    CapabilityBoundingSet = [
+      "CAP_SYS_ADMIN"
+      "CAP_CHOWN"
+      "CAP_DAC_OVERRIDE"
+      "CAP_FOWNER"
+    ];
+    SystemCallFilter = [
+      "@system-service"
+      "@mount"
+    ];
+    SystemCallErrorNumber = "EPERM";
   };
 in
 {
@@ -178,8 +197,7 @@ in
         stopIfChanged = false;
         unitConfig.X-StopOnRemoval = false;
         path = tools;
-        # Builds run in the daemon, with its sandbox and its users.
-        environment.NIX_REMOTE = "daemon";
+        inherit environment;
         serviceConfig = hardened // {
           Type = "oneshot";
           ExecStart = "${command} run";
@@ -217,7 +235,7 @@ in
           X-StopOnRemoval = false;
         };
         path = tools;
-        environment.NIX_REMOTE = "daemon";
+        inherit environment;
         serviceConfig = hardened // {
           Type = "oneshot";
           RemainAfterExit = true; # once a boot: each run of the agent does it too
@@ -243,11 +261,6 @@ in
       };
     })
     (mkIf (cfg.enable && systemdMakesUsers) {
-      system.activationScripts.bentoSecretsForUsers = {
-        deps = [ "specialfs" ];
-        text = hook.forUsersAtSwitch;
-      };
-
       systemd.services.bento-secrets-for-users = {
         description = "Bento's secrets for users";
         wantedBy = [ "sysinit.target" ];
@@ -261,8 +274,7 @@ in
         conflicts = [ "shutdown.target" ];
         restartIfChanged = false;
         unitConfig.DefaultDependencies = false;
-        serviceConfig = hardened // {
-          Type = "oneshot";
+        serviceConfig = offline // {
           RemainAfterExit = true;
           ExecStart = "${command} install-secrets --for-users";
         };
@@ -286,28 +298,46 @@ in
           DefaultDependencies = false;
           RequiresMountsFor = mounts;
         };
-        serviceConfig = hardened // {
-          Type = "oneshot";
+        serviceConfig = offline // {
           RemainAfterExit = true;
           SuccessExitStatus = 4;
           ExecStart = "${command} install-secrets";
         };
       };
 
-      # At a switch. Only sysinit-reactivation.target starts it, each time: so it doesn't remain active, and the unit of
-      # the boot, which does, isn't enough.
+      # At a switch. Only sysinit-reactivation.target starts these, each time: so they don't remain active, and the units of
+      # the boot, which do, aren't enough.
+      systemd.services.bento-secrets-for-users-switch = {
+        description = "Bento's secrets for users, at a switch";
+        requiredBy = [ "sysinit-reactivation.target" ];
+        before = [
+          "systemd-sysusers.service"
+          "sysinit-reactivation.target"
+        ];
+        restartIfChanged = false;
+        unitConfig = {
+          DefaultDependencies = false;
+          RequiresMountsFor = mounts;
+        };
+        serviceConfig = offline // {
+          ExecStart = "${command} install-secrets --for-users";
+        };
+      };
+
       systemd.services.bento-secrets-switch = {
         description = "Bento's secrets, after a switch";
         requiredBy = [ "sysinit-reactivation.target" ];
-        after = [ "systemd-sysusers.service" ];
+        after = [
+          "bento-secrets-for-users-switch.service"
+          "systemd-sysusers.service"
+        ];
         before = [ "sysinit-reactivation.target" ];
         restartIfChanged = false;
         unitConfig = {
           DefaultDependencies = false;
           RequiresMountsFor = mounts;
         };
-        serviceConfig = hardened // {
-          Type = "oneshot";
+        serviceConfig = offline // {
           SuccessExitStatus = 4;
           ExecStart = "${command} install-secrets";
         };

@@ -3,6 +3,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   ...
 }:
@@ -14,6 +15,8 @@ let
   asked = fleet.server or { };
   hosts = fleet.hosts or { };
   names = lib.attrNames hosts;
+  # A folder that the fleet file publishes to, if it is on this machine: as `bento server apply` reads it.
+  local = lib.filter (lib.hasPrefix "/") (lib.toList (fleet.publish.to or [ ]));
 
   # Runs while the system is built, so it must be of the building machine's kind.
   validator =
@@ -34,14 +37,22 @@ let
     in
     "${toString first}:30:${toString (2 * first)}";
 
+  # systemd-sysusers takes initial passwords only. No password fits this one, and the account isn't locked.
+  password =
+    if options.systemd ? sysusers && config.systemd.sysusers.enable then
+      "initialHashedPassword"
+    else
+      "hashedPassword";
+
   account = keys: {
     isSystemUser = true;
-    # No password fits, and the account isn't locked.
-    hashedPassword = "*";
+    ${password} = "*";
     home = "/var/empty";
     createHome = false;
     openssh.authorizedKeys.keys = map (key: "restrict ${key}") keys;
   };
+
+  holds = import ./lib/file-system.nix config.fileSystems cfg.folder;
 
   # A file system's own quotas: a host can fill its share of the disk and no more.
   quotas = pkgs.writeText "bento-quotas" (
@@ -66,9 +77,9 @@ in
     };
 
     folder = mkOption {
-      type = types.strMatching "/[^[:space:]%\"\\]*";
-      default = asked.folder or "/home/chroot";
-      defaultText = lib.literalMD "`server.folder` of the fleet file, or `/home/chroot`";
+      type = types.strMatching "/[^[:space:]%\"\\$`]*";
+      default = asked.folder or (lib.head (local ++ [ "/home/chroot" ]));
+      defaultText = lib.literalMD "`server.folder` of the fleet file, or the folder that it publishes to, or `/home/chroot`";
       description = "Where the hosts' folders lie. It and all above it must be root's, and writable for nobody else.";
     };
 
@@ -208,18 +219,7 @@ in
           RemainAfterExit = true;
           # Reads lines of: user, block and file limits.
           StandardInput = "file:${quotas}";
-          ExecStart = "${pkgs.linuxquota}/bin/setquota --user --batch ${
-            (lib.foldl' (
-              best: fs:
-              if
-                (fs.mountPoint == "/" || fs.mountPoint == cfg.folder || lib.hasPrefix "${fs.mountPoint}/" cfg.folder)
-                && lib.stringLength fs.mountPoint > lib.stringLength best
-              then
-                fs.mountPoint
-              else
-                best
-            ) "" (lib.attrValues config.fileSystems))
-          }";
+          ExecStart = "${pkgs.linuxquota}/bin/setquota --user --batch ${if holds == null then "/" else holds.mountPoint}";
         };
       };
     })
@@ -228,7 +228,11 @@ in
       bento.secrets.${cfg.cache.secret}.restartUnits = [ "nix-serve.service" ];
       services.nix-serve = {
         enable = true;
-        bindAddress = toString cfg.cache.address;
+        bindAddress =
+          if lib.hasInfix ":" (toString cfg.cache.address) then
+            "[${cfg.cache.address}]"
+          else
+            toString cfg.cache.address;
         inherit (cfg.cache) port;
         # The unit reads it as a credential, so it stays root's.
         secretKeyFile = config.bento.secrets.${cfg.cache.secret}.path;

@@ -1,5 +1,6 @@
 """Accounts of this machine, and what its sshd would do for them."""
 
+import grp
 import os
 import pwd
 import shutil
@@ -17,13 +18,17 @@ _ELSEWHERE = "192.0.2.1"  # an address that is nobody's (RFC 5737): hosts come f
 
 @dataclass(frozen=True)
 class Account:
-    """A user of this machine. `locked`: its password field says so; None where that can't be read."""
+    """A user of this machine, with the names of his groups.
+
+    `locked`: its password field says so; None where that can't be read.
+    """
 
     name: str
     uid: int
     gid: int
     home: str
     locked: bool | None
+    groups: frozenset[str] = frozenset()
 
 
 def read_account(name: HostName) -> Account | None:
@@ -32,7 +37,15 @@ def read_account(name: HostName) -> Account | None:
         entry = pwd.getpwnam(name)
     except KeyError:
         return None
-    return Account(name, entry.pw_uid, entry.pw_gid, entry.pw_dir, _locked(name))
+    groups = frozenset(_group_name(gid) for gid in os.getgrouplist(name, entry.pw_gid))
+    return Account(name, entry.pw_uid, entry.pw_gid, entry.pw_dir, _locked(name), groups)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _locked(name: str, shadow: Path = Path("/etc/shadow")) -> bool | None:

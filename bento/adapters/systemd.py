@@ -1,5 +1,6 @@
 """The one place that talks to systemd. Tests and the demo put a recorder in systemctl's place, and say so."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ _IN_UNIT = (
     *("--no-ask-password", "--quiet", "--service-type=simple", "--wait", f"--unit={SWITCH_UNIT}"),
 )
 _DEAD_MAN = "bento-dead-man"
+# Where its programs are, Nix's for one: on NixOS a unit that says nothing has systemd's own on its PATH, and no others.
+_AS_HERE = ("PATH", "NIX_REMOTE")
 _LONGEST_PARAMS = 64 * 1024  # bytes; Linux itself takes 4 KiB at most
 _SCHEDULED = Path("/run/systemd/shutdown/scheduled")  # shutdown(8) writes it
 _LOADED = Path("/sys/kernel/kexec_loaded")
@@ -96,7 +99,8 @@ class Systemd:
             return
         self.disarm()
         options = (f"--unit={_DEAD_MAN}", f"--on-active={seconds}", "--timer-property=AccuracySec=1s", "--collect")
-        done = run([*self._start, *options, "--no-ask-password", "--quiet", "--", *argv], timeout=60)
+        here = [f"--setenv={name}" for name in _AS_HERE if name in os.environ]
+        done = run([*self._start, *options, *here, "--no-ask-password", "--quiet", "--", *argv], timeout=60)
         if done.code != 0:
             raise EnvironmentFailed(
                 f"can't arm the timer that would undo a switch that hangs: {done.words(200)}",

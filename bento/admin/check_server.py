@@ -8,6 +8,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bento.adapters.accounts import Account, find_sshd, read_account, sshd_settings
@@ -164,6 +165,9 @@ def compare_account(said: Mapping[str, str], account: Account, host: Host) -> It
     if account.locked and said.get("usepam") == "no":
         finding = "its account is locked, and sshd without PAM refuses locked accounts"
         yield Finding("error", "server", finding, (f"usermod --password '*' {host.name}",), (host.name,))
+    for keyword in _shut_out_by(said, account):
+        finding = f"sshd has {keyword} {' '.join(said[keyword.lower()].split())}: it can't log in"
+        yield _of_sshd("error", finding, host.name)
     if said.get("authorizedkeyscommand", "none") != "none":
         why = f"sshd asks {said['authorizedkeyscommand']} for them"
         yield Unchecked("the hosts' keys in their accounts", why)
@@ -188,6 +192,18 @@ def compare_account(said: Mapping[str, str], account: Account, host: Host) -> It
         )
         hints = (f"see its keys: bento host show {host.name}", f"take the others out of {place}")
         yield Finding("warning", "server", finding, hints, (host.name,))
+
+
+def _shut_out_by(said: Mapping[str, str], account: Account) -> Iterator[str]:
+    """The lists of sshd's that keep an account out: each is of patterns, a user's may go on with @HOST."""
+    for kind, names in (("Users", {account.name}), ("Groups", account.groups)):
+        for keyword in (f"Allow{kind}", f"Deny{kind}"):
+            patterns = [
+                one.partition("@")[0] if kind == "Users" else one for one in said.get(keyword.lower(), "").split()
+            ]
+            named = any(fnmatchcase(name, one) for name in names for one in patterns)
+            if patterns and named is keyword.startswith("Deny"):
+                yield keyword
 
 
 def _let_in(keys: Sequence[SshPublicKey], place: Path) -> tuple[str, ...]:

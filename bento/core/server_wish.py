@@ -17,7 +17,10 @@ QUOTAS = Path("/etc/bento-server/quotas")  # the limits that were set last
 DROP_IN = Path("/etc/ssh/sshd_config.d/10-bento.conf")  # before others: sshd takes the first value of a setting
 
 _HEAD = "# Made by `bento server apply`, from bento.toml; it is written anew each time.\n"
+# What the machine allows its own people is no list of hosts: AllowUsers and AllowGroups in a Match replace it.
 _COMMON = """\
+    AllowUsers {users}
+    AllowGroups {groups}
     AuthorizedKeysFile {keys}
     AuthenticationMethods publickey
     PubkeyAuthentication yes
@@ -69,11 +72,11 @@ def match_blocks(folder: Path, keys: str) -> str:
     """The settings that hold for hosts and publishers only."""
     return (
         f"Match Group {HOSTS_GROUP}\n"
-        + _COMMON.format(keys=keys, chroot=f"{folder}/%u")
+        + _COMMON.format(users="*", groups=HOSTS_GROUP, keys=keys, chroot=f"{folder}/%u")
         + "    MaxSessions 4\n"
         + _ALIVE
         + f"Match User {PUBLISHER}\n"
-        + _COMMON.format(keys=keys, chroot=folder)
+        + _COMMON.format(users=PUBLISHER, groups="*", keys=keys, chroot=folder)
         + _ALIVE
         + "Match all\n"
     )

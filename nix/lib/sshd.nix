@@ -5,6 +5,8 @@
 { folder, keys }:
 ''
   Match Group bento-hosts
+      AllowUsers *
+      AllowGroups bento-hosts
       AuthorizedKeysFile ${keys}
       AuthenticationMethods publickey
       PubkeyAuthentication yes
@@ -19,6 +21,8 @@
       ClientAliveInterval 30
       ClientAliveCountMax 4
   Match User bento-publisher
+      AllowUsers bento-publisher
+      AllowGroups *
       AuthorizedKeysFile ${keys}
       AuthenticationMethods publickey
       PubkeyAuthentication yes

@@ -5,6 +5,14 @@
 { pkgs, modules }:
 let
   make = import ./make.nix { inherit pkgs modules; };
+
+  # Without a boot loader a virtual machine always boots the system that it was made with.
+  boots = {
+    virtualisation.useBootLoader = true;
+    virtualisation.useEFIBoot = true;
+    boot.loader.systemd-boot.enable = true;
+    boot.loader.timeout = 0;
+  };
 in
 builtins.mapAttrs make {
   # A user that comes with the new system owns his secret, before his service starts.
@@ -38,7 +46,20 @@ builtins.mapAttrs make {
   '';
 
   # A system that loses the server is undone, with its secrets.
-  rollback.second.networking.firewall.extraCommands = "iptables -I OUTPUT -p tcp --dport 22 -j REJECT";
+  rollback.second =
+    { pkgs, ... }:
+    {
+      systemd.services.cut = {
+        wantedBy = [ "multi-user.target" ];
+        path = [ pkgs.iptables ];
+        script = "iptables -I OUTPUT -p tcp --dport 22 -j REJECT";
+        preStop = "iptables -D OUTPUT -p tcp --dport 22 -j REJECT";
+        serviceConfig = {
+          Type = "oneshot";
+          RemainAfterExit = true;
+        };
+      };
+    };
   rollback.script = ''
     release(first, "good")
     host.succeed("bento-agent run")
@@ -47,26 +68,37 @@ builtins.mapAttrs make {
     assert status == 5, status
     assert host.succeed("readlink -f /run/current-system").strip() == first
     assert host.succeed("cat /run/bento/secrets/token") == "good"
-    assert "rolled-back" in server.succeed("cd /root/acme && bento status")
+    assert "rolled back" in server.succeed("cd /root/acme && bento status")
   '';
 
   # A power cut in the middle of a switch: the machine boots the old system, with its secrets, and says so.
-  power-cut.second.system.activationScripts.slow = "sleep 30";
+  power-cut.host = boots;
+  power-cut.second.systemd.services.slow = {
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig.Type = "oneshot";
+    script = "sleep 30";
+  };
   power-cut.script = ''
     release(first, "before")
     host.succeed("bento-agent run")
     release(second, "after")
     host.execute("bento-agent run >/dev/null 2>&1 &")
-    host.wait_until_succeeds("bento-agent status --json | grep -q switching")
+    host.wait_until_succeeds("readlink -f /run/current-system | grep -qxF " + second)
+    assert "switching" in host.succeed("bento-agent status")
     host.crash()
     host.start()
     host.wait_for_unit("multi-user.target")
+    assert host.succeed("readlink -f /run/current-system").strip() == first
     assert host.succeed("cat /run/bento/secrets/token") == "before"
-    host.succeed("bento-agent run || true")
-    assert host.succeed("bento-agent status --json").count('"phase": "idle"') == 1
+    host.wait_for_unit("bento-recover.service")
+    assert '"phase": "idle"' in host.succeed("bento-agent status --json")
+    host.succeed("bento-agent run")
+    assert host.succeed("cat /run/bento/secrets/token") == "after"
+    assert "rolled-back" in server.succeed("cd /root/acme && bento logs host --last 10")
   '';
 
   # After a reboot secrets are there before the service that needs them, and without the server.
+  reboot.host = boots;
   reboot.script = ''
     release(second, "kept")
     host.succeed("bento-agent run")
@@ -80,6 +112,7 @@ builtins.mapAttrs make {
 
   # The same where systemd-sysusers makes users.
   sysusers.host = {
+    imports = [ boots ];
     systemd.sysusers.enable = true;
     users.mutableUsers = true;
   };
@@ -95,7 +128,10 @@ builtins.mapAttrs make {
   '';
 
   # And where userborn does.
-  userborn.host.services.userborn.enable = true;
+  userborn.host = {
+    imports = [ boots ];
+    services.userborn.enable = true;
+  };
   userborn.script = ''
     release(second, "by userborn")
     host.succeed("bento-agent run")

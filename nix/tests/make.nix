@@ -17,8 +17,6 @@ let
   fleetFile = builtins.toFile "bento.toml" ''
     [publish]
     to = "/home/chroot"
-    [signing]
-    keys = ["/etc/ssh/ssh_host_ed25519_key"]
     [build]
     mode = "dry-build"
     [defaults]
@@ -37,6 +35,8 @@ let
 in
 pkgs.testers.runNixOSTest {
   name = "bento-${name}";
+
+  node.pkgsReadOnly = false; # the modules bring an overlay
 
   nodes.server =
     { pkgs, nodes, ... }:
@@ -99,7 +99,6 @@ pkgs.testers.runNixOSTest {
         };
       };
       system.switch.enable = true;
-      virtualisation.writableStore = true;
     };
 
   testScript =
@@ -112,9 +111,8 @@ pkgs.testers.runNixOSTest {
 
       def release(system, secret):
           """Publish a system and a secret for the host."""
-          flake = (
-              "{ outputs = _: { nixosConfigurations.host.config.system.build.toplevel.outPath = \"%s\"; }; }" % system
-          )
+          found = '{ outPath = "%s"; drvPath = "%s.drv"; }' % (system, system)
+          flake = "{ outputs = _: { nixosConfigurations.host.config.system.build.toplevel = %s; }; }" % found
           server.succeed(f"mkdir -p /root/acme/hosts/host && cat >/root/acme/hosts/host/flake.nix <<'EOF'\n{flake}\nEOF")
           replace = "--replace" if released else ""
           released.append(system)
@@ -131,8 +129,10 @@ pkgs.testers.runNixOSTest {
       start_all()
       server.wait_for_unit("sshd.service")
       host.wait_for_unit("multi-user.target")
-      server.succeed("mkdir -p /root/acme/utils /root/acme/secrets && cp ${fleetFile} /root/acme/bento.toml")
-      server.succeed("cp ${trustFile} /root/acme/utils/trust.toml && touch /root/acme/secrets/secrets.toml")
+      server.succeed(
+          "bento init /root/acme --address server --server-key '${public}' --signing-key /etc/ssh/ssh_host_ed25519_key"
+      )
+      server.succeed("cp ${fleetFile} /root/acme/bento.toml && cp ${trustFile} /root/acme/utils/trust.toml")
       ${script}
     '';
 }

@@ -58,6 +58,7 @@ def test_a_switch_runs_apart_from_the_agent_and_a_timer_would_undo_it(lone: Lone
         "stop bento-dead-man.timer",
     ]
     assert "--on-active=600 " in did[1]
+    assert "--setenv=PATH" in did[1].split()  # it may have to set the profile, and a bare unit of NixOS finds no Nix
     assert "--unit=nixos-rebuild-switch-to-configuration" in did[2]
     assert in_force(lone, host) == everything(lone, "new")
 

@@ -80,7 +80,8 @@ def machine(lone: LoneHost, tmp_path: Path) -> Iterator[Nspawn]:
 
 def start(machine: Nspawn, lone: LoneHost) -> None:
     """A run that begins to switch, in a unit of its own."""
-    argv = ["systemd-run", "--unit=run", "--quiet", "--collect", sys.executable, "-c", _RUN]
+    path = f"--setenv=PATH={lone.folder}/nix:/usr/bin:/bin"
+    argv = ["systemd-run", "--unit=run", "--quiet", "--collect", path, sys.executable, "-c", _RUN]
     machine.text([*argv, lone.command[2], lone.system("new"), lone.command[0]])
 
 
@@ -132,6 +133,8 @@ def test_a_run_that_dies_or_hangs_is_undone_by_the_timer(machine: Nspawn, lone: 
     start(machine, lone)
     until(lambda: lone.host().running() == lone.system("new"))
     assert state(machine, "bento-dead-man.timer") == "active"
+    has = machine.text(["systemctl", "show", "--value", "--property=Environment", "bento-dead-man.service"])
+    assert f"PATH={lone.folder}/nix:" in has
     assert state(machine, UNIT) == ("active" if hang else "inactive")
     if not hang:
         until(lambda: state(machine, "run.service") == "inactive", 3)

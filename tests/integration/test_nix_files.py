@@ -5,7 +5,9 @@ The modules' evaluation by the real module system is `make nixos-tests`.
 
 import json
 import re
+import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from bento.models.agent_settings import parse_agent_settings
 from bento.models.declaration import parse_declaration
 from bento.models.strict import parse_toml
 from bento.models.trust import parse_trust
+from rig import make_ssh_key
+from rig.nix import nix_env
 from rig.nixos import PROJECT, evaluated, parsed
 from rig.world import PROGRAMS, World, said
 
@@ -92,6 +96,17 @@ def test_toml_that_nix_renders_reads_back_as_the_same(value: dict[str, object], 
     assert parse_toml(text, "rendered") == value
 
 
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("/home/chroot", "/home"), ("/home", "/home"), ("/homes", "/"), ("/srv/a/b/c", "/srv/a/b"), ("/srv/ab", "/srv")],
+)
+def test_the_file_system_that_holds_a_path_is_found(path: str, found: str, tmp_path: Path) -> None:
+    several = "".join(f'"{one}" = {{ mountPoint = "{one}"; }}; ' for one in ("/home", "/", "/srv", "/srv/a/b"))
+    one = f'import {PROJECT}/nix/lib/file-system.nix {{ {several} }} "{path}"'
+    assert evaluated(f"({one}).mountPoint", tmp_path) == found
+    assert evaluated(f'import {PROJECT}/nix/lib/file-system.nix {{ }} "{path}"', tmp_path) is None
+
+
 def test_settings_that_nix_renders_are_ones_that_the_agent_reads(tmp_path: Path) -> None:
     settings = '{ host = "web"; identities = [ "/etc/k" ]; trust = "/x"; confirm = { timeout = 5; nothing = null; }; }'
     text = evaluated(f"import {PROJECT}/nix/lib/toml.nix {settings}", tmp_path)
@@ -108,6 +123,17 @@ def test_the_wheel_that_the_package_takes_is_one_of_the_requirements(tmp_path: P
     assert pinned is not None
     assert f'version = "{pinned[1]}";' in text
     assert all(one in pinned[2] for one in hashes)
+
+
+def test_the_package_is_made_of_all_that_pyproject_names() -> None:
+    said = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    wheel = said["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(wheel) == {"packages"}, "whatever else the wheel is made of must be in the package's files too"
+    text = (PROJECT / "nix/package.nix").read_text()
+    files = re.findall(r"^\s+\.\./(\S+)$", text, re.MULTILINE)
+    assert set(files) == {*wheel["packages"], said["project"]["readme"], "pyproject.toml", "LICENSE"}
+    assert set(said["project"]["scripts"]) == set(re.findall(r"rm \$out/bin/(\S+)", text))  # each has the other's
+    assert said["build-system"]["requires"] == ["hatchling"]
 
 
 def test_the_agent_does_its_whole_run_without_what_only_the_admin_needs(world: World, tmp_path: Path) -> None:
@@ -140,3 +166,27 @@ def test_the_agents_package_gets_its_manual_pages(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, check=False)
     assert done.returncode == 0, said(done)
     assert {"bento-agent.1", "bento-agent-run.1"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_template_becomes_a_fleet_as_its_readme_says(tmp_path: Path) -> None:
+    fleet = tmp_path / "acme"
+    shutil.copytree(PROJECT / "nix/template", fleet, symlinks=True)
+    key = make_ssh_key(tmp_path / "example")
+    init, add, bootstrap, deploy = re.findall(r"`(bento [^`]+)`", (fleet / "README.md").read_text())
+    here = {"NAME.pub": f"{tmp_path}/example.pub", "NAME": "example", "/home/chroot": f"{tmp_path}/chroot"}
+
+    def follow(command: str) -> subprocess.CompletedProcess[bytes]:
+        words = [here.get(word, word) for word in command.replace("SERVER", "server.example").split()]
+        more = ["--server-key", key.line] if words[1] == "init" else []
+        argv = [PROGRAMS / words[0], *words[1:], *more]
+        return subprocess.run(argv, cwd=fleet, env=nix_env(tmp_path / "home"), capture_output=True, check=False)
+
+    for command in (init, add):
+        done = follow(command)
+        assert done.returncode == 0, said(done)
+    toml = fleet / "bento.toml"
+    toml.write_text(toml.read_text().replace("[hosts.example]\n", '[hosts.example]\nsource = "hosts"\n'))
+    assert "server.example" in said(follow(bootstrap))
+    # As far as it goes without a network: the flake is found, with what the host knows of its fleet beside it.
+    assert "hosts/flake.nix has inputs but no flake.lock" in said(follow(deploy))
+    assert (fleet / "hosts/utils/trust.toml").is_file()

@@ -169,13 +169,3 @@ def test_a_damaged_secret_fails_the_activation_but_not_the_users(web: Machine) -
     assert done.returncode == 1
     assert web.secret("token") is None
     assert live(web)[2] == b"$y$second"
-
-
-def test_where_systemd_makes_users_the_script_acts_at_a_switch_only(web: Machine, tmp_path: Path) -> None:
-    script = f"systemConfig={systems(web)[0]}\n{parts(web, tmp_path)['forUsersAtSwitch']}"
-    web.root.reboot()
-    assert web.root.run(["bash", "-ec", script]).returncode == 0
-    assert live(web)[2] == b""
-    assert web.root.run(["bash", "-ec", script], env={"NIXOS_ACTION": "test"}).returncode == 0
-    assert live(web)[2] == b"$y$first"
-    assert web.secret("token") is None

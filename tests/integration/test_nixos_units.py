@@ -20,6 +20,7 @@ UNITS = PROJECT / "tests/nixos/golden/units"
 WANTED = {
     "bento-secrets-for-users.service": "sysinit.target.wants",
     "bento-secrets.service": "sysinit.target.wants",
+    "bento-secrets-for-users-switch.service": "sysinit-reactivation.target.requires",
     "bento-secrets-switch.service": "sysinit-reactivation.target.requires",
     "bento-agent.timer": "timers.target.wants",
     "bento-agent.service": None,
@@ -28,6 +29,11 @@ WANTED = {
     "bento-trigger@.service": None,
 }
 REACTIVATION = "[Unit]\nDescription=Reactivate sysinit units\n"  # as NixOS has it
+# What NixOS adds to what makes users: it runs at each boot and, where it changed, at a switch.
+SYSUSERS = {
+    "systemd-sysusers.service.d": "[Unit]\nBefore=sysinit-reactivation.target\nConditionNeedsUpdate=\n",
+    "sysinit-reactivation.target.d": "[Unit]\nRequires=systemd-sysusers.service\n",
+}
 # Somebody connects, sends something, and waits until he is hung up on.
 CALLER = """
 import socket
@@ -76,6 +82,9 @@ def booted(web: Machine, tmp_path: Path) -> Iterator[Nspawn]:
         (machine.root / "usr/local/bin/bento-agent").symlink_to(PROGRAMS / "bento-agent")
         system = etc / "systemd/system"
         (system / "sysinit-reactivation.target").write_text(REACTIVATION)
+        for folder, text in SYSUSERS.items():
+            (system / folder).mkdir()
+            (system / folder / "nixos.conf").write_text(text)
         (system / "somebody.service").write_text(USER)
         assert {path.name for path in UNITS.iterdir()} == set(WANTED)
         for name, wanted in WANTED.items():
@@ -99,26 +108,33 @@ def test_secrets_come_before_and_after_users_at_boot_and_anew_at_each_switch_and
     assert booted.text(["cat", f"{place}/token"]) == "first"
     assert booted.text(["stat", "-L", "-c", "%U %a", f"{place}/token"]) == f"{web.name} 400"
     assert booted.text(["cat", f"{place}-for-users/hash"]) == "$y$hash"
-    users, boot, switch = "bento-secrets-for-users.service", "bento-secrets.service", "bento-secrets-switch.service"
+    users, boot = "bento-secrets-for-users.service", "bento-secrets.service"
+    early, switch = "bento-secrets-for-users-switch.service", "bento-secrets-switch.service"
     assert when(booted, users, "Exit") <= when(booted, "systemd-sysusers.service")
     assert when(booted, "systemd-sysusers.service", "Exit") <= when(booted, boot)
-    assert when(booted, switch) == 0
+    assert (when(booted, early), when(booted, switch)) == (0, 0)
 
-    # a switch restarts the target, as NixOS's switch-to-configuration does
+    # A switch stops what makes users, where its unit changed, and restarts the target: NixOS's switch-to-configuration.
     add(world, web, "token", b"second", "--replace")
+    add(world, web, "hash", b"$y$other", "--replace")
     world.bento("deploy")
     web.run()
     seen = {0}
     for _ in range(2):
+        booted.text(["systemctl", "stop", "systemd-sysusers.service"])
         booted.text(["systemctl", "restart", "sysinit-reactivation.target"])
         assert booted.text(["cat", f"{place}/token"]) == "second"
+        assert booted.text(["cat", f"{place}-for-users/hash"]) == "$y$other"
+        assert when(booted, early, "Exit") <= when(booted, "systemd-sysusers.service")
+        assert when(booted, "systemd-sysusers.service", "Exit") <= when(booted, switch)
         seen.add(when(booted, switch))
     assert len(seen) == 3, "it must run at each switch"
 
     # and nothing else does, though every service wants sysinit.target
-    before = [when(booted, unit) for unit in (users, boot, switch)]
+    every = (users, boot, early, switch)
+    before = [when(booted, unit) for unit in every]
     booted.text(["systemctl", "start", "somebody.service"])
-    assert [when(booted, unit) for unit in (users, boot, switch)] == before
+    assert [when(booted, unit) for unit in every] == before
     failed = booted.text(["systemctl", "list-units", "--failed", "--no-legend", "--plain", "bento-secrets*"])
     assert failed == ""
     assert booted.text(["systemctl", "is-active", "bento-agent.timer"]) == "active"

@@ -22,16 +22,25 @@ let
         canExecute = _: true;
       };
     };
-    writeText = name: text: made name { inherit text; };
+    writeText =
+      name: text:
+      made name {
+        inherit text;
+        outPath = builtins.toFile name text;
+      };
     runCommand =
       name: _: script:
       made name { inherit script; };
     bento = made "bento" { };
     bento-agent = made "bento-agent" { };
+    bento-fleet = made "bento" { };
     coreutils = made "coreutils" { };
+    git = made "git" { };
+    iptables = made "iptables" { };
     gitMinimal = made "git" { };
     openssh = made "openssh" { };
     linuxquota = made "quota" { };
+    util-linux = made "util-linux" { };
   };
   # As NixOS has it.
   early = [

@@ -46,6 +46,14 @@ let
         type = types.listOf types.package;
         default = [ ];
       };
+      script = mkOption {
+        type = types.lines;
+        default = "";
+      };
+      preStop = mkOption {
+        type = types.lines;
+        default = "";
+      };
       restartIfChanged = mkOption {
         type = types.bool;
         default = true;
@@ -122,6 +130,9 @@ in
     };
     nix.package = mkOption { type = types.package; };
     nix.settings = any;
+    nix.envVars = any;
+    networking.proxy.envVars = any;
+    environment.sessionVariables = any;
     fileSystems = mkOption {
       default = { };
       type = types.attrsOf (
@@ -185,15 +196,17 @@ in
     system.activationScripts = mkOption {
       default = { };
       type = types.attrsOf (
-        types.submodule {
-          options = {
-            deps = list;
-            text = mkOption {
-              type = types.lines;
-              default = "";
+        types.either types.str (
+          types.submodule {
+            options = {
+              deps = list;
+              text = mkOption {
+                type = types.lines;
+                default = "";
+              };
             };
-          };
-        }
+          }
+        )
       );
     };
     users.users = mkOption {
@@ -201,6 +214,10 @@ in
       default = { };
     };
     users.groups = any;
+    users.mutableUsers = mkOption {
+      type = types.bool;
+      default = true;
+    };
     services.openssh = {
       enable = lib.mkEnableOption "sshd";
       settings = any;
@@ -257,7 +274,33 @@ in
       };
     };
   };
-  imports = [ ({ config, ... }: { systemd.units = rendered config; }) ];
+  imports = [
+    (
+      { config, ... }:
+      let
+        inherit (config.systemd) sysusers;
+        inherit (config.services) userborn;
+      in
+      {
+        systemd.units = rendered config;
+        # What NixOS asks of a machine whose users systemd makes.
+        assertions =
+          lib.optional (sysusers.enable || userborn.enable) {
+            assertion = (config.system.activationScripts.users or "") == "";
+            message = "system.activationScripts.users has to be empty";
+          }
+          ++ lib.optionals sysusers.enable (
+            lib.mapAttrsToList (name: user: {
+              assertion = lib.elem (user.hashedPassword or null) [
+                null
+                (user.initialHashedPassword or null)
+              ];
+              message = "user '${name}' uses password or hashedPassword";
+            }) config.users.users
+          );
+      }
+    )
+  ];
   config = {
     nix.package = lib.mkDefault {
       type = "derivation";

@@ -1,58 +1,14 @@
 """nix/agent.nix, evaluated by the real module system."""
 
 import re
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bento.models.agent_settings import parse_agent_settings
 from bento.models.declaration import parse_declaration
-from rig.nixos import PROJECT, evaluated, is_whole, machine
-from rig.world import PROGRAMS
-
-MODULES = ["agent.nix"]
-ROOT = 'fileSystems."/" = { device = "/dev/sda1"; fsType = "ext4"; };'
-BOOT = 'boot.loader.grub.enable = false; system.stateVersion = "26.05";' if is_whole() else ""
-TRUST = PROJECT / "tests/nixos/trust.toml"
-GOLDEN = PROJECT / "tests/nixos/golden"
-
-
-def host(text: str = "", more: str = "") -> str:
-    """A configuration whose agent is on."""
-    return (
-        f"{{ config, lib, ... }}: {{ {BOOT} {ROOT if 'fileSystems' not in more else ''} {more} "
-        f'networking.hostName = "web"; services.bento = {{ enable = true; trustFile = {TRUST}; {text} }}; }}'
-    )
-
-
-def ask(configuration: str, wanted: str, tmp_path: Path) -> Any:
-    return evaluated(machine(MODULES, configuration, wanted), tmp_path)
-
-
-def units(configuration: str, tmp_path: Path) -> dict[str, str]:
-    """Bento's units, as they would be written."""
-    every: dict[str, str] = ask(
-        configuration,
-        'builtins.mapAttrs (_: one: one.text) (builtins.removeAttrs m.config.systemd.units (builtins.filter '
-        '(name: builtins.match "bento.*" name == null) (builtins.attrNames m.config.systemd.units)))',
-        tmp_path,
-    )  # fmt: skip
-    return every
-
-
-def settings_text(configuration: str, tmp_path: Path) -> str:
-    rendered = f"import {PROJECT}/nix/lib/toml.nix m.config.services.bento.settings"
-    text: str = ask(configuration, rendered, tmp_path)
-    return text
-
-
-def declaration_text(configuration: str, tmp_path: Path) -> str:
-    rendered = f"import {PROJECT}/nix/lib/declaration.nix m.config.bento.secrets"
-    text: str = ask(configuration, rendered, tmp_path)
-    return text
-
+from rig.nixos import evaluated, is_whole, machine
+from rig.nixos_host import BOOT, MODULES, ROOT, TRUST, ask, declaration_text, failed, golden, host, settings_text, units
 
 SECRETS = """
 bento.secrets = {
@@ -65,11 +21,6 @@ bento.secrets = {
   ''; };
 };
 """
-
-
-def golden(name: str, text: str) -> None:
-    """The text must be what the file says."""
-    assert text == (GOLDEN / name).read_text(encoding="utf-8"), f"{GOLDEN / name} says otherwise"
 
 
 # Defaults
@@ -108,6 +59,35 @@ def test_the_declaration_lies_in_the_system_and_bento_checks_it_at_build_time(tm
         for name, option in (("agent", "--settings"), ("trust", "--trust")):
             script = ask(host(), f'm.config.environment.etc."bento/{name}.toml".source.script', tmp_path)
             assert f"/bin/bento-agent validate {option} /nix/store/" in script
+
+
+PROXY = 'networking.proxy.envVars = { https_proxy = "http://10.0.0.9:3128"; };'
+
+
+@pytest.mark.skipif(is_whole(), reason="there these are NixOS's own to set")
+@pytest.mark.parametrize("unit", ["bento-agent", "bento-recover"])
+def test_the_agents_nix_has_the_machines_proxy_and_channels(unit: str, tmp_path: Path) -> None:
+    more = f'{PROXY} environment.sessionVariables.NIX_PATH = "nixpkgs=/etc/nixpkgs";'
+    lines = units(host(more=more), tmp_path)[f"{unit}.service"].splitlines()
+    assert [line for line in lines if line.startswith("Environment=")] == [
+        "Environment=HOME=/root",
+        "Environment=NIX_PATH=nixpkgs=/etc/nixpkgs",
+        "Environment=NIX_REMOTE=daemon",
+        "Environment=https_proxy=http://10.0.0.9:3128",
+    ]
+    # An empty one would stand before what nix.conf says.
+    lines = units(host(more='environment.sessionVariables.NIX_PATH = "";'), tmp_path)[f"{unit}.service"].splitlines()
+    assert not any("NIX_PATH" in line for line in lines)
+
+
+def test_every_program_that_the_agent_starts_by_name_is_on_its_path(tmp_path: Path) -> None:
+    """NixOS adds coreutils, findutils, gnugrep, gnused and systemd; all else must be said."""
+    more = 'path = [ { type = "derivation"; name = "corkscrew"; outPath = "/nix/store/x-corkscrew"; } ];'
+    for unit in ("bento-agent", "bento-recover"):
+        asked = f"map (one: baseNameOf (toString one)) m.config.systemd.services.{unit}.path"
+        got = ask(host(more), asked, tmp_path)
+        for package in ("nix", "systemd", "git", "openssh", "util-linux", "corkscrew"):
+            assert any(package in one for one in got), (package, got)
 
 
 # Secrets
@@ -171,6 +151,7 @@ def test_a_secret_of_the_wrong_type_is_named(line: str, said: str, tmp_path: Pat
         ("identities = [ ];", "services.bento.identities"),
         ('identities = [ "key" ];', "services.bento.identities"),
         ("interval = 5;", "services.bento.interval"),
+        ('path = "corkscrew";', "services.bento.path"),
         ("splay = true;", "services.bento.splay"),
         ('suspend = "no";', "services.bento.suspend"),
         ("confirm.timeout = 0;", "services.bento.confirm.timeout"),
@@ -248,10 +229,6 @@ def test_the_trigger_listens_on_the_one_address_that_was_named(address: str, lis
 # Assertions
 
 
-def failed(configuration: str, tmp_path: Path) -> str:
-    return "\n".join(one for one in ask(configuration, "m.failed", tmp_path) if "bento" in one)
-
-
 def test_a_good_configuration_fails_no_assertion(tmp_path: Path) -> None:
     assert failed(host(more=SECRETS), tmp_path) == ""
 
@@ -282,77 +259,6 @@ def test_a_state_on_a_file_system_that_comes_too_late_is_refused(tmp_path: Path)
     for place, said in (("/var/lib/bento", True), ("/var/lib", False), ("/var/lib/ben", False)):
         late = f'{ROOT} fileSystems."{place}" = {{ device = "/dev/sdb1"; fsType = "ext4"; }};'
         assert ("/var/lib/bento is needed before" in failed(host(more=late), tmp_path)) is said
-
-
-# Who makes users
-
-
-MANAGERS = {
-    "script": "",
-    "sysusers": "systemd.sysusers.enable = true;",
-    "userborn": "services.userborn.enable = true;",
-}
-
-
-@pytest.mark.parametrize("manager", MANAGERS)
-def test_secrets_come_before_and_after_users_whoever_makes_them(manager: str, tmp_path: Path) -> None:
-    configuration = host(more=MANAGERS[manager])
-    found = units(configuration, tmp_path)
-    scripts = ask(
-        configuration,
-        "builtins.mapAttrs (_: one: { inherit (one) text deps; }) { inherit (m.config.system.activationScripts) "
-        "bentoSecretsForUsers; bentoSecrets = m.config.system.activationScripts.bentoSecrets or { text = null; deps = "
-        "[ ]; }; users = m.config.system.activationScripts.users or { text = null; deps = [ ]; }; }",
-        tmp_path,
-    )
-    assert "install-secrets --for-users --system" in scripts["bentoSecretsForUsers"]["text"]
-    if manager == "script":
-        assert "bentoSecretsForUsers" in scripts["users"]["deps"]
-        assert "users" in scripts["bentoSecrets"]["deps"]
-        assert "bento-secrets.service" not in found
-        return
-    assert scripts["bentoSecrets"]["text"] is None
-    assert "NIXOS_ACTION" in scripts["bentoSecretsForUsers"]["text"]
-    before = re.findall(r"^Before=(.*)$", found["bento-secrets-for-users.service"], re.MULTILINE)
-    assert "systemd-sysusers.service" in " ".join(before)
-    after = re.findall(r"^After=(.*)$", found["bento-secrets.service"], re.MULTILINE)
-    assert "systemd-sysusers.service" in " ".join(after)
-    switch = found["bento-secrets-switch.service"]
-    assert "sysinit-reactivation.target" in " ".join(re.findall(r"^Before=(.*)$", switch, re.MULTILINE))
-    assert "RemainAfterExit" not in switch
-    required = ask(configuration, 'm.config.systemd.units."bento-secrets-switch.service".requiredBy', tmp_path)
-    assert required == ["sysinit-reactivation.target"]
-
-
-def verified(found: dict[str, str], folder: Path) -> tuple[int, list[str]]:
-    """What systemd says of units: its exit code, and the lines that are about Bento's."""
-    folder.mkdir()
-    for name, text in found.items():
-        # the programs are in no store here
-        here = re.sub(r"/nix/store/\S+/bin/bento-agent", str(PROGRAMS / "bento-agent"), text)
-        (folder / name).write_text(re.sub(r"/nix/store/\S+/bin/(\S+)", r"/bin/\1", here))
-    argv = ["systemd-analyze", "verify", "--man=no", *sorted(str(folder / name) for name in found)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, [line for line in done.stderr.splitlines() if "bento" in line]
-
-
-@pytest.mark.parametrize("manager", MANAGERS)
-def test_systemd_finds_nothing_wrong_with_the_units(manager: str, tmp_path: Path) -> None:
-    found = units(host('trigger = { enable = true; address = "127.0.0.1"; };', MANAGERS[manager]), tmp_path)
-    assert verified(found, tmp_path / "units") == (0, [])
-    for good, bad in (("LimitCORE=0", "LimitCORES=0"), ("/bin/bento-agent", "/bin/no-agent")):  # the control
-        broken = {name: text.replace(good, bad) for name, text in found.items()}
-        assert verified(broken, tmp_path / bad.split("=")[0].replace("/", "-"))[1] != []
-
-
-@pytest.mark.skipif(is_whole(), reason="NixOS writes units in its own way")
-def test_the_units_are_those_that_are_run_under_a_real_systemd(tmp_path: Path) -> None:
-    """tests/integration/test_nixos_units.py boots with them."""
-    trigger = 'trigger = { enable = true; address = "127.0.0.1"; };'
-    for name, text in units(host(trigger, MANAGERS["sysusers"]), tmp_path).items():
-        shown = re.sub(r"/nix/store/\S+/bin/bento-agent", "/usr/local/bin/bento-agent", text)
-        shown = re.sub(r"/nix/store/\S+-bento-agent.toml", "/etc/bento/agent.toml", shown)
-        golden(f"units/{name}", shown)
 
 
 def test_every_option_has_a_description(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rig.nixos import PROJECT, evaluated, tree
+from rig.nixos import PROJECT, evaluated, machine, tree
 
 # Each of nixpkgs' Python packages is its own name here, and "building" one gives back what it was told.
 _PACKAGES = """
@@ -112,3 +112,38 @@ def test_without_flakes_there_is_the_same(tmp_path: Path) -> None:
     names, modules = evaluated(expression, tmp_path)
     assert names == ["bento", "bento-agent", "modules", "overlay"]
     assert all(Path(one).is_file() for one in modules)
+
+
+def named(page: str, head: str) -> list[str]:
+    """The options in the first column of the page's table that begins so; `.x` stands beside the one before it."""
+    rows = page.split(head, 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    found: list[str] = []
+    for row in rows:
+        for one in re.findall(r"`([^`]+)`", row.split("|")[1]):
+            found.append(f"{found[-1].rpartition('.')[0]}{one}" if one.startswith(".") else one)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("head", "module", "options", "some"),
+    [
+        ("| option of `services.bento` |", "agent.nix", "m.options.services.bento", "trigger.address"),
+        (
+            "| option of `services.bento-server` |",
+            "server.nix",
+            "m.options.services.bento-server",
+            "quota.size",
+        ),
+        ("| option | default | |", "agent.nix", "m.options.bento.secrets.type.getSubOptions [ ]", "neededForUsers"),
+    ],
+)
+def test_every_option_of_the_page_is_one_that_there_is(
+    head: str, module: str, options: str, some: str, tmp_path: Path
+) -> None:
+    names = named((PROJECT / "docs/nixos.md").read_text(), head)
+    assert some in names
+    assert "no.such" not in names
+    configuration = '{ fileSystems."/".device = "/dev/sda1"; }'
+    asked = "{ " + "".join(f'"{name}" = options ? {name}; ' for name in [*names, "no.such"]) + "}"
+    found = evaluated(machine([module], configuration, f"let options = {options}; in {asked}"), tmp_path)
+    assert [name for name, there in found.items() if not there] == ["no.such"]

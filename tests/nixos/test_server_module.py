@@ -1,16 +1,19 @@
 """nix/server.nix and nix/container.nix, evaluated by the real module system; sshd and systemd judge what comes out."""
 
+import base64
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nacl.signing import SigningKey
 
 from bento.admin.inventory import load_fleet
-from bento.core.server_wish import ServerWish, folders, key_files, startups
+from bento.admin.server import wish_of
+from bento.core.server_wish import ServerWish, folders, key_files, match_blocks, quota_lines, startups
 from rig import make_ssh_key
-from rig.nixos import PROJECT, evaluated, is_whole, machine
+from rig.nixos import PROJECT, evaluated, is_whole, machine, tree
 from rig.world import PROGRAMS
 
 FLEET = PROJECT / "tests/nixos/fleet.toml"
@@ -37,9 +40,7 @@ def ask(configuration: str, wanted: str, tmp_path: Path) -> Any:
 def wish(tmp_path: Path) -> ServerWish:
     """The same fleet, as `bento server apply` sees it."""
     (tmp_path / "bento.toml").write_text(FLEET.read_text())
-    fleet = load_fleet(tmp_path)
-    hosts = {name: host.keys for name, host in fleet.hosts.items()}
-    return ServerWish(Path("/home/chroot"), hosts, fleet.file.server.publishers, fleet.file.server.quota)
+    return wish_of(load_fleet(tmp_path))
 
 
 def rules(configuration: str, tmp_path: Path) -> list[str]:
@@ -51,6 +52,49 @@ def test_folders_are_those_that_bento_server_apply_makes(tmp_path: Path) -> None
     found = rules(server(), tmp_path)
     assert found == [f"d {one.path} {one.mode:04o} {one.owner} {one.group} -" for one in folders(wish(tmp_path))]
     assert "\n".join(found) + "\n" == (GOLDEN / "tmpfiles.conf").read_text()
+
+
+def public(number: int) -> str:
+    """An ssh-ed25519 key, of no use but to be listed."""
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(SigningKey(bytes([number]) * 32).verify_key)
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()}"
+
+
+KEYS = [public(number) for number in range(100, 102)]
+MANY = "".join(f'[hosts.h{number}]\nkeys = ["{public(number)} root@h{number}"]\n' for number in range(70))
+FLEETS = {
+    "root publishes": f'[publish]\nto = "/srv/fleet"\n[hosts.web]\nkeys = ["{KEYS[0]} a", "{KEYS[1]}"]\n',
+    "mirrors": f'[publish]\nto = ["sftp://a@b.example/x", "/srv/here"]\n{MANY}',
+    "elsewhere": f'[publish]\nto = "sftp://a@b.example/x"\n[hosts.web]\nkeys = ["{KEYS[0]}"]\n',
+    "all said": f'[publish]\nto = "/srv/here"\n[server]\nfolder = "/data/chroot"\nquota = 5\n'
+    f'publishers = ["{KEYS[0]} one", "{KEYS[1]} two words"]\n'
+    f'[hosts.web_1]\nkeys = ["{public(1)} x"]\n[hosts.a-b]\nkeys = ["{public(2)} y"]\n',
+    "nobody": '[publish]\nto = "/srv/here"\n',
+}
+
+
+@pytest.mark.skipif(is_whole(), reason="there NixOS's own accounts and files are among them")
+@pytest.mark.parametrize("name", FLEETS)
+def test_the_module_and_bento_server_apply_make_the_same_of_a_fleet_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "bento.toml").write_text(FLEETS[name])
+    wanted = wish_of(load_fleet(tmp_path))
+    asked = (
+        "let c = m.config; in { folders = c.systemd.tmpfiles.rules; "
+        "startups = c.services.openssh.settings.MaxStartups; "
+        "sshd = c.services.openssh.extraConfig; keys = builtins.mapAttrs (_: one: one.openssh.authorizedKeys.keys) "
+        "c.users.users; groups = builtins.attrNames c.users.groups; quotas = builtins.readFile (lib.removePrefix "
+        '"file:" c.systemd.services.bento-quotas.serviceConfig.StandardInput); }'
+    )
+    configuration = server("quota.enable = true;").replace(str(FLEET), str(tmp_path / "bento.toml"))
+    found = ask(configuration, f"let lib = import {tree()}/lib; in {asked}", tmp_path)
+    assert found["folders"] == [f"d {one.path} {one.mode:04o} {one.owner} {one.group} -" for one in folders(wanted)]
+    assert found["startups"] == startups(len(wanted.hosts))
+    assert found["sshd"] == match_blocks(wanted.folder, "/etc/ssh/authorized_keys.d/%u")
+    assert found["quotas"] == quota_lines(wanted)
+    files = key_files(wanted)
+    without_comments = {login: [" ".join(key.split()[:3]) for key in keys] for login, keys in found["keys"].items()}
+    assert without_comments == {login: text.splitlines() for login, text in files.items()}
+    assert set(found["groups"]) == {"bento-hosts", *files}
 
 
 def test_systemd_makes_the_folders_as_the_rules_say(tmp_path: Path) -> None:
@@ -87,6 +131,17 @@ def test_each_host_is_an_account_with_its_keys_and_no_password_and_the_publisher
         assert "".join(f"{key}\n" for key in keys) == file
         assert user["isSystemUser"] is True
         assert user["hashedPassword"] == "*"
+
+
+@pytest.mark.parametrize(
+    ("manager", "option"),
+    [("systemd.sysusers", "initialHashedPassword"), ("services.userborn", "hashedPassword")],
+)
+def test_accounts_can_be_made_by_systemd(manager: str, option: str, tmp_path: Path) -> None:
+    configuration = server(more=f"{manager}.enable = true;")
+    assert ask(configuration, "m.failed", tmp_path) == []
+    for name in ("web", "bento-publisher"):
+        assert ask(configuration, f"m.config.users.users.{name}.{option}", tmp_path) == "*"
 
 
 def test_bento_reads_the_fleet_file_while_the_system_is_built(tmp_path: Path) -> None:
@@ -134,7 +189,7 @@ def test_sshd_takes_the_settings_and_confines_the_publisher(tmp_path: Path) -> N
 
 def test_the_folder_can_be_another_one_but_not_one_that_sshd_would_misread(tmp_path: Path) -> None:
     assert sshd(server('folder = "/srv/x";'), tmp_path, "bento-publisher")["chrootdirectory"] == "/srv/x"
-    for bad in ("/srv/%u", "/srv/a b", "srv", '/srv/\\"x'):
+    for bad in ("/srv/%u", "/srv/a b", "srv", '/srv/\\"x', "/srv/\\$x"):
         expression = machine(["server.nix"], server(f'folder = "{bad}";'), "m.config.services.bento-server.folder")
         assert "services.bento-server.folder" in evaluated(expression, tmp_path, fails=True)
 
@@ -164,6 +219,8 @@ def test_the_cache_needs_an_address_and_a_machine_that_gets_secrets(tmp_path: Pa
         "port": 5000,
         "secretKeyFile": "/run/bento/secrets/binary-cache-key",
     }
+    other = good.replace("10.0.0.1", "fd00::1")
+    assert ask(other, "m.config.services.nix-serve.bindAddress", tmp_path) == "[fd00::1]"
     assert ask(good, "m.config.bento.secrets.binary-cache-key.restartUnits", tmp_path) == ["nix-serve.service"]
 
 

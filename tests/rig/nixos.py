@@ -14,8 +14,11 @@ TREE = "BENTO_TEST_NIXPKGS"  # names a nixpkgs tree, whole or only its lib/
 
 
 def evaluated(expression: str, home: Path, *, fails: bool = False) -> Any:
-    """What a Nix expression is, as JSON; with `fails` what Nix says against it. Nothing is built."""
-    argv = ["nix-instantiate", "--eval", "--strict", "--json", "--expr", expression]
+    """What a Nix expression is, as JSON; with `fails` what Nix says against it. Nothing is built.
+
+    It may read files that it makes (builtins.toFile): they lie in a store below `home`.
+    """
+    argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "--expr", expression]
     env = {**nix_env(home), "NIX_REMOTE": f"local?root={home / 'store'}"}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
     if fails:

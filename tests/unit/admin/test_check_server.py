@@ -78,7 +78,7 @@ def test_passwords_do_no_harm_where_a_key_is_needed_in_any_case() -> None:
 def account(tmp_path: Path) -> Account:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / "keys").mkdir()
-    return Account("web", 990, 990, str(tmp_path), locked=False)
+    return Account("web", 990, 990, str(tmp_path), locked=False, groups=frozenset({"web", "bento-hosts"}))
 
 
 def host(*numbers: int) -> Host:
@@ -127,6 +127,26 @@ def test_a_locked_account_matters_without_pam_only(account: Account) -> None:
     [(severity, said)] = told(compare_account(GOOD | {"usepam": "no"}, locked, host(1)))
     assert severity == "error"
     assert "locked" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "shut_out"),
+    [
+        ({"allowusers": "alice\nbob@10.0.0.*"}, "AllowUsers alice bob@10.0.0.*"),
+        ({"allowusers": "alice\nweb@10.0.0.*"}, ""),
+        ({"allowusers": "w?b"}, ""),
+        ({"allowusers": "*"}, ""),
+        ({"allowgroups": "wheel"}, "AllowGroups wheel"),
+        ({"allowgroups": "wheel\nbento-*"}, ""),
+        ({"denyusers": "web"}, "DenyUsers web"),
+        ({"denyusers": "web1"}, ""),
+        ({"denygroups": "bento-hosts"}, "DenyGroups bento-hosts"),
+    ],
+)
+def test_a_host_that_sshds_own_lists_keep_out_is_told(account: Account, change: dict[str, str], shut_out: str) -> None:
+    write_keys(account, public(1).line)
+    wanted = [("error", f"sshd has {shut_out}: it can't log in")] if shut_out else []
+    assert told(compare_account(GOOD | change, account, host(1))) == wanted
 
 
 def test_a_fifo_for_keys_does_not_hang_the_check(account: Account) -> None:
