@@ -41,7 +41,7 @@ from bento.models.limits import LIMITS
 from bento.models.manifest import SecretRef, TemplateRef, check_contents
 from bento.models.signed import SignedDocument, sha256
 from bento.models.trust import Trust
-from bento.names import Digest, HostName, SecretName, SystemPath
+from bento.names import Digest, HostName, SecretName, SystemPath, listed
 from bento_secrets.check import Finding, check
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
@@ -285,8 +285,10 @@ def taking_over(hosts: Sequence[HostName]) -> tuple[str, ...]:
     """What to say of hosts whose release came from another machine, and gets another content from here."""
     if not hosts:
         return ()
-    said = f"what was published for {', '.join(hosts)} came from another machine, and this folder says something else"
-    again = "if this folder is the older one, fetch what the other has (git pull) and deploy again"
+    said = (
+        f"what was published for {listed(hosts)} came from another machine or folder, and this one says something else"
+    )
+    again = "if this one is older, fetch what the other has (git pull) and deploy again"
     return (f"{said}: {again}; to go back: bento rollback {hosts[0]}",)
 
 
