@@ -1,6 +1,7 @@
 """Names that the toolkit parses once, at the edge. Those of the secrets module are passed on from here."""
 
 import re
+from collections.abc import Sequence
 from typing import Self
 
 from bento_secrets.errors import BadName
@@ -24,12 +25,19 @@ __all__ = [
     "TagName",
     "Target",
     "did_you_mean",
+    "listed",
     "printable",
     "visible",
 ]
 
 MAX_SERIAL = 2**53 - 1  # what every JSON reader keeps exactly
 _SYSTEM = re.compile(r"/nix/store/[0-9a-df-np-sv-z]{32}-[A-Za-z0-9+._?=-]{1,180}")
+
+
+def listed(words: Sequence[str], most: int = 5) -> str:
+    """The words with commas between them, at most so many, and how many more there are."""
+    more = len(words) - most
+    return ", ".join(words) if more <= 0 else f"{', '.join(words[:most])} and {more:,} more"
 
 
 def visible(text: str) -> str:

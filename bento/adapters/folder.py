@@ -15,7 +15,7 @@ from bento.adapters.stamps import Sight, Stamps, stamp_of
 from bento.adapters.transport import is_left_over, newest_first
 from bento.errors import BentoError, EnvironmentFailed
 from bento.models.limits import LIMITS
-from bento.names import Digest, HostName
+from bento.names import Digest, HostName, listed
 from bento_secrets.durable import fsync_dir
 
 _PASSWD_FIELDS = 7  # name, password, user, group, description, home, shell
@@ -231,7 +231,10 @@ class PublishFolder:
     def complaints(self, hosts: Iterable[HostName]) -> tuple[str, ...]:
         """Hosts without an account here."""
         missing = [host for host in hosts if self._group(host) is None]
-        return (f"no account on this machine, so they can't log in here: {', '.join(missing)}",) if missing else ()
+        if not missing:
+            return ()
+        said = f"no account on this machine, so they can't log in here: {listed(missing)}"
+        return (f"{said}; to make what lacks: bento server apply",)
 
     def drop_reports_but(self, host: HostName, newest: int) -> None:
         """Delete the host's reports except the newest. What can't be deleted stays."""

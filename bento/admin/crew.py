@@ -136,7 +136,7 @@ class Crew:
                 peaks.append(peak)
             except BentoError as error:
                 failed[host] = error
-                self.say(host, "evaluation failed", "failed")
+                self._say_failed(host, "evaluation failed")
         return _Given(found, failed, max(peaks, default=None))
 
     def _take(self, given: _Given | None) -> Sequence[HostName]:
@@ -157,7 +157,12 @@ class Crew:
             self.build(host, self.found[host])
         except BentoError as error:
             self.failed[host] = error
-            self.say(host, "build failed", "failed")
+            self._say_failed(host, "build failed")
+
+    def _say_failed(self, host: HostName, what: str) -> None:
+        """Not of what was ended because a person stopped the whole work: that is no host's failure."""
+        if not self._stopped.is_set():
+            self.say(host, what, "failed")
 
     def _show_of(self, sources: Sequence[Source]) -> Callable[[str, str], None] | None:
         show = self.show

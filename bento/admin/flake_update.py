@@ -89,6 +89,8 @@ def _flakes(fleet: Fleet, hosts: Sequence[Host], wanted: Sequence[str]) -> tuple
             f"the flake of {', '.join(theirs)} in {folder} is not the fleet's, so it is left as it is; "
             f"update it yourself: {shlex.join(nix.update_command(str(folder), wanted))}"
         )
+    if not sources and not outside and not wanted:
+        skipped.append("none of these hosts has a flake: a channel host's nixpkgs moves with its own channel")
     found: list[_Flake] = []
     known: set[str] = set()
     for source, names in sources.items():

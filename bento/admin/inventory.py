@@ -15,6 +15,7 @@ from bento.models.targets import SftpPlace
 from bento.models.trigger import TriggerPlace
 from bento.models.trust import Trust, parse_trust
 from bento.names import HostName, Serial, TagName, did_you_mean, printable
+from bento_secrets.lost import ELSEWHERE, in_git
 from bento_secrets.members import Member
 from bento_secrets.recipients import Recipient, check_host_key
 from bento_secrets.ssh_keys import SshPublicKey
@@ -162,11 +163,14 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {path}") from None
     except OSError as error:
-        # Whatever folder the command is given in, git must look at the fleet's.
-        hint = f"take it from git: git -C {shlex.quote(str(path.parent))} checkout HEAD -- {path.name}"
+        hints: tuple[str, ...] = (ELSEWHERE,)
+        if in_git(path.parent):  # whatever folder the command is given in, git must look at the fleet's
+            hints = (f"take it from git: git -C {shlex.quote(str(path.parent))} checkout HEAD -- {path.name}",)
         if path.name == LOCAL:
-            hint = 'it is this admin\'s own, and names the signing key: [signing] keys = ["…"]'
-        raise InputError(f"can't read {path}: {error.strerror}", hint) from None
+            hints = ('it is this admin\'s own, and names the signing key: [signing] keys = ["…"]',)
+        elif path.name == Path(TRUST).name:
+            hints = (*hints, f"or from a host: scp root@HOST:/etc/bento/trust.toml {shlex.quote(str(path))}")
+        raise InputError(f"can't read {path}: {error.strerror}", *hints) from None
 
 
 def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:

@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -16,7 +15,7 @@ from bento.adapters.tree import Entry, check_name
 from bento.errors import InputError
 from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigKind
-from bento.names import Digest
+from bento.names import Digest, listed
 
 _SKIPPED = frozenset({".git", ".direnv"})
 _NIX_STORE = "/nix/store/"
@@ -212,12 +211,12 @@ class _Walk:
         where = self.shown(self._source)
         if names := self._tracked.untracked_nix:
             found.append(
-                f"{where}: git doesn't track {_listed(names)}, so that no host gets it; "
+                f"{where}: git doesn't track {listed(names)}, so that no host gets it; "
                 f"to add it: git -C {shlex.quote(self._real)} add {shlex.join(names[:_NAMED])}"
             )
         if names := self._tracked.submodules:
             found.append(
-                f"{where}: hosts don't get the git submodule {_listed(names)}, as with Nix; "
+                f"{where}: hosts don't get the git submodule {listed(names)}, as with Nix; "
                 "make it an input of the flake if they need it"
             )
         return tuple(found)
@@ -331,8 +330,3 @@ class _Walk:
         """A path as a person knows it: from the fleet, or whole."""
         path = Path(path)
         return str(path.relative_to(self._fleet)) if path.is_relative_to(self._fleet) else str(path)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -19,7 +19,7 @@ from bento.admin.workspace import Workspace
 from bento.errors import BentoError
 from bento.models.signed import SignedDocument
 from bento.models.trust import Trust
-from bento.names import HostName
+from bento.names import HostName, listed
 
 Seen = tuple[Look, int]  # and when that was, in UTC seconds
 
@@ -148,8 +148,10 @@ def taking_over(hosts: Sequence[HostName]) -> tuple[str, ...]:
     """What to say of hosts whose release came from another machine, and gets another content from here."""
     if not hosts:
         return ()
-    said = f"what was published for {', '.join(hosts)} came from another machine, and this folder says something else"
-    again = "if this folder is the older one, fetch what the other has (git pull) and deploy again"
+    said = (
+        f"what was published for {listed(hosts)} came from another machine or folder, and this one says something else"
+    )
+    again = "if this one is older, fetch what the other has (git pull) and deploy again"
     return (f"{said}: {again}; to go back: bento rollback {hosts[0]}",)
 
 

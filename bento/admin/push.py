@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ Tell = Callable[[Stream, str], None]  # a line that the host said, as it said it
 
 RECONNECT = 180.0  # seconds in which the admin tries to come back; agents wait 120 unless they are told otherwise
 _PAUSE = 1.0  # seconds between two tries
+_TROUBLE = 20  # lines of what ssh says when a host isn't reached
 _BUSY = 75  # bento-agent's exit code while a run is under way that doesn't wait for this
 
 
@@ -112,12 +114,10 @@ def send(release: Published, remote: Remote, tell: Tell) -> int:
     Raises EnvironmentFailed where the host can't be reached, WorkFailed where how it ended can't be known.
     """
     serial = release.manifest.serial
-    began = False
     over = threading.Event()
+    _reach(remote, tell)
 
     def on_line(stream: Stream, line: str) -> None:
-        nonlocal began
-        began = True
         if stream == "out" and line.strip() == f"confirm {serial}":
             tell("err", "it has switched; coming back to confirm")
             # Beside this session, which goes on saying what the host does.
@@ -131,15 +131,39 @@ def send(release: Published, remote: Remote, tell: Tell) -> int:
         over.set()
     if code != BROKEN:
         return code
-    if not began:
-        raise unreachable(remote)
     # It may be the switch that broke the connection: then the host waits, now or soon.
     tell("err", "the connection broke; coming back")
     return _confirm_and_wait(remote, serial, tell)
 
 
+def _reach(remote: Remote, tell: Tell) -> None:
+    """See that the host can be reached: later, a connection that breaks may be the switch's doing, and is made again.
+
+    ssh's own exit code and words can't tell the two apart. Raises EnvironmentFailed.
+    """
+    said: deque[tuple[Stream, str]] = deque(maxlen=_TROUBLE)
+    if remote.call(["--version"], (), lambda *line: said.append(line)) == BROKEN:
+        for line in said:
+            tell(*line)
+        raise unreachable(remote, "it is published all the same: the host takes it at its next poll")
+
+
+def _once(tell: Tell) -> Tell:
+    """Pass on what differs from the line before: each try to come back would say the same."""
+    last: tuple[Stream, str] | None = None
+
+    def tell_once(stream: Stream, line: str) -> None:
+        nonlocal last
+        if (stream, line) != last:
+            tell(stream, line)
+        last = (stream, line)
+
+    return tell_once
+
+
 def _come_back(remote: Remote, serial: Serial, tell: Tell, over: threading.Event) -> None:
     """Try until the host has heard, or the session has ended: the session says how."""
+    tell = _once(tell)
 
     def only_trouble(stream: Stream, line: str) -> None:
         if stream == "err":
@@ -153,6 +177,7 @@ def _come_back(remote: Remote, serial: Serial, tell: Tell, over: threading.Event
 
 def _confirm_and_wait(remote: Remote, serial: Serial, tell: Tell) -> int:
     """Try until the host has heard; its run's exit code, once that has ended."""
+    tell = _once(tell)
     deadline = time.monotonic() + RECONNECT
     while True:
         code = remote.call(("confirm", "--wait", str(serial)), (), tell)
@@ -174,12 +199,13 @@ def trigger(remote: Remote, tell: Tell) -> int:
     return code
 
 
-def unreachable(remote: Remote) -> EnvironmentFailed:
-    """The error for a host that ssh doesn't reach."""
+def unreachable(remote: Remote, *more: str) -> EnvironmentFailed:
+    """The error for a host that ssh doesn't reach, with `more` hints."""
     return EnvironmentFailed(
         f"can't reach {remote.login} by ssh, or the connection broke",
         f"try it by hand: ssh {remote.login} true",
         "options for ssh go into NIX_SSHOPTS",
+        *more,
     )
 
 

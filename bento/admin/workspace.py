@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -82,19 +83,29 @@ class Workspace:
         return tree.packed or write_tar(tree.entries, io.BufferedWriter(_Nowhere()))
 
     def pack(self, tree: Tree) -> tuple[Digest, int]:
-        """Keep the tree as a tar and return its sha256 and size in bytes. One that is here already is not written."""
+        """Keep the tree as a tar and return its sha256 and size in bytes. One that is here already is not written.
+
+        Raises EnvironmentFailed.
+        """
         if tree.packed is not None and os.path.isfile(f"{self.root}/trees/{tree.packed[0]}.tar"):  # noqa: PTH113 — of a thousand
             return tree.packed
-        with tempfile.NamedTemporaryFile(dir=self.root / "trees", prefix=".pack-", delete=False) as out:
-            temporary = Path(out.name)
-            try:
-                digest, size = write_tar(tree.entries, out)
-                out.flush()
-                if not self.tar(digest).is_file():
-                    os.fsync(out.fileno())
-                    temporary.replace(self.tar(digest))
-            finally:
-                temporary.unlink(missing_ok=True)
+        folder = self.root / "trees"
+        try:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".pack-", delete=False) as out:
+                temporary = Path(out.name)
+                try:
+                    digest, size = write_tar(tree.entries, out)
+                    out.flush()
+                    if not self.tar(digest).is_file():
+                        os.fsync(out.fileno())
+                        temporary.replace(self.tar(digest))
+                finally:
+                    temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise EnvironmentFailed(
+                f"can't write a configuration to {folder}: {error.strerror}",
+                f"see whose it is, and how full: ls -ld {quote(str(folder))}; df -h {quote(str(folder))}",
+            ) from None
         return digest, size
 
     def keep_tar(self, digest: Digest, data: bytes) -> None:

@@ -13,7 +13,7 @@ from bento.agent.host import Host
 from bento.errors import BentoError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.signed import canonical, sha256
-from bento.names import Digest, SecretName, Serial
+from bento.names import Digest, SecretName, Serial, listed
 from bento_secrets.runtime import Installed, Runtime, Unowned
 from bento_secrets.templates import parse_template, render
 
@@ -109,8 +109,8 @@ def _open_all(host: Host, manifest: "Manifest", secrets: "Sequence[SecretRef]") 
             failed[secret.name] = (secret.recipient, error)
     if failed:
         (first, (recipient, why)), *others = failed.items()
-        tried = _listed([f"{_short(identity.recipient.text)} ({path})" for path, identity in identities])
-        also = f"; nor {_listed([name for name, _ in others])}" if others else ""
+        tried = listed([f"{_short(identity.recipient.text)} ({path})" for path, identity in identities], _SHOWN)
+        also = f"; nor {listed([name for name, _ in others], _SHOWN)}" if others else ""
         raise WorkFailed(
             f"can't open the secret {first} of release {manifest.serial}: {why.message}; it is sealed to "
             f"{_short(recipient)}, tried were {tried}{also}",
@@ -139,11 +139,6 @@ def _identities(host: Host) -> "list[tuple[Path, Identity]]":
 def _short(recipient: str) -> str:
     """An X25519 recipient whole; an RSA one by its end, which tells two apart."""
     return recipient if recipient.startswith("age1") else f"ssh-rsa …{recipient[-16:]}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    more = len(words) - _SHOWN
-    return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _render_all(manifest: "Manifest", opened: "dict[SecretName, Plaintext]") -> "dict[SecretName, Plaintext]":

@@ -1,7 +1,7 @@
 """`bento build`."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar, get_args
 
@@ -17,10 +17,9 @@ from bento.cli.progress import progress, show_results
 from bento.cli.render import show_json
 from bento.cli.top import complain, warn
 from bento.errors import BentoError, InputError
-from bento.names import HostName, SystemPath, did_you_mean, printable
+from bento.names import HostName, SystemPath, did_you_mean, listed, printable
 
 ALL_FAILED, SOME_FAILED = 1, 3
-_NAMED = 5  # of the hosts that failed for the same reason
 _LOCAL: tuple[Action, ...] = get_args(Action)
 _ACTIONS = ("build", "dry-build", *_LOCAL)
 
@@ -146,16 +145,10 @@ def failures(failed: Mapping[HostName, BentoError] | Mapping[str, BentoError], o
     for name, error in failed.items():
         alike.setdefault((error.message, error.hints), []).append(name)
     for (message, hints), names in alike.items():
-        complain(f"{_some_of(names)}: {message}", hints)
+        complain(f"{listed(names)}: {message}", hints)
     if not failed:
         return 0
     return ALL_FAILED if len(failed) == of else SOME_FAILED
-
-
-def _some_of(names: Sequence[str]) -> str:
-    """They have the same to say, as with a mistake in a module that all of them use."""
-    more = len(names) - _NAMED
-    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_NAMED])} and {more:,} more"
 
 
 def missed_targets(missed: Mapping[str, BentoError], state: str = "lacks what was published") -> int:

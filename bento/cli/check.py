@@ -12,10 +12,9 @@ from bento.admin.check_found import Finding, Unchecked
 from bento.cli.context import chosen, fleet_root, json_option, on_option
 from bento.cli.render import show_json
 from bento.cli.top import as_typed
-from bento.names import visible
+from bento.names import listed, visible
 
 WRONG = 1
-_SHOWN = 5  # hosts named in one line
 
 
 @click.command()
@@ -70,8 +69,7 @@ def _show_hints(hints: Sequence[str]) -> None:
 def _hosts(one: Finding) -> str:
     if not one.hosts:
         return ""
-    more = len(one.hosts) - _SHOWN
-    return f"{', '.join(one.hosts[:_SHOWN])}{f' and {more} more' if more > 0 else ''}: "
+    return f"{listed(one.hosts)}: "
 
 
 def _count(number: int, word: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 import click
 
 from bento.adapters.process import leave_no_core
+from bento.cli.usage import usage_hints
 from bento.errors import BentoError
 from bento.names import visible
 
@@ -143,8 +144,8 @@ def _run(command: click.Command, name: str) -> int:
         click.echo(error.format_message(), err=True)
         return 2
     except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else name
-        complain(_lower(error.format_message()), [f"see: {where} --help"])
+        words = " ".join(error.format_message().split())  # click spreads a list of choices over lines
+        complain(_lower(words), usage_hints(error, command, [name, *sys.argv[1:]]))
         return error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         complain("stopped")

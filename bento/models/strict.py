@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 
 from bento.errors import BadName, InputError
 from bento.names import did_you_mean, printable
+from bento_secrets.lost import merge_mark
 
 T = TypeVar("T")
 
 _AGAIN = "fix the line and run the command again"
+_MERGE = "keep the tables of both sides, each of them whole, and remove the marks"
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"^\s*([A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*')\s*(\.|=)")
 
@@ -26,6 +28,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        if (line := merge_mark(text)) is not None:
+            raise InputError(f"{name}:{line}: an unresolved merge conflict", _MERGE) from None
         message = str(error)
         found = re.search(r"\(at line (\d+), column \d+\)", message)
         place = f"{name}:{found[1]}" if found else name

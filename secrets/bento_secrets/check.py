@@ -8,6 +8,7 @@ from bento_secrets.ages import ahead, too_old
 from bento_secrets.copies import Found, copy_path
 from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies, Copy
+from bento_secrets.lost import LOCK, from_git, in_git
 from bento_secrets.members import Key, Member, adopted, effective
 from bento_secrets.names import HostName, SecretName, Target
 from bento_secrets.recipients import Recipient, texts
@@ -87,7 +88,9 @@ def _of_copy(
     state = copy_state(declaration, copy, found.digests.get(path), recipients)
     if state == "ok":
         return
-    hints = [f"git checkout HEAD -- secrets/{path} secrets/secrets.lock"] if state == "changed" else []
+    hints = []
+    if (state == "changed" or path not in found.digests) and copy is not None and in_git(found.folder):
+        hints.append(from_git(found.folder, path, LOCK))
     if admins:
         hints.append(f"bento secret rekey {declaration.target}")
     hints.append(_again(declaration))

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bento_secrets import durable, staging
 from bento_secrets.declared import Declaration
@@ -30,11 +31,12 @@ class Found:
     """What lies in the store: the sha256 of each sealed file by its path, in hex; "" for what is no readable file.
 
     `contents` tells which copies hold the same plaintext: a mark for each copy that could be opened, meaningless
-    elsewhere.
+    elsewhere. `folder` is the store's.
     """
 
     digests: Mapping[str, str]
     contents: Mapping[Key, bytes]
+    folder: Path
 
 
 class CopyReader:
@@ -86,8 +88,8 @@ class CopyReader:
         why = failed.message.removeprefix("the sealed file could not be opened: ")
         raise OpenFailed(f"{what} could not be opened: {why}", "name another identity: --identity FILE", again)
 
-    def find(self, identities: Sequence[Opener]) -> Found:
-        """All sealed files in the store, each read once; opened with `identities`, if there are any."""
+    def find(self, folder: Path, identities: Sequence[Opener]) -> Found:
+        """All sealed files in the store at `folder`, each read once; opened with `identities`, if there are any."""
         digests: dict[str, str] = {}
         contents: dict[Key, bytes] = {}
         by_path = {f"{host}/{name}.age": (host, name) for host, name in self._lock} if identities else {}
@@ -101,7 +103,7 @@ class CopyReader:
                 contents[key] = hmac.digest(salt, open_sealed(content, identities).data, "sha256")
             except OpenFailed:
                 continue
-        return Found(digests, contents)
+        return Found(digests, contents, folder)
 
     def _files(self) -> Iterator[tuple[str, bytes | None]]:
         planned = self._plan or {}

@@ -12,6 +12,7 @@ import tomlkit
 
 from bento_secrets.ages import parse_max_age
 from bento_secrets.errors import BadName, InputError
+from bento_secrets.lost import merge_mark
 from bento_secrets.names import (
     SecretName,
     Target,
@@ -117,12 +118,22 @@ _HEADER = re.compile(r"\s*\[\[\s*secret\s*\]\]\s*(#.*)?")
 _ANY_HEADER = re.compile(r"\s*\[[^\[\]]+\]\s*(#.*)?|\s*\[\[[^\[\]]+\]\]\s*(#.*)?")
 
 
+def parse_toml(text: str, file: str) -> dict[str, Any]:
+    """The tables of secrets.toml; InputError naming `file` and line."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        if (line := merge_mark(text)) is not None:
+            raise InputError(
+                f"{file} has an unresolved merge conflict, at line {line}",
+                "keep the tables of both sides, each of them whole, and remove the marks",
+            ) from None
+        raise InputError(f"{file} is no valid TOML: {printable(str(error), 200)}", "correct that line") from None
+
+
 def parse_declarations(text: str, file: str = "secrets.toml") -> tuple[Declaration, ...]:
     """The declarations in their order; InputError naming `file`, line and key."""
-    try:
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{file} is no valid TOML: {printable(str(error), 200)}", "correct that line") from None
+    content = parse_toml(text, file)
     for key in content.keys() - {"secret", "template"}:  # declared_templates.py reads those
         raise InputError(f"{file}: unknown key '{printable(key)}'", "declare each secret in a [[secret]] table")
     tables = content.get("secret", [])

@@ -1,11 +1,10 @@
 """The `[[template]]` tables of secrets.toml: texts that name secrets, for whom, and their files on a host."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bento_secrets.declared import Attributes, Declaration
+from bento_secrets.declared import Attributes, Declaration, parse_toml
 from bento_secrets.errors import BadName, InputError
 from bento_secrets.members import Member, effective
 from bento_secrets.names import HostName, SecretName, Target, did_you_mean, printable
@@ -26,10 +25,7 @@ class DeclaredTemplate:
 
 def parse_templates(text: str, file: str = "secrets.toml") -> tuple[DeclaredTemplate, ...]:
     """The templates in their order; InputError naming `file` and the table. The [[secret]] tables are not looked at."""
-    try:
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{file} is no valid TOML: {printable(str(error), 200)}", "correct that line") from None
+    content = parse_toml(text, file)
     tables = content.get("template", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"{file}: template is no list of tables", "begin each template with a line [[template]]")

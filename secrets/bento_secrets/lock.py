@@ -4,15 +4,16 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bento_secrets.errors import InputError
+from bento_secrets.lost import bring_back, merge_mark
 from bento_secrets.names import Digest, HostName, SecretName, Target, printable
 
 _RECIPIENT = re.compile(
     r"age1[02-9ac-hj-np-z]{58}|age1[a-z0-9][a-z0-9+._-]{0,63}1[02-9ac-hj-np-z]{6,8000}|ssh-rsa [A-Za-z0-9+/]+={0,2}"
 )
-_HINT = "take it from git: git checkout HEAD -- secrets/secrets.lock"
 _KEYS = ("sha256", "recipients", "sealed", "must_rotate")
 _MAX_TIME = 2**53 - 1  # what every JSON reader keeps exactly
 
@@ -47,21 +48,25 @@ def render_lock(copies: Copies) -> str:
 
 def parse_lock(text: str, file: str = "secrets.lock") -> dict[tuple[HostName, SecretName], Copy]:
     """The copies by host and name; InputError naming `file` and what is wrong."""
-    if re.search(r"^(<<<<<<<|=======|>>>>>>>)", text, re.MULTILINE):
+    if merge_mark(text):
         raise InputError(
             f"{file} has an unresolved merge conflict", "keep the lines of both sides, and remove the marks"
         )
     try:
         content = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is damaged: {printable(str(error))}", _HINT) from None
+        raise InputError(f"{file} is damaged: {printable(str(error))}", *_again(file)) from None
     if not isinstance(content, dict) or content.keys() != {"format", "copies"}:
-        raise InputError(f"{file} is damaged: it should hold format and copies, nothing else", _HINT)
+        raise InputError(f"{file} is damaged: it should hold format and copies, nothing else", *_again(file))
     if content["format"] != 1 or isinstance(content["format"], bool):
         raise InputError(f"{file} has a format that this Bento doesn't know", "use a newer bento")
     if not isinstance(content["copies"], dict):
-        raise InputError(f"{file} is damaged: copies is no object", _HINT)
+        raise InputError(f"{file} is damaged: copies is no object", *_again(file))
     return dict(_parse_entry(key, value, file) for key, value in content["copies"].items())
+
+
+def _again(file: str) -> tuple[str, ...]:
+    return bring_back(Path(file).parent, Path(file).name)
 
 
 def _as_json(copy: Copy) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def _parse_entry(key: str, value: object, file: str) -> tuple[tuple[HostName, Se
     try:
         return (HostName.parse(host), SecretName.parse(name)), _parse_copy(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {error}", _HINT) from None
+        raise InputError(f"{where}: {error}", *_again(file)) from None
 
 
 def _parse_copy(value: object) -> Copy:

@@ -1,7 +1,6 @@
 """The store's folder while a command has it open: the lock on it, and its two lists."""
 
 import fcntl
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +9,16 @@ from pathlib import Path
 from bento_secrets import durable, staging
 from bento_secrets.errors import InputError, StoreFailed
 from bento_secrets.limits import LIMITS
+from bento_secrets.lost import bring_back
 
 TOML = "secrets.toml"
-LOCK = "secrets.lock"
 
 
 @contextmanager
 def opened(folder: Path, *, writing: bool) -> Iterator[int]:
     """A descriptor of the folder, locked: shared by readers, alone for a writer. InputError, StoreFailed."""
     if not folder.is_dir():
-        raise InputError(f"there is no secret store at {folder}", f"take it from git: {from_git(folder, '')}")
+        raise InputError(f"there is no secret store at {folder}", *bring_back(folder, ""))
     try:
         with durable.folder(folder) as folder_fd:
             _lock(folder, folder_fd, fcntl.LOCK_EX if writing else fcntl.LOCK_SH)
@@ -29,12 +28,6 @@ def opened(folder: Path, *, writing: bool) -> Iterator[int]:
         raise StoreFailed(f"the secret store {folder} failed: {reason(error)}", *filter(None, [hint])) from None
 
 
-def from_git(folder: Path, *names: str, commit: str = "HEAD") -> str:
-    """The command that takes files of the secret store from git again; it works in any folder."""
-    files = shlex.join(str(Path(folder.name, name)) for name in names)
-    return f"git -C {shlex.quote(str(folder.parent))} checkout {commit} -- {files}"
-
-
 def text(folder: Path, folder_fd: int, name: str, plan: staging.Plan | None = None) -> str:
     """One of the lists, TOML or LOCK, as it will be once `plan` is finished; InputError if it can't be read as text."""
     limit = LIMITS.MAX_SECRETS_TOML if name == TOML else LIMITS.MAX_SECRETS_LOCK
@@ -42,15 +35,15 @@ def text(folder: Path, folder_fd: int, name: str, plan: staging.Plan | None = No
     try:
         content = staging.read(folder_fd, name, limit, plan)
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder", f"take the file from git: {from_git(folder, name)}") from None
+        raise InputError(f"{path} is a folder", *bring_back(folder, name)) from None
     if content is None:
-        raise InputError(f"{path} is missing", f"take it from git: {from_git(folder, name)}")
+        raise InputError(f"{path} is missing", *bring_back(folder, name))
     if len(content) > limit:
         raise InputError(f"{path} is too large (at most {limit} bytes)", "name a file with fewer identities")
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no UTF-8 text", f"take it from git: {from_git(folder, name)}") from None
+        raise InputError(f"{path} is no UTF-8 text", *bring_back(folder, name)) from None
 
 
 def reason(error: OSError) -> str:

@@ -15,9 +15,10 @@ from bento_secrets.errors import InputError, StoreFailed
 from bento_secrets.forget import Forgotten, forget
 from bento_secrets.limits import LIMITS
 from bento_secrets.lock import Copies, parse_lock, render_lock
+from bento_secrets.lost import LOCK, from_git, in_git
 from bento_secrets.members import Member, adopted, effective, with_targets
 from bento_secrets.names import HostName, SecretName, Target, did_you_mean
-from bento_secrets.opened import LOCK, TOML, from_git, opened, reason, text
+from bento_secrets.opened import TOML, opened, reason, text
 from bento_secrets.recipients import Recipient
 from bento_secrets.rekey import Rekeyed, Step
 from bento_secrets.sealing import Opener, Plaintext
@@ -108,7 +109,7 @@ class SecretStore:
         with opened(self.folder, writing=False) as folder_fd:
             plan = staging.read_plan(folder_fd)
             state, _ = self._state(folder_fd, plan)
-            return state, CopyReader(folder_fd, plan, state.lock).find(identities)
+            return state, CopyReader(folder_fd, plan, state.lock).find(self.folder, identities)
 
     def add(
         self,
@@ -237,11 +238,13 @@ class SecretStore:
         if copy is None:
             raise InputError(f"host {host} has no copy of secret {name} in {self.folder / LOCK}", again)
         if content is None:
-            raise InputError(f"{self.folder / path} is missing", from_git(self.folder, path), again)
+            there = (from_git(self.folder, path),) if in_git(self.folder) else ()
+            raise InputError(f"{self.folder / path} is missing", *there, again)
         if hashlib.sha256(content).hexdigest() != copy.sha256:
+            both = from_git(self.folder, path, LOCK, commit="COMMIT")
             raise InputError(
                 f"{self.folder / path} isn't the file that {LOCK} names: changed, or merged without the lock",
-                f"take both from one commit: {from_git(self.folder, path, LOCK, commit='COMMIT')}",
+                *([f"take both from one commit: {both}"] if in_git(self.folder) else []),
                 again,
             )
         return content

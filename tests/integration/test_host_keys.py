@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import signal
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from rig import make_ssh_key
-from rig.world import PROGRAMS, Machine, World
+from rig.world import PROGRAMS, Machine, World, said
+
+PAGE = Path(__file__).parents[2] / "docs/host-keys.md"
 
 
 def identities(world: World, machine: Machine, *keys: str) -> None:
@@ -148,3 +151,33 @@ def test_scanning_what_is_no_ssh_server_says_so(world: World) -> None:
         done = world.try_bento("host", "add", "web", "--scan", f"127.0.0.1:{silent.getsockname()[1]}")
     assert done.returncode == 1
     assert b"can't reach 127.0.0.1" in done.stderr
+
+
+def test_a_host_gets_another_name_as_the_page_says_and_keeps_its_secrets_unopened(world: World) -> None:
+    web = world.add("web", "channel", tags=("dc1",))
+    world.bento("secret", "add", web.name, "-", "--name", "tls/key", stdin=b"its own")
+    world.bento("secret", "add", "@dc1", "-", "--name", "shared", stdin=b"its tag's")
+    world.bento("secret", "generate", web.name, "tunnel", "--kind", "wireguard")
+    world.bento("deploy")
+    web.run()
+    new = world.host_user("www")
+    found = re.search(r"<!-- rename: begin.*?```sh\n(.*?)```\n<!-- rename: end -->", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    typed = re.sub(r"\bwww\b", new, re.sub(r"\bweb\b", web.name, found[1]))
+    done = world.admin.run(
+        ["bash", "-euo", "pipefail", "-c", typed],
+        cwd=world.fleet,
+        env={"PATH": f"{PROGRAMS}:{world.admin.env['PATH']}"},
+    )
+    assert done.returncode == 0, said(done)
+    assert b"all is in order" in done.stdout
+
+    world.sshd.add_host(new, [(web.folder / "key.pub").read_text().strip()], folders=False)
+    web.config.write_text(web.config.read_text().replace(f'host = "{web.name}"', f'host = "{new}"'))
+    web.run()
+    assert (web.secret("tls/key"), web.secret("shared")) == (b"its own", b"its tag's")
+    assert (world.fleet / f"utils/public/{new}/tunnel.pub").is_file()
+    world.bento("secret", "add", new, "-", "--name", "another", stdin=b"x")  # what machines keep is as they keep it
+    shown = world.bento("status")
+    assert "up to date" in shown
+    assert web.name not in shown

@@ -185,6 +185,21 @@ def test_a_host_that_ssh_does_not_reach_is_said_with_what_to_try(
     assert message(web) == "later"
 
 
+def test_a_host_that_was_never_reached_is_not_waited_for_though_there_is_nothing_to_copy(
+    world: World, remote: RemoteHost
+) -> None:
+    """A channel host's system is in no manifest, so the first that ssh is needed for is the release itself."""
+    machine = world.add("db", "channel")
+    done = world.try_bento(
+        *("push", machine.name, "--address", "127.0.0.1"),
+        env={"NIX_SSHOPTS": remote.options.replace(f"-p {remote.port}", "-p 1")},
+    )
+    assert done.returncode == 1, said(done)
+    assert "coming back" not in said(done)
+    assert said(done).count("Connection refused") == 1
+    assert b"hint: it is published all the same" in done.stderr
+
+
 def call_without_agent(world: World, remote: RemoteHost) -> str:
     settings = world.fleet / "bento.toml"
     settings.write_text(settings.read_text().replace(str(remote.agent), "missing-agent"))

@@ -9,6 +9,8 @@ import pytest
 
 from bento.adapters.folder import PublishFolder
 from bento.adapters.process import run, run_keeping_tail
+from bento.admin.pack import collect
+from bento.admin.workspace import Workspace
 from bento.agent.state import State
 from bento.errors import BentoError, EnvironmentFailed
 from bento.names import Digest, HostName, Serial
@@ -54,6 +56,21 @@ def test_a_publish_that_does_not_fit_leaves_what_was_published(tmp_path: Path) -
         folder.put_manifest(WEB, b"x" * 1000)
     assert folder.read_manifest(WEB) == b"old"
     assert list((tmp_path / "web/release/objects").iterdir()) == []
+
+
+def test_a_configuration_that_does_not_fit_into_the_state_folder_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    source = tmp_path / "fleet/hosts/web"
+    source.mkdir(parents=True)
+    (source / "configuration.nix").write_text("{ }")
+    workspace = Workspace(tmp_path / "fleet")
+    workspace.prepare()
+    tree = collect(source, tmp_path / "fleet", WEB)
+    with refused():
+        workspace.pack(tree)
+    assert list((workspace.root / "trees").iterdir()) == []
 
 
 def test_a_file_that_is_no_program_is_an_error(tmp_path: Path) -> None:

@@ -258,3 +258,26 @@ def test_nothing_is_begun_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) ->
     assert noticed == [True]
     assert fake.asked == [("a",), ("b", "c", "d")]
     assert built == ["a"]
+
+
+def test_what_an_interrupt_has_ended_is_not_said_to_have_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Nix(frozenset("ab"))
+    one, _ = crew(monkeypatch, fake)
+    said: list[tuple[HostName, str]] = []
+    one.say = lambda host, _what, state="done": said.append((host, state))
+    main = threading.get_ident()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted() -> None:
+        if len(fake.asked) > 1:  # what Nix was doing for b is ended, and so it fails
+            signal.pthread_kill(main, signal.SIGINT)
+            assert one._stopped.wait(120)
+
+    fake.starts = interrupted
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            one.work(channel("a", "b"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    # a failed by itself, and that is said
+    assert said == [("a", "working"), ("a", "failed"), ("b", "working")]

@@ -164,6 +164,14 @@ def test_bento_dir_names_the_fleet_and_the_option_beats_it(
     assert asked() == fleet_root.resolve()
 
 
+def test_outside_of_git_a_missing_trust_file_is_to_come_from_a_host_and_no_git_is_named(fleet_root: Path) -> None:
+    (fleet_root / "utils/trust.toml").unlink()
+    with pytest.raises(InputError) as error:
+        load_trust(fleet_root)
+    assert not any("checkout" in hint for hint in error.value.hints)
+    assert f"scp root@HOST:/etc/bento/trust.toml {fleet_root}/utils/trust.toml" in error.value.hints[1]
+
+
 def test_the_hint_for_a_missing_file_brings_it_back_from_any_folder(fleet_root: Path, tmp_path: Path) -> None:
     def sh(command: str) -> None:
         subprocess.run(["sh", "-euc", command], cwd=tmp_path, check=True, capture_output=True)

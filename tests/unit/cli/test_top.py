@@ -1,5 +1,6 @@
 """Where errors become words and exit codes: each class its code, hints on stderr, tracebacks only when asked for."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 from bento.adapters.files import Busy
 from bento.agent.run import EXIT
 from bento.agent.turn import AgentBusy
+from bento.cli.main import bento
 from bento.cli.top import as_typed, main_of, remember_typed
 from bento.errors import BadName, BentoError, EnvironmentFailed, InputError, Refused, WorkFailed
 
@@ -120,6 +122,33 @@ def test_a_wrong_command_line_is_exit_2_and_points_to_help(end: Callable[..., En
     assert first.startswith(("error: no such ", "error: got unexpected"))
     assert second.startswith("hint: see: tool")
     assert second.endswith("--help")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("deploy web", "hosts are chosen by --on: bento deploy --on web"),
+        ("status web db", "hosts are chosen by --on: bento status --on web,db"),
+        ("diff @dc1", "hosts are chosen by --on: bento diff --on @dc1"),
+        ("host list 'we*'", "hosts are chosen by --on: bento host list --on 'we*'"),
+        ("status --dir ../acme", "--dir goes before the command: bento --dir ../acme status"),
+        ("host show web --dir=../acme", "--dir goes before the command: bento --dir=../acme host show web"),
+        ("status --json --debug", "--debug goes before the command: bento --debug status --json"),
+        ("host add web --tag", "see: bento host add --help"),
+        ("completion", "see: bento completion --help"),
+        ("check ../acme", "see: bento check --help"),
+    ],
+)
+def test_a_slip_that_many_make_has_the_right_line_as_its_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, hint: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bento", *shlex.split(typed)])
+    with pytest.raises(SystemExit) as ended:
+        main_of(bento, "bento")()
+    assert ended.value.code == 2
+    sentence, first, *_ = capsys.readouterr().err.splitlines()
+    assert first == f"hint: {hint}"
+    assert "\\" not in sentence
 
 
 def test_no_command_at_all_shows_how_to_use_it_and_is_exit_2(end: Callable[..., Ended]) -> None:

@@ -110,6 +110,12 @@ def test_a_mistake_in_the_local_file_is_named_there() -> None:
     assert complaint(GOOD, "x =\n").message.startswith("bento.local.toml:1: not valid TOML")
 
 
+def test_a_merge_that_isn_t_finished_is_called_so() -> None:
+    error = complaint(GOOD + "<<<<<<< HEAD\n[hosts.a]\n=======\n[hosts.b]\n>>>>>>> other\n")
+    assert error.message == f"bento.toml:{GOOD.count(chr(10)) + 1}: an unresolved merge conflict"
+    assert "both sides" in error.hints[0]
+
+
 def test_a_host_without_keys_is_answered_with_the_command_that_gives_it_one() -> None:
     error = complaint('[hosts.new]\ntags = ["a"]\n')
     assert "'hosts.new.keys' is missing" in error.message

@@ -59,12 +59,18 @@ def test_a_file_that_is_missing_changed_or_a_symlink_breaks_its_host(store: Secr
     add(store, fleet)
     file = store.folder / copy_path(HostName("web1"), KEY)
     sealed = file.read_bytes()
+    again = "bento secret add @web FILE --name tls/key --replace"
+    from_git = f"git -C {store.folder.parent} checkout HEAD -- secrets/web1/tls/key.age secrets/secrets.lock"
     file.write_bytes(sealed + b"x")
     (one,) = findings(store, fleet)
     assert short([one]) == [("changed", ("web1",), True)]
-    assert one.hints[0] == "git checkout HEAD -- secrets/web1/tls/key.age secrets/secrets.lock"
+    assert one.hints == (again,)
+    (store.folder.parent / ".git").mkdir()
+    assert findings(store, fleet)[0].hints == (from_git, again)
     file.unlink()
-    assert short(findings(store, fleet)) == [("missing", ("web1",), True)]
+    (one,) = findings(store, fleet)
+    assert short([one]) == [("missing", ("web1",), True)]
+    assert one.hints == (from_git, again)
     file.symlink_to(store.folder / copy_path(HostName("web2"), KEY))
     assert short(findings(store, fleet)) == [("changed", ("web1",), True)]
 

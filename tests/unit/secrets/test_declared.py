@@ -317,6 +317,12 @@ def test_a_merge_conflict_is_called_one() -> None:
     text = "\n".join([lines[0], "<<<<<<< HEAD", lines[1], "=======", lines[1], ">>>>>>> other", lines[2]])
     with pytest.raises(InputError, match="merge conflict"):
         parse_lock(text)
+    table = '[[secret]]\ntarget = "web"\n<<<<<<< HEAD\nname = "a"\n=======\nname = "b"\n>>>>>>> other\n'
+    for parse_table in (parse_declarations, parse_templates):
+        with pytest.raises(InputError, match="merge conflict, at line 3"):
+            parse_table(table)
+    marks = '[[template]]\ntarget = "web"\nname = "a"\ntext = """\n<<<<<<< no merge\n>>>>>>> at all\n"""\n'
+    assert parse_templates(marks)
 
 
 @given(st.text() | values.map(json.dumps))

@@ -181,6 +181,22 @@ def test_a_second_writer_waits_and_then_gives_up(
     assert add(store, fleet)
 
 
+def test_a_lock_that_is_lost_and_in_no_git_is_begun_anew_by_its_hint(tmp_path: Path, member: Make) -> None:
+    store = SecretStore(tmp_path / "my fleet/secrets")
+    store.folder.parent.mkdir()
+    store.create()
+    add(store, [member("db")], target="db")
+    (store.folder / "secrets.lock").unlink()
+    with pytest.raises(InputError) as error:
+        store.read()
+    elsewhere, anew = error.value.hints
+    assert "git" not in elsewhere.removesuffix("not in git")
+    subprocess.run(["sh", "-euc", anew[anew.index("echo ") :]], cwd=tmp_path, check=True)
+    assert not store.read().lock
+    add(store, [member("db")], target="db", replace=True)
+    store.ciphertext(HostName("db"), NAME)
+
+
 @pytest.mark.parametrize("lost", ["secrets", "secrets/secrets.toml", "secrets/secrets.lock", "secrets/db"])
 def test_the_hint_for_what_is_missing_brings_it_back_from_any_folder(tmp_path: Path, member: Make, lost: str) -> None:
     fleet = tmp_path / "my fleet"
