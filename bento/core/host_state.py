@@ -11,6 +11,7 @@ from bento.names import Serial
 
 State = Literal[
     "not published",
+    "unreadable",
     "new machine",
     "rebuild pending",
     "sync pending",
@@ -31,6 +32,7 @@ TROUBLE: tuple[State, ...] = (
     "failing",
     "rolled back",
     "unconfirmed",
+    "unreadable",
     "drifted",
     "degraded",
     "reboot needed",
@@ -84,14 +86,21 @@ def _speaking(reports: list[Report], heartbeat: Heartbeat | None) -> Report | No
     return None
 
 
-def derive(published: Manifest | None, reports: list[Report], heartbeat: Heartbeat | None) -> HostState:
-    """The state of one host from its published release, its verified reports and its verified heartbeat."""
+def derive(
+    published: Manifest | None, reports: list[Report], heartbeat: Heartbeat | None, *, unread: bool = False
+) -> HostState:
+    """The state of one host from its published release, its verified reports and its verified heartbeat.
+
+    With `unread` there may be more than these, so that silence says nothing.
+    """
     report = _speaking(reports, heartbeat)
     newest = max(reports, key=lambda one: one.counter, default=None)
     fresh = heartbeat is not None and (newest is None or heartbeat.after >= newest.counter)
     running = heartbeat.running if heartbeat is not None and fresh else (newest.running if newest else None)
     word = heartbeat if fresh else newest  # the last by its counter: a clock may have been set back since
     state = _state(published, report, running)
+    if unread and state == "new machine":
+        state = "unreadable"
     committed = heartbeat.serial if heartbeat is not None and fresh else None
     return HostState(
         state,

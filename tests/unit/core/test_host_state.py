@@ -208,3 +208,9 @@ def test_of_many_releases_the_reports_on_the_last_two_are_enough() -> None:
     assert [enough(manifest(1019), reports[:number]) for number in range(1, 5)] == [False, True, True, True]
     assert not any(enough(manifest(900), reports[:number]) for number in range(1, 20))
     assert not any(enough(None, reports[:number]) for number in range(1, 20))
+
+
+def test_a_silence_that_is_nobodys_word_is_unreadable_and_no_new_machine() -> None:
+    assert derive(PUBLISHED, [], None, unread=True).state == "unreadable"
+    assert derive(PUBLISHED, [report()], None, unread=True).state == "up to date"
+    assert derive(None, [], None, unread=True).state == "not published"
