@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bento.core.deploy_plan import MAX_AHEAD
+from bento.core.self_update import is_about
 from bento.models.manifest import Manifest
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
@@ -135,8 +136,9 @@ def _extra_runs(published: Manifest | None, reports: list[Report]) -> int:
     """Refusals don't count: they are about what was put in the release's place. Nor does what settings ask for."""
     if published is None:
         return 0
-    about = sum(one.serial == published.serial and one.outcome not in ("refused", "auto-updated") for one in reports)
-    return max(0, about - 1)
+    inputs = published.settings.self_update
+    about = [one for one in reports if one.serial == published.serial and not is_about(inputs, one.reason)]
+    return max(0, sum(one.outcome not in ("refused", "auto-updated") for one in about) - 1)
 
 
 def _state(published: Manifest | None, report: Report | None, running: str | None) -> State:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from unit.samples import OTHER_SYSTEM, SYSTEM, digest, manifest, quick, report
 
 from bento.core.host_state import _BY_OUTCOME, TROUBLE, State, derive, enough
-from bento.models.manifest import ConfigRef, Manifest
+from bento.core.self_update import OVER, about
+from bento.models.manifest import ConfigRef, Manifest, Settings
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
 from bento.names import Serial
@@ -166,6 +167,17 @@ def test_extra_runs_are_reports_on_the_published_release_beyond_the_first() -> N
     assert extra(PUBLISHED, report(1), refusal(2)) == 0
     assert extra(PUBLISHED, report(1), report(2, outcome="auto-updated"), report(3, outcome="auto-updated")) == 0
     assert extra(None, report(1), report(2)) == 0
+
+
+def test_what_becomes_of_the_inputs_that_a_host_moves_on_by_itself_is_no_extra_run() -> None:
+    inputs = ("nixpkgs", "home")
+    published = manifest(1000, settings=Settings(self_update=inputs))
+    daily = [report(n, outcome="failed", reason=about(inputs, "no link")) for n in range(2, 6)]
+    ended = report(6, reason=OVER)
+    assert derive(published, [report(1), *daily, ended], None).extra_runs == 0
+    assert derive(published, [report(1), *daily, report(7, outcome="failed", reason="no link")], None).extra_runs == 1
+    # of a host that moves nothing on by itself they would be about the release
+    assert derive(PUBLISHED, [report(1), *daily], None).extra_runs == 4
 
 
 def test_a_reboot_that_was_needed_and_happened_is_up_to_date() -> None:
