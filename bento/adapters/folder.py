@@ -13,7 +13,7 @@ from shlex import quote
 from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
 from bento.adapters.stamps import Sight, Stamps, stamp_of
 from bento.adapters.transport import is_left_over, newest_first
-from bento.errors import BentoError, EnvironmentFailed
+from bento.errors import BentoError, EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS
 from bento.names import Digest, HostName, listed
 from bento_secrets.durable import fsync_dir
@@ -241,7 +241,7 @@ class PublishFolder:
         with self._reports(host) as folder:
             if folder is None:
                 return
-            for name in newest_first(os.listdir(folder))[newest:]:
+            for name in self._names(folder, host)[newest:]:
                 with suppress(OSError):
                     os.unlink(name, dir_fd=folder)
 
@@ -250,8 +250,7 @@ class PublishFolder:
         with self._reports(host) as folder:
             if folder is None:
                 return
-            # pathlib can't list an open descriptor
-            for name in newest_first(os.listdir(folder))[: LIMITS.reports]:
+            for name in self._names(folder, host)[: LIMITS.reports]:
                 yield self._quietly(folder, name)
 
     def read_heartbeat(self, host: HostName) -> bytes | None:
@@ -266,6 +265,18 @@ class PublishFolder:
         except BentoError:
             return None
 
+    def _names(self, folder: int, host: HostName) -> list[str]:
+        try:
+            return newest_first(os.listdir(folder))  # pathlib can't list an open descriptor
+        except OSError as error:
+            raise self._unreadable(f"{self.root}/{host}/reports", error) from None
+
+    @staticmethod
+    def _unreadable(path: str, error: OSError) -> WorkFailed:
+        return WorkFailed(
+            f"can't read the reports in {path}: {error.strerror}", f"see whose it is: ls -ld {quote(path)}"
+        )
+
     @contextmanager
     def _reports(self, host: HostName) -> Iterator[int | None]:
         path = f"{self.root}/{host}/reports"
@@ -275,9 +286,7 @@ class PublishFolder:
             yield None
             return
         except OSError as error:
-            raise EnvironmentFailed(
-                f"can't read the reports in {path}: {error.strerror}", f"see whose it is: ls -ld {quote(str(path))}"
-            ) from None
+            raise self._unreadable(path, error) from None
         try:
             yield descriptor
         finally:

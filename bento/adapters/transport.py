@@ -21,7 +21,10 @@ def newest_first(names: Iterable[str]) -> list[str]:
 
 
 class PublishTarget(Protocol):
-    """One place to publish to. All raise EnvironmentFailed or WorkFailed where the place doesn't do its part."""
+    """One place to publish to.
+
+    All raise EnvironmentFailed where the place isn't there, and WorkFailed where it doesn't do what it is asked.
+    """
 
     @property
     def name(self) -> str:

@@ -66,7 +66,7 @@ class _Inotify:
             for path in paths:
                 try:
                     number = self._inotify.add_watch(path, self._mask)
-                except (FileNotFoundError, NotADirectoryError):
+                except (FileNotFoundError, NotADirectoryError, PermissionError):
                     continue
                 self._words.setdefault(number, set()).add(word)
 

@@ -1,6 +1,6 @@
 """Which version of each secret the hosts have, by their verified reports."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,9 +24,17 @@ class Installed:
     time: int | None = None
 
 
-def read_reports(fleet: Fleet, hosts: Iterable[HostName]) -> Mapping[HostName, Report | None]:
-    """The report that tells each host's state. Raises EnvironmentFailed, InputError where nothing can be read."""
+def read_reports(
+    fleet: Fleet, hosts: Iterable[HostName], warn: Callable[[str], None] = lambda _: None
+) -> Mapping[HostName, Report | None]:
+    """The report that tells each host's state; `warn` gets a sentence for each host whose reports can't be read.
+
+    Raises EnvironmentFailed, InputError where nothing can be read.
+    """
     found = status(fleet, load_trust(fleet.root), hosts)
+    for one in found:
+        if one.state.state == "unreadable":
+            warn(f"what {one.host.name} has is unknown: {'; '.join(one.notes)}")
     return {one.host.name: one.state.report for one in found}
 
 

@@ -12,7 +12,7 @@ from bento.admin.standing import each_target, read_manifest
 from bento.admin.targets import reading, targets_of
 from bento.admin.workspace import Workspace
 from bento.core.host_state import HostState, derive, enough
-from bento.errors import BentoError, InputError
+from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.manifest import Manifest
 from bento.models.report import Heartbeat, Report
 from bento.models.trust import Trust
@@ -90,6 +90,7 @@ class _Said:
     reports: tuple[Report, ...]
     heartbeat: Heartbeat | None
     notes: tuple[str, ...]
+    unread: bool  # something of the host's can't be read there
 
 
 def _one(
@@ -101,19 +102,28 @@ def _one(
     reports = {report.counter: report for _, one in reversed(said) for report in one.reports}
     newest = sorted(reports.values(), key=lambda one: one.counter, reverse=True)[:LOOKED_AT]
     latest = last_of(one.heartbeat for _, one in said if one.heartbeat is not None)
-    return HostStatus(host, published, derive(published, newest, latest), tuple(notes))
+    state = derive(published, newest, latest, unread=any(one.unread for _, one in said))
+    return HostStatus(host, published, state, tuple(notes))
 
 
 def _ask(target: PublishTarget, host: Host, trust: Trust, verdicts: Verdicts) -> _Said:
+    """What can't be read of this host alone is a note; raises EnvironmentFailed where the target is away."""
     notes: list[str] = []
+    published: Manifest | None = None
     try:
         published = read_manifest(target, host.name, trust, verdicts)
-    except InputError as error:
+    except (InputError, WorkFailed) as error:
         notes.append(error.message)
-        published = None
-    reports = _reports(target, host, trust, published, notes, verdicts)
-    latest = heartbeat_on(target, host, trust, notes, verdicts)
-    return _Said(published, tuple(reports), latest, tuple(notes))
+    reports: list[Report] = []
+    latest: Heartbeat | None = None
+    unread = False
+    try:
+        _read_reports(target, host, trust, published, reports, notes, verdicts)
+        latest = heartbeat_on(target, host, trust, notes, verdicts)
+    except WorkFailed as error:
+        notes.append(error.message)
+        unread = True
+    return _Said(published, tuple(reports), latest, tuple(notes), unread)
 
 
 def _newest(found: Mapping[str, Manifest | None], host: Host, notes: list[str]) -> Manifest | None:
@@ -125,19 +135,19 @@ def _newest(found: Mapping[str, Manifest | None], host: Host, notes: list[str]) 
     return newest
 
 
-def _reports(
+def _read_reports(
     target: PublishTarget,
     host: Host,
     trust: Trust,
     published: Manifest | None,
+    reports: list[Report],
     notes: list[str],
     verdicts: Verdicts,
-) -> list[Report]:
-    """The newest verified reports, down to where older ones can't change the state.
+) -> None:
+    """Put the newest verified reports into `reports`, down to where older ones can't change the state.
 
     One that isn't in order is a note: a host's file can't stop the admin's work.
     """
-    reports: list[Report] = []
     bad = 0
     for raw in islice(target.read_reports(host.name), LOOKED_AT):
         try:
@@ -149,4 +159,3 @@ def _reports(
                 break
     if bad:
         notes.append(f"{bad} of its reports can't be verified")
-    return reports

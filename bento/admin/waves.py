@@ -152,6 +152,8 @@ def _canary(one: HostStatus, published: Mapping[HostName, Published]) -> Canary:
         return Canary("bad", "something else was published for it meanwhile")
     verdict = judge(one.state, release)
     report = one.state.report
+    if one.state.state == "unreadable":
+        return Canary(verdict, "its reports can't be read")
     if verdict == "waiting":
         return Canary(verdict, "no report yet" if one.state.last_seen is not None else "never heard of")
     return Canary(verdict, one.state.state if report is None else f"{one.state.state}: {report.reason}")

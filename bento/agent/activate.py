@@ -17,13 +17,11 @@ from bento.agent.install import (
     changed_units,
     check_links,
     flip,
-    has_generation,
     is_live,
     link,
     link_leniently,
-    open_generation,
     settle_owners,
-    stored_manifest,
+    to_go_back_to,
     users_changed,
 )
 from bento.agent.turn import kexec_of, systemd_of
@@ -108,7 +106,7 @@ def switch(host: Host, journal: Journal, log: Log, failed_before: frozenset[str]
             "the system's activation didn't make the release's secrets live",
             "see what its activation said: journalctl -e",
         )
-    link(host, new.serial)
+    link(host, new.serial, old.serial)
     if new.serial is not None:
         without = settle_owners(host, new.serial)
         if without:
@@ -126,7 +124,7 @@ def _switch_system(host: Host, old: Point, new: Point, log: Log, failed_before: 
     hook = has_hook(new.system)
     if not hook:
         flip(host, new.serial)
-        link(host, new.serial)
+        link(host, new.serial, old.serial)
     code = _call(host, new.system, "test", log)
     seen = Switched(code, _which(host.running(), old, new, code), failed_units(host) - failed_before)
     verdict = judge_switch(seen, host.settings.failed_units)
@@ -213,25 +211,26 @@ def prepare_roll_back(host: Host, journal: Journal, log: Log) -> Journal:
     """All of `roll_back` but its last word: the journal to write, once what must be said before is said."""
     old, new = _points(journal)
     host.state.write_journal(rules.go_back(host.state.journal()))
-    if old.serial is not None and not has_generation(host, stored_manifest(host, old.serial)):
-        open_generation(host, stored_manifest(host, old.serial))
+    serial = to_go_back_to(host, old.serial)
+    if serial != old.serial:
+        log.add(f"the secrets of release {old.serial} can't be opened again: its manifest is lost\n")
     # Whatever the links say: a rollback that was cut may have flipped them, and not given users their passwords back.
-    if old.system is not None and (host.running() != old.system or users_changed(host, new.serial, old.serial)):
+    if old.system is not None and (host.running() != old.system or users_changed(host, new.serial, serial)):
         if not has_hook(old.system):
-            flip(host, old.serial)
-            _say_all(host, link_leniently(host, old.serial))
+            flip(host, serial)
+            _say_all(host, link_leniently(host, serial))
         code = _call(host, old.system, "test", log)
         if host.running() != old.system:
             raise WorkFailed(
                 f"rolling back failed: the old system's switch ended with exit {code}",
                 "see what it said: journalctl -e",
             )
-    if not is_live(host, old.serial):
-        flip(host, old.serial)
-    _say_all(host, link_leniently(host, old.serial))
-    if old.serial is not None:
-        settle_owners(host, old.serial)
-    _say_all(host, _refresh_units(host, new.serial, old.serial))
+    if not is_live(host, serial):
+        flip(host, serial)
+    _say_all(host, link_leniently(host, serial))
+    if serial is not None:
+        settle_owners(host, serial)
+    _say_all(host, _refresh_units(host, new.serial, serial))
     # Once a commit has begun, the boot loader may name the new system whatever the profile says.
     committing = host.state.journal().phase == "committing"
     if journal.old_profile is not None and (committing or host.profile() != journal.old_profile):

@@ -1,6 +1,9 @@
 """Open a release's secrets into a generation on tmpfs, render its templates there, and flip between generations.
 
 What a release says is `for users` is a generation of its own, beside the other: it is live before there are users.
+
+The manifest of the release that is live may be lost (docs/decisions/0031). Then its generation, as it was opened, is
+all that is known of it: enough to go back to it, and no reason to keep this host from another release.
 """
 
 from collections.abc import Collection, Sequence
@@ -162,7 +165,7 @@ def has_generation(host: Host, manifest: "Manifest") -> bool:
 
 
 def known_manifest(host: Host, serial: Serial | None) -> "Manifest | None":
-    """`stored_manifest` for a report, which must go out all the same: None where it is gone or damaged."""
+    """`stored_manifest` for what must go on all the same: None where it is gone or damaged."""
     try:
         return None if serial is None else stored_manifest(host, serial)
     except BentoError as error:
@@ -176,14 +179,36 @@ def live_manifest(host: Host) -> "Manifest | None":
     return None if serial is None else known_manifest(host, Serial(serial))
 
 
+def is_lost(host: Host, serial: Serial | None) -> bool:
+    """Whether a release's manifest is gone or damaged."""
+    return serial is not None and known_manifest(host, serial) is None
+
+
+def to_go_back_to(host: Host, serial: Serial | None) -> Serial | None:
+    """An earlier release with its generation on the tmpfs. Raises WorkFailed where it can't be opened.
+
+    None where its manifest is lost, and the generation too: what runs then gets no secrets rather than another
+    release's.
+    """
+    manifest = known_manifest(host, serial)
+    if manifest is None:
+        return serial if serial is not None and host.runtime.has(serial) else None
+    if not has_generation(host, manifest):
+        open_generation(host, manifest)
+    return serial
+
+
 def is_live(host: Host, serial: Serial | None) -> bool:
     """Whether both links are right for a release; None is "no release"."""
-    for_users = _serial_for_users(None if serial is None else stored_manifest(host, serial))
-    return host.runtime.live() == serial and host.for_users.live() == for_users
+    return host.runtime.live() == serial and host.for_users.live() == _serial_for_users(host, serial)
 
 
-def _serial_for_users(manifest: "Manifest | None") -> Serial | None:
-    return manifest.serial if manifest is not None and installed_for_users(manifest) else None
+def _serial_for_users(host: Host, serial: Serial | None) -> Serial | None:
+    if serial is None:
+        return None
+    manifest = known_manifest(host, serial)
+    some = host.for_users.has(serial) if manifest is None else bool(installed_for_users(manifest))
+    return serial if some else None
 
 
 def flip(host: Host, serial: Serial | None) -> None:
@@ -199,25 +224,32 @@ def flip(host: Host, serial: Serial | None) -> None:
 
 
 def _wanted(host: Host, serial: Serial | None) -> tuple[Installed, ...]:
-    return () if serial is None else installed(stored_manifest(host, serial))
+    """Of a release that is lost nothing: its files have their owners from when it was installed."""
+    manifest = known_manifest(host, serial)
+    return () if manifest is None else installed(manifest)
 
 
 def check_links(host: Host, serial: Serial) -> None:
     """Raise LinkRefused where somebody else's file stands in a link's place: asked before anything is changed."""
     from bento_secrets import links
 
-    links.check_links(host.runtime.root, _wanted(host, serial), host.state.links())
+    links.check_links(host.runtime.root, installed(stored_manifest(host, serial)), host.state.links())
 
 
-def link(host: Host, serial: Serial | None) -> None:
-    """Make the release's links elsewhere, and remove those it hasn't. Raises LinkRefused, mostly with nothing done."""
-    _link(host, _wanted(host, serial), frozenset())
+def link(host: Host, serial: Serial | None, over: Serial | None = None) -> None:
+    """Make the release's links elsewhere, and remove those it hasn't. Raises LinkRefused, mostly with nothing done.
+
+    Those of the release `over`, if it is lost, stay: they couldn't be made again on the way back.
+    """
+    _link(host, _wanted(host, serial), frozenset(host.state.links()) if is_lost(host, over) else frozenset())
 
 
 def link_leniently(host: Host, serial: Serial | None) -> tuple[str, ...]:
     """`link`, but without those that are refused, which are returned as sentences: for going back and for booting."""
     from bento_secrets import links
 
+    if is_lost(host, serial):
+        return (f"the links of release {serial} are left as they are: its manifest is lost",)
     before = host.state.links()
     able: list[Installed] = []
     refused: dict[str, str] = {}
@@ -249,13 +281,13 @@ def _link(host: Host, wanted: Sequence[Installed], refused: frozenset[str]) -> N
 def flip_for_users(host: Host, serial: Serial | None) -> None:
     """Make the release's secrets for users live; a release without any takes the link away."""
     with host.changing:
-        host.for_users.flip(_serial_for_users(None if serial is None else stored_manifest(host, serial)))
+        host.for_users.flip(_serial_for_users(host, serial))
 
 
 def settle_owners(host: Host, serial: Serial) -> tuple[Unowned, ...]:
     """Set owners once more, now that the system that brings its users is active; still missing ones are returned."""
     with host.changing:
-        return host.runtime.set_owners(serial, installed(stored_manifest(host, serial)))
+        return host.runtime.set_owners(serial, _wanted(host, serial))
 
 
 def prune_generations(host: Host, keep: Collection[int]) -> None:
@@ -269,6 +301,7 @@ def changed_units(host: Host, before: Serial | None, after: Serial | None) -> Un
     """The units of secrets that came, or whose content, owner, group or mode changed.
 
     Nothing where no secrets were live: what runs then has started without them. A removal restarts nothing either.
+    Where one of the two releases is lost, all that the other names counts as changed.
     """
     if before is None or after is None:
         return Units()
@@ -280,6 +313,8 @@ def changed_units(host: Host, before: Serial | None, after: Serial | None) -> Un
 
 def users_changed(host: Host, before: Serial | None, after: Serial | None) -> bool:
     """Whether a secret for users came, went or changed: only activation gives users their passwords."""
+    if is_lost(host, before) or is_lost(host, after):
+        return any(serial is not None and host.for_users.has(serial) for serial in (before, after))
     old = () if before is None else installed_for_users(stored_manifest(host, before))
     new = () if after is None else installed_for_users(stored_manifest(host, after))
     if before is None or after is None or {item.name for item in old} != {item.name for item in new}:
@@ -288,7 +323,10 @@ def users_changed(host: Host, before: Serial | None, after: Serial | None) -> bo
 
 
 def _changed(host: Host, before: Serial, after: Serial) -> list[Installed]:
-    old, new = stored_manifest(host, before), stored_manifest(host, after)
+    old, new = known_manifest(host, before), known_manifest(host, after)
+    if old is None or new is None:
+        known = old or new
+        return [] if known is None else [*installed_for_users(known), *installed(known)]
     return [
         *_changed_in(host.for_users, before, after, installed_for_users(old), installed_for_users(new)),
         *_changed_in(host.runtime, before, after, installed(old), installed(new)),

@@ -5,6 +5,7 @@ from bento.agent.host import Host
 from bento.agent.install import (
     flip,
     flip_for_users,
+    is_lost,
     known_manifest,
     link_leniently,
     open_for_users,
@@ -95,9 +96,15 @@ def reinstall_for_users(host: Host, system: str | None) -> Serial | None:
     serial = rules.serial_for(host.state.journal(), system, host.state.serials())
     if serial is not None:
         host.ensure_runtime()
-        open_for_users(host, stored_manifest(host, serial))
+        if not _as_it_was_opened(host, serial):
+            open_for_users(host, stored_manifest(host, serial))
         flip_for_users(host, serial)
     return serial
+
+
+def _as_it_was_opened(host: Host, serial: Serial) -> bool:
+    """Whether a release that is lost is still there from before."""
+    return is_lost(host, serial) and host.runtime.has(serial)
 
 
 def reinstall(host: Host, system: str | None) -> tuple[Serial | None, tuple[Unowned, ...]]:
@@ -109,7 +116,8 @@ def reinstall(host: Host, system: str | None) -> tuple[Serial | None, tuple[Unow
     if serial is None:
         return None, ()
     host.ensure_runtime()
-    open_generation(host, stored_manifest(host, serial))
+    if not _as_it_was_opened(host, serial):
+        open_generation(host, stored_manifest(host, serial))
     flip(host, serial)
     for trouble in link_leniently(host, serial):
         host.say(trouble)

@@ -188,6 +188,7 @@ def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest,
     if floor is not None and document.line_digest == floor.line:
         known = trust_rules.again(floor, None if floor.until is None else host.circumstances())
         if isinstance(known, NothingNew):
+            _store_again(host, session, document, floor)
             return _nothing_new(host, session, known, floor)
     manifest = _verified(host, document)
     offer = trust_rules.Offer(manifest.fleet, manifest.host, manifest.serial, document.line_digest)
@@ -216,6 +217,30 @@ def _keep(host: Host, session: "Session", manifest: "Manifest", raw: bytes, floo
     host.state.write_floor(floor)  # first: a stored manifest is evidence that the floor was that high
     host.state.keep_manifest(manifest.serial, raw)
     fetch(host, session, manifest)
+
+
+def _store_again(host: Host, session: "Session", document: SignedDocument, floor: Floor) -> None:
+    """Store the installed release anew where its manifest is lost: without it no boot could open its secrets.
+
+    Its line is the one that was verified when it was accepted. Never raises: what can't be mended now is later.
+    """
+    if floor.progress != "finished":
+        return
+    try:
+        if host.state.manifest(floor.serial).line_digest == floor.line:
+            return
+    except BentoError as error:
+        host.say(error.message)
+    from bento.agent.fetch import fetch
+    from bento.models.manifest import parse_manifest
+
+    try:
+        fetch(host, session, parse_manifest(document.line))  # pruned, if it was lost for long
+        host.state.keep_manifest(floor.serial, document.raw)
+    except BentoError as error:
+        host.say(f"release {floor.serial} can't be stored anew: {error.message}")
+    else:
+        host.say(f"release {floor.serial} is stored anew")
 
 
 def _send(host: Host, session: "Session", *, heartbeat: bool = False) -> None:

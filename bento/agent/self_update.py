@@ -156,7 +156,7 @@ def _settled(host: Host, manifest: Manifest, runs: str, found: _Found, tried: Tr
     taken = None
     if found.step == "say it is over":
         good: Outcome = "succeeded" if runs == manifest.system else "auto-updated"
-        taken = Taken(good, "what runs is what the inputs give: there is nothing to update any more")
+        taken = Taken(good, rules.OVER)
         _report(host, manifest, taken, (runs, runs), log)
     if found.lock != found.held:
         host.state.keep_lock(runs, found.lock)
@@ -175,7 +175,7 @@ def _failed(
 
 
 def _about(manifest: Manifest, reason: str) -> str:
-    return f"updating {', '.join(manifest.settings.self_update)}: {reason}"
+    return rules.about(manifest.settings.self_update, reason)
 
 
 def _report(host: Host, manifest: Manifest, taken: Taken, systems: tuple[str, str | None], log: Log) -> None:

@@ -238,14 +238,13 @@ class State:
         try:
             raw = read_capped(self.manifests / str(serial), LIMITS.manifest, what)
             if raw is None:
-                raise Damaged(
-                    f"{what} is gone",
-                    "the next release that changes something mends it; on the admin's machine: bento deploy",
-                )
+                raise InputError(f"{what} is gone")
             return split(raw, what)
         except InputError as error:
             raise Damaged(
-                error.message, "the next release that changes something mends it; on the admin's machine: bento deploy"
+                error.message,
+                "the next run stores it anew, if it is still what is published: bento-agent run",
+                "or it takes the next release without it; on the admin's machine: bento deploy",
             ) from None
 
     def serials(self) -> frozenset[Serial]:

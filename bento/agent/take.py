@@ -14,7 +14,7 @@ from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, swi
 from bento.agent.confirm import check_health, failed_units
 from bento.agent.fetch import objects_of
 from bento.agent.host import Host
-from bento.agent.install import check_links, open_generation, prune_generations, stored_manifest
+from bento.agent.install import check_links, known_manifest, open_generation, prune_generations
 from bento.agent.link import reachable_within
 from bento.agent.reboot import reason_to_reboot, rescue
 from bento.agent.reporting import make_report
@@ -97,8 +97,8 @@ def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:
     """The release's system, and whether it was built for it. Raises BuildFailed, Refused if it isn't the signed one."""
     committed = host.state.journal().committed
     if committed.system is not None and committed.serial is not None and _in_place(host, committed.system):
-        last = stored_manifest(host, committed.serial)  # it may be what this host made of it by itself: that stays
-        if same_build(last, manifest):
+        last = known_manifest(host, committed.serial)  # it may be what this host made of it by itself: that stays
+        if last is not None and same_build(last, manifest):
             host.say("the configuration is the one that runs: no build")
             return committed.system, False
     if manifest.settings.evaluate == "server":
@@ -234,9 +234,9 @@ def prune(host: Host) -> None:
     if journal.phase != "idle":
         return
     bootable = nix.profile_systems(host.settings.paths.profile, tuple(filter(None, (host.running(),))))
-    known = journal_rules.forget_systems(journal, bootable)
-    if known != journal:
-        host.state.write_journal(known)
+    less = journal_rules.forget_systems(journal, bootable)
+    if less != journal:
+        host.state.write_journal(less)
     serials = set(journal_rules.serials_in_use(journal, bootable))
     floor = host.state.floor()
     if floor is not None:
@@ -247,6 +247,7 @@ def prune(host: Host) -> None:
     prune_generations(host, {serial for serial in (live, journal.committed.serial) if serial is not None})
     objects: set[Digest] = set()
     for serial in serials & host.state.serials():
-        objects |= set(objects_of(stored_manifest(host, serial)))
+        known = known_manifest(host, serial)
+        objects |= set() if known is None else set(objects_of(known))
     host.state.prune(serials, objects)
     host.state.prune_locks(journal.committed.system)

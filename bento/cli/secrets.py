@@ -139,7 +139,7 @@ def _concerns(row: Row, wanted: Target) -> bool:
 def _reports(fleet: Fleet, hosts: set[HostName]) -> Mapping[HostName, Report | None]:
     """Without a publish folder or trust file the store can be listed all the same."""
     try:
-        return read_reports(fleet, sorted(hosts))
+        return read_reports(fleet, sorted(hosts), warn)
     except BentoError as error:
         warn(f"what the hosts have is unknown: {error.message}")
         return {}

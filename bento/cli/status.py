@@ -28,6 +28,7 @@ _COLOURS: dict[State, str] = {
     "failing": _BAD,
     "rolled back": _BAD,
     "unconfirmed": _ODD,
+    "unreadable": _ODD,
     "drifted": _ODD,
     "degraded": _ODD,
     "reboot needed": _ODD,
@@ -62,6 +63,7 @@ def status(context: click.Context, on: tuple[str, ...], watch: bool, interval: f
     States:
       refused          it was offered what its trust rules forbid; the reason says what
       failing, rolled back, unconfirmed, degraded, reboot needed: as it reported
+      unreadable       its reports can't be read where they lie; a warning says why
       drifted          it runs another system than its last report named
       rebuild pending  it runs another system than the published one
       sync pending     it has not reported on the published release yet

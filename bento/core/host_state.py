@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bento.core.deploy_plan import MAX_AHEAD
+from bento.core.self_update import is_about
 from bento.models.manifest import Manifest
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
@@ -11,6 +12,7 @@ from bento.names import Serial
 
 State = Literal[
     "not published",
+    "unreadable",
     "new machine",
     "rebuild pending",
     "sync pending",
@@ -31,6 +33,7 @@ TROUBLE: tuple[State, ...] = (
     "failing",
     "rolled back",
     "unconfirmed",
+    "unreadable",
     "drifted",
     "degraded",
     "reboot needed",
@@ -84,14 +87,21 @@ def _speaking(reports: list[Report], heartbeat: Heartbeat | None) -> Report | No
     return None
 
 
-def derive(published: Manifest | None, reports: list[Report], heartbeat: Heartbeat | None) -> HostState:
-    """The state of one host from its published release, its verified reports and its verified heartbeat."""
+def derive(
+    published: Manifest | None, reports: list[Report], heartbeat: Heartbeat | None, *, unread: bool = False
+) -> HostState:
+    """The state of one host from its published release, its verified reports and its verified heartbeat.
+
+    With `unread` there may be more than these, so that silence says nothing.
+    """
     report = _speaking(reports, heartbeat)
     newest = max(reports, key=lambda one: one.counter, default=None)
     fresh = heartbeat is not None and (newest is None or heartbeat.after >= newest.counter)
     running = heartbeat.running if heartbeat is not None and fresh else (newest.running if newest else None)
     word = heartbeat if fresh else newest  # the last by its counter: a clock may have been set back since
     state = _state(published, report, running)
+    if unread and state == "new machine":
+        state = "unreadable"
     committed = heartbeat.serial if heartbeat is not None and fresh else None
     return HostState(
         state,
@@ -126,8 +136,9 @@ def _extra_runs(published: Manifest | None, reports: list[Report]) -> int:
     """Refusals don't count: they are about what was put in the release's place. Nor does what settings ask for."""
     if published is None:
         return 0
-    about = sum(one.serial == published.serial and one.outcome not in ("refused", "auto-updated") for one in reports)
-    return max(0, about - 1)
+    inputs = published.settings.self_update
+    about = [one for one in reports if one.serial == published.serial and not is_about(inputs, one.reason)]
+    return max(0, sum(one.outcome not in ("refused", "auto-updated") for one in about) - 1)
 
 
 def _state(published: Manifest | None, report: Report | None, running: str | None) -> State:

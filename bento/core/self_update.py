@@ -1,11 +1,13 @@
 """When a host updates the inputs of its flake by itself, and what it makes of those it finds. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from bento.names import Digest, Serial
 
 INTERVAL: Final = 24 * 3600  # seconds between two tries
+OVER: Final = "what runs is what the inputs give: there is nothing to update any more"
 
 Step = Literal["rest", "say it is over", "leave it", "build"]
 
@@ -22,6 +24,16 @@ class Tried:
     serial: Serial
     switched: Digest | None = None
     failed: bool = False
+
+
+def about(inputs: Sequence[str], why: str) -> str:
+    """The reason that a report gives for a try that failed."""
+    return f"updating {', '.join(inputs)}: {why}"
+
+
+def is_about(inputs: Sequence[str], reason: str) -> bool:
+    """Whether a report tells of a try to move these inputs on, and not of the release."""
+    return bool(inputs) and (reason == OVER or reason.startswith(about(inputs, "")))
 
 
 def is_due(tried: Tried | None, now: int) -> bool:

@@ -185,3 +185,21 @@ def test_a_reports_folder_that_is_flooded_keeps_no_other_host_from_being_seen(wo
     # the next deploy makes room again
     world.bento("deploy")
     assert len(list(reports.glob("*.report"))) == 200
+
+
+def test_a_reports_folder_that_the_publisher_may_not_read_is_a_note_on_that_host_alone(
+    world: World, host_user: HostUser
+) -> None:
+    web, other = world.add("web"), world.add("other")
+    world.bento("deploy")
+    user = host_user("pub")
+    through_sftp(world, web, user)
+    world.sshd.give_host(other.name, user)
+    (world.sshd.publish / web.name / "reports").chmod(0)
+    rows = {row["host"]: row for row in json.loads(world.bento("status", "--json"))}
+    assert [rows[one.name]["state"] for one in (web, other)] == ["unreadable", "new machine"]
+    (note,) = rows[web.name]["notes"]
+    assert f"reading the reports of {web.name}: the server doesn't allow it" in note
+    shown = world.try_bento("logs", web.name)
+    assert shown.returncode == 1
+    assert "the server doesn't allow it" in said(shown)

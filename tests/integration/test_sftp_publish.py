@@ -178,6 +178,9 @@ def test_a_server_with_another_key_or_none_pinned_is_not_published_to(publishing
     publishing.world.sshd.restart(new_host_key=True)
     text = publishing.deploy(code=6)
     assert "shows another host key" in text
+    assert publishing.world.try_bento("status").returncode == 6
+    page = Path(__file__).parents[2] / "docs/reference.md"
+    assert "| 6 | refused: the only server there is shows another host key" in page.read_text()
     assert "[publish] host_keys" in text
     assert not publishing.world.manifest(web).exists()
     publishing.to(publishing.url, host_keys=(publishing.world.sshd.host_key_line,))

@@ -11,7 +11,7 @@ from unit.samples import WEB, bound_by_modes, digest
 from bento.adapters import folder as module
 from bento.adapters.files import Busy
 from bento.adapters.folder import PublishFolder
-from bento.errors import EnvironmentFailed, InputError
+from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.signed import sha256
 from bento.names import HostName
@@ -252,7 +252,7 @@ def test_other_names_among_the_reports_are_not_looked_at(target: PublishFolder, 
 def test_reports_behind_a_link_are_not_read(target: PublishFolder, reports: Path, tmp_path: Path) -> None:
     reports.rmdir()
     reports.symlink_to(tmp_path)
-    with pytest.raises(EnvironmentFailed, match="reports"):
+    with pytest.raises(WorkFailed, match="reports"):
         list(target.read_reports(WEB))
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from unit.samples import bound_by_modes
 
 from bento.adapters.watch import polling, watching
 
@@ -86,3 +87,13 @@ def test_without_inotify_everybody_may_have_changed(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "inotify_simple", None)
     with watching({"web": (tmp_path,)}) as wait:
         assert wait(SHORT) == {"web"}
+
+
+def test_a_folder_that_may_not_be_watched_ends_no_watch_of_another(tmp_path: Path) -> None:
+    db = tmp_path / "db"
+    db.mkdir()
+    with watching({"web": (tmp_path, tmp_path / "web"), "db": (db,)}) as wait, bound_by_modes():
+        (tmp_path / "web").mkdir(mode=0)
+        assert wait(LONG) == {"web"}
+        put(db, "report")
+        assert wait(LONG) == {"db"}

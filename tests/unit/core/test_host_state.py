@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from unit.samples import OTHER_SYSTEM, SYSTEM, digest, manifest, quick, report
 
 from bento.core.host_state import _BY_OUTCOME, TROUBLE, State, derive, enough
-from bento.models.manifest import ConfigRef, Manifest
+from bento.core.self_update import OVER, about
+from bento.models.manifest import ConfigRef, Manifest, Settings
 from bento.models.report import Heartbeat, Report
 from bento.models.signed import sha256
 from bento.names import Serial
@@ -168,6 +169,17 @@ def test_extra_runs_are_reports_on_the_published_release_beyond_the_first() -> N
     assert extra(None, report(1), report(2)) == 0
 
 
+def test_what_becomes_of_the_inputs_that_a_host_moves_on_by_itself_is_no_extra_run() -> None:
+    inputs = ("nixpkgs", "home")
+    published = manifest(1000, settings=Settings(self_update=inputs))
+    daily = [report(n, outcome="failed", reason=about(inputs, "no link")) for n in range(2, 6)]
+    ended = report(6, reason=OVER)
+    assert derive(published, [report(1), *daily, ended], None).extra_runs == 0
+    assert derive(published, [report(1), *daily, report(7, outcome="failed", reason="no link")], None).extra_runs == 1
+    # of a host that moves nothing on by itself they would be about the release
+    assert derive(PUBLISHED, [report(1), *daily], None).extra_runs == 4
+
+
 def test_a_reboot_that_was_needed_and_happened_is_up_to_date() -> None:
     needed = report(outcome="reboot-needed", running=OTHER_SYSTEM, new_system=SYSTEM)
     assert state(PUBLISHED, [needed]) == "reboot needed"
@@ -208,3 +220,9 @@ def test_of_many_releases_the_reports_on_the_last_two_are_enough() -> None:
     assert [enough(manifest(1019), reports[:number]) for number in range(1, 5)] == [False, True, True, True]
     assert not any(enough(manifest(900), reports[:number]) for number in range(1, 20))
     assert not any(enough(None, reports[:number]) for number in range(1, 20))
+
+
+def test_a_silence_that_is_nobodys_word_is_unreadable_and_no_new_machine() -> None:
+    assert derive(PUBLISHED, [], None, unread=True).state == "unreadable"
+    assert derive(PUBLISHED, [report()], None, unread=True).state == "up to date"
+    assert derive(None, [], None, unread=True).state == "not published"
