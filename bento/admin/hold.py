@@ -1,6 +1,7 @@
 """A host that is held at an earlier release gets that release's content, under a new serial, until it is let go."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bento.adapters.transport import PublishTarget
@@ -30,10 +31,14 @@ def go_on(host: HostName) -> str:
 
 @dataclass(frozen=True)
 class Past:
-    """A host's releases, newest first, and a target that has them. There is at least one."""
+    """A host's releases, newest first, and a target that has them. There is at least one.
+
+    `mirrors` have the same newest release: an object that the target lacks may be there.
+    """
 
     target: PublishTarget
     releases: tuple[Release, ...]
+    mirrors: tuple[PublishTarget, ...] = ()
 
     @property
     def published(self) -> Manifest:
@@ -51,13 +56,17 @@ def past(
     missed = {} if missed is None else missed
     found = all_published(targets, host, trust, missed)
     wrong: list[BentoError] = []
-    for target, release in found:
-        if release[1].serial == found[0][1][1].serial:
-            try:
-                return Past(target, tuple(history(target, release)))
-            except BentoError as error:
-                wrong.append(error)
-                missed.setdefault(target.name, error)
+    newest = [(target, release) for target, release in found if release[1].serial == found[0][1][1].serial]
+    for target, release in newest:
+        try:
+            releases = tuple(history(target, release))
+        except BentoError as error:
+            wrong.append(error)
+            missed.setdefault(target.name, error)
+        else:
+            return Past(
+                target, releases, tuple(other for other, _ in newest if other.name not in (target.name, *missed))
+            )
     raise wrong[0]
 
 
@@ -90,7 +99,7 @@ def content_of(found: Past, host: Host, earlier: Manifest, workspace: Workspace)
     needed = to_fetch(found, earlier, workspace)
     ciphertexts: dict[Digest, bytes] = {}
     for digest, size in needed.items():
-        data = _object(found.target, earlier, digest, size)
+        data = _object(found, earlier, digest, size)
         if digest == earlier.config.digest:
             workspace.keep_tar(digest, data)
         else:
@@ -139,20 +148,35 @@ def check_openable(host: Host, earlier: Manifest) -> None:
         )
 
 
-def check_there(target: PublishTarget, earlier: Manifest, wanted: Mapping[Digest, int] | None = None) -> None:
-    """Raise ObjectsGone where garbage collection took an object of a release, or one of those `wanted` of it."""
-    lost = gone(target, earlier, wanted)
-    if lost:
-        raise _gone(earlier, f"{lost} objects" if lost > 1 else "an object")
-
-
-def gone(target: PublishTarget, earlier: Manifest, wanted: Mapping[Digest, int] | None = None) -> int:
-    """How many of a release's objects garbage collection has taken; of those `wanted`, if not of all."""
+def check_there(found: Past, earlier: Manifest, wanted: Mapping[Digest, int] | None = None) -> None:
+    """Raise ObjectsGone where an object of a release, or one of those `wanted` of it, is on none of the targets."""
     wanted = objects_of(earlier) if wanted is None else wanted
+    lost = wanted.keys() - found.target.present(earlier.host, wanted)
+    for mirror in found.mirrors if lost else ():
+        with suppress(BentoError):
+            lost -= mirror.present(earlier.host, {digest: wanted[digest] for digest in lost})
+    if lost:
+        raise _gone(earlier, f"{len(lost)} objects" if len(lost) > 1 else "an object")
+
+
+def gone(target: PublishTarget, earlier: Manifest) -> int:
+    """How many of a release's objects garbage collection has taken."""
+    wanted = objects_of(earlier)
     return len(wanted.keys() - target.present(earlier.host, wanted))
 
 
-def _object(target: PublishTarget, earlier: Manifest, digest: Digest, size: int) -> bytes:
+def _object(found: Past, earlier: Manifest, digest: Digest, size: int) -> bytes:
+    """From the first target that has it whole. Raises what the first of all raised."""
+    wrong: list[BentoError] = []
+    for target in (found.target, *found.mirrors):
+        try:
+            return _object_of(target, earlier, digest, size)
+        except BentoError as error:
+            wrong.append(error)
+    raise wrong[0]
+
+
+def _object_of(target: PublishTarget, earlier: Manifest, digest: Digest, size: int) -> bytes:
     data = target.read_object(earlier.host, digest, min(size, LIMITS.config))
     if data is None:
         raise _gone(earlier, "an object")

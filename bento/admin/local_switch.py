@@ -9,6 +9,7 @@ from typing import Literal
 from bento.adapters import nix
 from bento.adapters.process import run_keeping_tail
 from bento.adapters.systemd import Systemd
+from bento.core.switch_outcome import REBOOT_NEEDED, UNITS_FAILED
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.names import HostName, SystemPath, printable
@@ -17,7 +18,6 @@ Action = Literal["test", "switch"]
 
 PROFILE = Path("/nix/var/nix/profiles/system")
 CURRENT = Path("/run/current-system")
-_UNITS_FAILED, _REBOOT_NEEDED = 4, 100  # switch-to-configuration's exit codes
 
 
 def agreed(action: Action, chosen: tuple[HostName, ...], named: str | None, ask: Callable[[str], str]) -> HostName:
@@ -58,7 +58,7 @@ def make_current(system: SystemPath, action: Action, on_line: Callable[[str], No
     argv = Systemd(["systemctl"]).apart([program, action], piped=True)
     code = run_keeping_tail(argv, tail=LIMITS.log_tail, on_line=on_line).code
     running = nix.read_system(CURRENT)
-    if code == _REBOOT_NEEDED:
+    if code == REBOOT_NEEDED:
         return ("this change takes effect at the next boot",)
     # A full disk can end in exit 0: what runs is what counts.
     if running != system:
@@ -66,7 +66,7 @@ def make_current(system: SystemPath, action: Action, on_line: Callable[[str], No
             f"after the {action} (exit {code}) this machine runs {running or 'no system'}, not {system}",
             "see what systemd says: journalctl -e",
         )
-    if code == _UNITS_FAILED:
+    if code == UNITS_FAILED:
         return ("some units failed: systemctl --failed",)
     if code != 0:
         raise WorkFailed(f"the {action} ended with exit {code}", "see what it said: journalctl -b")

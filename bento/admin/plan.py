@@ -127,7 +127,7 @@ def _held(targets: Sequence[PublishTarget], host: Host, trust: Trust, workspace:
     found = past(targets, host.name, trust)
     earlier = find(found.releases, host.name, host.hold) if host.hold is not None else found.published
     check_openable(host, earlier)
-    check_there(found.target, earlier, to_fetch(found, earlier, workspace))
+    check_there(found, earlier, to_fetch(found, earlier, workspace))
     return Content(
         host=host.name,
         config=earlier.config,

@@ -95,7 +95,7 @@ def _plan(targets: Sequence[PublishTarget], trust: Trust, host: Host, serial: Se
     found = past(targets, host.name, trust, missed)
     earlier = find(found.releases, host.name, serial) if serial is not None else _before(found.releases, host)
     check_openable(host, earlier)
-    check_there(found.target, earlier)
+    check_there(found, earlier)
     return Back(found.published, earlier, secrets_back(found.published, earlier), missed), found
 
 

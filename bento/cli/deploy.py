@@ -33,7 +33,11 @@ CLOCKS = Clocks(lambda: int(time.time()), time.monotonic, time.sleep)
     "--drop-signers", is_flag=True, help="Sign only with today's keys, even if a host may trust none of them."
 )
 @click.option("--break-lock", is_flag=True, help="Take the lock of a deploy that is dead, on servers.")
-@click.option("--dry-run", is_flag=True, help="Show what would be built and published; write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be built and published; write nothing. Unchanged hosts: with --verbose.",
+)
 @click.option(
     "--canary",
     "canaries",
@@ -86,7 +90,7 @@ def deploy(
     seconds = parse_wait(wait or "10m")
     if dry_run:
         plan = plan_deploy(fleet, trust, names, CLOCKS.now(), How(anew=rebuild), drop_signers=drop_signers)
-        return show_plan(plan, len(names), as_json=as_json)
+        return show_plan(plan, len(names), as_json=as_json, verbose=verbose)
     with progress(len(names), verbose=verbose) as say:
         how = How(jobs, anew=rebuild, show=say.output if verbose else None)
         force = {"break_lock": break_lock, "drop_signers": drop_signers}

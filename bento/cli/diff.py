@@ -81,8 +81,11 @@ def _said(found: Iterable[Difference]) -> Iterator[str]:
     return (f"  {one.kind} {one.name}: {one.what}" for one in found)
 
 
-def show_plan(planning: Planning, of: int, *, as_json: bool) -> int:
-    """What a deploy would do; the exit code, `of` being how many hosts were chosen."""
+def show_plan(planning: Planning, of: int, *, as_json: bool, verbose: bool = False) -> int:
+    """What a deploy would do; the exit code, `of` being how many hosts were chosen.
+
+    Hosts for which nothing would be done are only counted, if not `verbose`.
+    """
     for sentence in planning.warnings:
         warn(sentence)
     if as_json:
@@ -98,8 +101,10 @@ def show_plan(planning: Planning, of: int, *, as_json: bool) -> int:
     for name, one in planning.hosts.items():
         steps = ["build"] * one.build + ([f"publish ({', '.join(one.changes)})"] if one.changes else [])
         steps += [f"bring up to date: {', '.join(one.healed)}"] * bool(one.healed)
-        click.echo(f"{name}: {', '.join(steps) or 'unchanged'}")
-        for line in _said(differences(one.published, one.next)):
+        differs = [*_said(differences(one.published, one.next))]
+        if steps or differs or verbose:
+            click.echo(f"{name}: {', '.join(steps) or 'unchanged'}")
+        for line in differs:
             click.echo(visible(line))
     built = sum(one.build for one in planning.hosts.values())
     changed = sum(one.changes is not None for one in planning.hosts.values())

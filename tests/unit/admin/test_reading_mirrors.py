@@ -20,6 +20,7 @@ from bento.admin.plan import plan_deploy
 from bento.admin.rollback import earlier_releases, plan_rollback
 from bento.admin.status import status
 from bento.errors import BentoError, InputError
+from bento.models.signed import sha256
 
 METHODS = ("read_manifest", "read_object", "present", "read_reports", "read_heartbeat")
 Break = Callable[..., None]
@@ -107,6 +108,24 @@ def test_a_rollback_is_planned_from_the_mirror_that_answers_and_the_other_is_nam
     back = plan_rollback(fleet, trust, fleet.hosts[WEB], None)
     assert back.earlier.serial < back.published.serial
     assert [Path(name).name for name in back.missed] == ["mirror"]
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_a_rollback_gets_what_one_mirror_lacks_from_the_other(mirrored: Desk, harm: str) -> None:
+    fleet, trust = mirrored.fleet, load_trust(mirrored.root)
+    earlier = plan_rollback(fleet, trust, fleet.hosts[WEB], None).earlier
+    # each lacks something: none of the two is enough by itself
+    for name, digest in (("mirror", earlier.secrets[0].digest), ("publish", earlier.config.digest)):
+        path = mirrored.root.parent / name / "web/release/objects" / digest
+        path.write_bytes(b"x" * path.stat().st_size) if harm == "damaged" else path.unlink()
+    for tar in Path(mirrored.root.parent / "state").rglob("*.tar"):
+        tar.unlink()
+    assert plan_rollback(fleet, trust, fleet.hosts[WEB], None).earlier == earlier
+    mirrored.back()
+    for name in ("mirror", "publish"):
+        objects = mirrored.root.parent / name / "web/release/objects"
+        for digest in (earlier.secrets[0].digest, earlier.config.digest):
+            assert sha256((objects / digest).read_bytes()) == digest
 
 
 @pytest.mark.parametrize("kind", ["secret", "configuration"])
