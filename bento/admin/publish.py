@@ -279,7 +279,7 @@ def _standings(
                 found = read_standing(target, host, trust, stamps)
             except NotOurs as error:
                 where = f"{target.name}: " if len(targets) > 1 else ""
-                warnings.append(f"{where}{error.message}; it was replaced")
+                warnings.append(f"{where}{error.message}; a deploy replaces it")
                 found = Standing(target)
             standings.append(found)
     return standings

@@ -32,6 +32,8 @@ from bento.names import Digest, Serial
 if TYPE_CHECKING:
     from bento.models.report import Outcome
 
+# A builder that says nothing for two hours hangs; without an end to it no later release would ever be tried.
+_PATIENCE = ("--max-silent-time", "7200")  # seconds, to Nix
 PROBE_AGAIN = 10.0  # seconds given to the server after a rollback, to tell whose fault the silence was
 
 
@@ -128,7 +130,8 @@ def unpacked(host: Host, manifest: Manifest) -> Iterator[Path]:
 def build_tree(host: Host, manifest: Manifest, tree: Path, log: Log) -> str:
     """The system of an unpacked configuration, kept from garbage collection. Raises BuildFailed."""
     host.say("building")
-    source = nix.BuildInput(tree, manifest.config.kind, manifest.config.attribute, manifest.settings.args)
+    args = (*_PATIENCE, *manifest.settings.args)  # the last word is the admin's
+    source = nix.BuildInput(tree, manifest.config.kind, manifest.config.attribute, args)
     try:
         return nix.build(source, host.gc_root("new"))
     except nix.BuildFailed as error:

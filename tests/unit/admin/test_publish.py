@@ -209,7 +209,7 @@ def test_a_manifest_that_was_tampered_with_is_never_believed_and_replaced_loudly
         read_published(place.folder, WEB, place.trust)
     done = place.publish(content, START + 100)
     assert len(done.warnings) == 1
-    assert "it was replaced" in done.warnings[0]
+    assert "a deploy replaces it" in done.warnings[0]
     assert done.changed == ("first release",)
     found = read_published(place.folder, WEB, place.trust)
     assert found is not None
