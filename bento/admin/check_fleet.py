@@ -152,7 +152,7 @@ def check_git(root: Path) -> Iterator[Found]:
             )
             yield Finding("error", "secrets", f"{shown} is in git, and isn't sealed", hints)
     if changed:
-        said = f"{len(changed)} changes of the fleet are not committed"
+        said = f"{len(changed)} change{'s' if len(changed) > 1 else ''} of the fleet not committed"
         yield Finding("note", "fleet", said, ("see them: git status",))
 
 

@@ -47,7 +47,8 @@ def bento(directory: str | None, debug: bool) -> None:
     \b
     A first fleet:
       bento init acme && cd acme
-      bento host add web --key-file web.pub
+      bento host add web --key-file ../web.pub
+      cp -r ../web-configuration hosts/web
       bento secret add web db-password.txt --name db-password
       bento deploy
       bento status
