@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 
 from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
-from bento.adapters.stamps import Sight, Stamps, stamp_of
+from bento.adapters.stamps import Part, Sight, Stamps, stamp_at, stamp_of
 from bento.adapters.transport import is_left_over, newest_first
 from bento.errors import BentoError, EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS
@@ -194,6 +194,21 @@ class PublishFolder:
         except OSError:
             return False
         return self._hashed[key] == digest
+
+    def parts(self, host: HostName, objects: Sequence[Digest]) -> list[Part] | None:
+        """The stamps of manifest and objects; whose the reports' folder is, and should be."""
+        base = f"{self.root}/{host}"
+        release = f"{base}/release"
+        parts: list[Part] = [("manifest", stamp_at(f"{release}/manifest"))]
+        parts += ((digest, stamp_at(f"{release}/objects/{digest}")) for digest in objects)
+        try:
+            reports = os.lstat(f"{base}/reports")
+        except OSError:
+            return None
+        parts.append((f"reports {reports.st_mode} {reports.st_uid} {reports.st_gid} {self._group(host)}", None))
+        if self._stamps is not None:
+            self._stamps.keep(f"objects {release}/objects")  # for a look that isn't taken here
+        return None if any(stamp is None for _, stamp in parts[:-1]) else parts
 
     def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
         """Make objects from their bytes, durably; a damaged one is replaced."""

@@ -41,7 +41,8 @@ def work_tree(folder: str, known: dict[str, str | None] | None = None) -> str | 
     known = {} if known is None else known
     if folder not in known:
         parent = os.path.dirname(folder)
-        if os.path.isfile(f"{folder}/.git") or os.path.exists(f"{folder}/.git/HEAD"):
+        mark = f"{folder}/.git"
+        if os.path.lexists(mark) and (os.path.isfile(mark) or os.path.exists(f"{mark}/HEAD")):
             known[folder] = folder
         else:
             known[folder] = work_tree(parent, known) if parent != folder else None

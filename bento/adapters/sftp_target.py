@@ -3,6 +3,7 @@
 Requests of many hosts are under way on one connection at once, so that a deploy costs bandwidth and not round trips.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from bento.adapters import sftp_ahead, sftp_files, sftp_lock, sftp_put
 from bento.adapters import wire as sftp
 from bento.adapters.files import Busy
 from bento.adapters.sftp_ahead import Ahead
+from bento.adapters.stamps import Part
 from bento.adapters.transport import is_left_over, newest_first
 from bento.adapters.wire import Answer, Attributes, NotThere, SaidNo, ServerAway, Wire
 from bento.errors import BentoError, EnvironmentFailed, InputError
@@ -202,6 +204,16 @@ class SftpTarget:
                     stats[path] = sftp.expect(answer, sftp.ATTRS).attributes()
         found = ((digest, stats.get(path)) for digest, path in paths.items())
         return frozenset(one for one, its in found if its is not None and its.is_file and its.size == wanted[one])
+
+    def parts(self, host: HostName, objects: Sequence[Digest]) -> list[Part] | None:
+        """The manifest's sha256 and the objects' sizes, of a host that was looked at ahead."""
+        known, base = self._known(host), self._host(host)
+        manifest = known.files.get(f"{base}/release/manifest")
+        stats = [known.stats.get(self._object(host, one)) for one in objects]
+        if manifest is None or not all(stats) or known.folders.get(f"{base}/reports") is None:
+            return None
+        said = " ".join(f"{its.is_file} {its.size}" for its in stats if its is not None)
+        return [(f"manifest {hashlib.sha256(manifest).hexdigest()} objects {said}", None)]
 
     def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
         """Make objects from their bytes, durably, each whole or not at all; a damaged one is replaced."""

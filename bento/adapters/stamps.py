@@ -20,8 +20,9 @@ from bento.errors import BentoError
 
 Stamp = tuple[int, int, int, int, int]  # device, inode, size in bytes, mtime and ctime in nanoseconds
 Value = tuple[str | int, ...]
+Part = tuple[str, Stamp | None]  # a word, and the stamp of the file that it is on
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _TICK: Final = 2_000_000_000  # nanoseconds: FAT counts in two seconds, ext4 in ten milliseconds at most
 _LARGEST: Final = 256 << 20  # bytes
 
@@ -29,6 +30,14 @@ _LARGEST: Final = 256 << 20  # bytes
 def stamp_of(status: os.stat_result) -> Stamp:
     """The stamp of a file."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def stamp_at(path: str) -> Stamp | None:
+    """The stamp of what lies at a path, links not followed; None where nothing does."""
+    try:
+        return stamp_of(os.lstat(path))
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -56,15 +65,14 @@ class Stamps:
         self._kept = dict(self._old)  # what the file says
         self._new: dict[str, tuple[str, Value]] = {}
 
-    def sight(self, what: str, parts: Iterable[tuple[str, Stamp | None]], began: int) -> Sight:
+    def sight(self, what: str, parts: Iterable[Part], began: int) -> Sight:
         """Of files, each with a word on it, looked at since `began` (as `now` gives it); their order counts.
 
         None stands for what has no content, as a folder.
         """
         seen = tuple(parts)
-        said = "".join([f"{len(word)} {word} {stamp}\n" for word, stamp in seen])
-        youngest = max((stamp[-1] for _, stamp in seen if stamp is not None), default=0)
-        return Sight(what, _sum(said.encode("utf-8", "surrogateescape")), youngest < began - _TICK)
+        youngest = max([stamp[-1] for _, stamp in seen if stamp is not None], default=0)
+        return Sight(what, _sum(repr(seen).encode("utf-8", "surrogateescape")), youngest < began - _TICK)
 
     def recall(self, sight: Sight) -> Value | None:
         """What was found when these files stood as they do now; None where they have to be read."""
@@ -73,6 +81,15 @@ class Stamps:
             return None
         self._new[sight.what] = found
         return found[1]
+
+    def knows(self, what: str) -> bool:
+        """Whether anything could be recalled of it."""
+        return self._trusting and what in self._old
+
+    def keep(self, what: str) -> None:
+        """It wasn't looked at in this run, and still counts."""
+        if what in self._old and what not in self._new:
+            self._new[what] = self._old[what]
 
     def remember(self, sight: Sight, value: Value) -> None:
         """This is what is in them."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from bento.adapters.stamps import Part
 from bento.names import Digest, HostName
 
 REPORT_NAME = re.compile(r"[0-9]{20}\.report")
@@ -63,6 +64,12 @@ class PublishTarget(Protocol):
 
     def present(self, host: HostName, wanted: Mapping[Digest, int]) -> frozenset[Digest]:
         """Which objects, given with their sizes in bytes, are there whole, as far as is told without a transfer."""
+
+    def parts(self, host: HostName, objects: Sequence[Digest]) -> list[Part] | None:
+        """How everything stands that `read_manifest`, `present` for these objects, and `ensure_host` go by.
+
+        None where something isn't there, or can't be told as cheaply.
+        """
 
     def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
         """Make objects from their bytes, durably, each whole or not at all; a damaged one is replaced."""

@@ -18,7 +18,7 @@ from bento.admin.progress import Say
 from bento.admin.workspace import Workspace
 from bento.core.flake_lock import inputs
 from bento.errors import BentoError, InputError
-from bento.models.manifest import ConfigRef
+from bento.models.manifest import ConfigKind, ConfigRef
 from bento.models.signed import canonical, sha256
 from bento.names import Digest, HostName, SystemPath, did_you_mean
 
@@ -39,6 +39,30 @@ class How:
 
 
 AS_USUAL = How()
+
+
+@dataclass(frozen=True)
+class Here:
+    """What builds follow from besides the hosts' files: Nix, where `<nixpkgs>` leads, Nix's arguments."""
+
+    version: str
+    channel: str | None
+    args: tuple[str, ...]
+
+    def of(self, kind: ConfigKind) -> tuple[tuple[str, ...], str, str | None]:
+        """What a configuration of this kind depends on."""
+        return self.args, self.version, self.channel if kind == "channel" else None
+
+
+def look_here(fleet: Fleet, kinds: Iterable[ConfigKind]) -> Here:
+    """This machine, as far as configurations of these kinds depend on it. Raises EnvironmentFailed."""
+    channel = nix.channel_path() if "channel" in kinds else None
+    return Here(nix.version(), channel, local_args(fleet))
+
+
+def local_args(fleet: Fleet) -> tuple[str, ...]:
+    """Nix's arguments on this machine."""
+    return (*fleet.file.build.args, *fleet.file.build.local_args)
 
 
 @dataclass(frozen=True)
@@ -152,13 +176,13 @@ def _ref(host: Host, tree: Tree, digest: Digest, size: int) -> ConfigRef:
 
 
 def systems_to_publish(
-    packed: Iterable[Packed], fleet: Fleet, workspace: Workspace, say: Say, how: How
+    packed: Iterable[Packed], fleet: Fleet, workspace: Workspace, say: Say, how: How, here: Here | None = None
 ) -> tuple[tuple[Built, ...], Mapping[HostName, BentoError]]:
     """Each host's system, built, or with `mode = "dry-build"` only evaluated; and what failed by host."""
     if fleet.file.build.mode == "build":
-        return build_hosts(packed, fleet, workspace, say, how)
+        return build_hosts(packed, fleet, workspace, say, how, here)
     packed = tuple(packed)
-    keys = build_keys(packed, fleet)
+    keys = build_keys(packed, here or look_here(fleet, [one.config.kind for one in packed]))
     known = (
         {} if how.anew else {one.host.name: workspace.expected(one.host.name, keys[one.host.name]) for one in packed}
     )
@@ -171,34 +195,25 @@ def systems_to_publish(
     return tuple(Built(one, system, fresh=False) for one, system in built if system is not None), failures
 
 
-def build_keys(packed: tuple[Packed, ...], fleet: Fleet) -> Mapping[HostName, Digest]:
-    """What each host's build follows from: with the same key it needs no new one. Raises EnvironmentFailed."""
-    version = nix.version()
-    # A channel host's system also follows from where <nixpkgs> leads here.
-    channel = nix.channel_path() if any(one.config.kind == "channel" for one in packed) else None
-    args = local_args(fleet)
-    return {
-        one.host.name: sha256(
-            canonical([one.config.model_dump(), args, version, channel if one.config.kind == "channel" else None])
-        )
-        for one in packed
-    }
-
-
-def local_args(fleet: Fleet) -> tuple[str, ...]:
-    """Nix's arguments on this machine."""
-    return (*fleet.file.build.args, *fleet.file.build.local_args)
+def build_keys(packed: Iterable[Packed], here: Here) -> Mapping[HostName, Digest]:
+    """What each host's build follows from: with the same key it needs no new one."""
+    return {one.host.name: sha256(canonical([one.config.model_dump(), *here.of(one.config.kind)])) for one in packed}
 
 
 def build_hosts(
-    packed: Iterable[Packed], fleet: Fleet, workspace: Workspace, say: Say, how: How = AS_USUAL
+    packed: Iterable[Packed],
+    fleet: Fleet,
+    workspace: Workspace,
+    say: Say,
+    how: How = AS_USUAL,
+    here: Here | None = None,
 ) -> tuple[tuple[Built, ...], Mapping[HostName, BentoError]]:
     """Build what has changed, some hosts at a time. Returns what was built, and what failed by host.
 
     Raises EnvironmentFailed where there is no Nix at all.
     """
     packed = tuple(packed)
-    keys = build_keys(packed, fleet)
+    keys = build_keys(packed, here or look_here(fleet, [one.config.kind for one in packed]))
     systems: dict[HostName, SystemPath] = {}
     for one in packed:
         name = one.host.name

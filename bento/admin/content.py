@@ -14,6 +14,15 @@ from bento.names import Digest, HostName, Serial, SystemPath
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """A host's secrets as the store holds them."""
+
+    refs: tuple[SecretRef, ...]
+    ciphertexts: Mapping[Digest, bytes]
+    templates: tuple[TemplateRef, ...] = ()
+
+
+@dataclass(frozen=True)
 class Content:
     """What a host is to get. `ciphertexts` holds each secret's sealed file by its digest.
 

@@ -18,11 +18,12 @@ from bento.admin.build import (
     How,
     Packed,
     collect_trees,
+    look_here,
     pack_hosts,
     systems_to_publish,
     tree_warnings,
 )
-from bento.admin.content import Content
+from bento.admin.content import Content, Sealed
 from bento.admin.hold import go_on, held_content
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Tree
@@ -31,11 +32,12 @@ from bento.admin.publishing import Deployed, Prepared, publish_prepared
 from bento.admin.signing import check_signers
 from bento.admin.targets import still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
+from bento.admin.unchanged import Unchanged
 from bento.admin.workspace import Workspace
 from bento.core.declared import fill
 from bento.errors import BentoError, InputError
 from bento.models.limits import LIMITS
-from bento.models.manifest import SecretRef, TemplateRef, check_contents
+from bento.models.manifest import SecretRef, check_contents
 from bento.models.signed import sha256
 from bento.models.trust import Trust
 from bento.names import Digest, HostName, SecretName, SystemPath
@@ -44,15 +46,6 @@ from bento_secrets.declared import Declaration
 from bento_secrets.lock import Copies
 from bento_secrets.members import effective
 from bento_secrets.store import SecretStore
-
-
-@dataclass(frozen=True)
-class Sealed:
-    """A host's secrets as the store holds them."""
-
-    refs: tuple[SecretRef, ...]
-    ciphertexts: Mapping[Digest, bytes]
-    templates: tuple[TemplateRef, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Plan:
     trees: Mapping[Path, Tree]
     failed: Mapping[HostName, BentoError]
     warnings: tuple[str, ...]
-    stamps: Stamps | None = None
+    stamps: Stamps
 
 
 def deploy(
@@ -102,8 +95,8 @@ def deploy(
     return done
 
 
-def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int, stamps: Stamps | None = None) -> Plan:
-    """Check the chosen hosts; `now` in UTC seconds. With `stamps`, files that haven't changed aren't read.
+def plan_hosts(fleet: Fleet, chosen: tuple[HostName, ...], now: int, stamps: Stamps) -> Plan:
+    """Check the chosen hosts; `now` in UTC seconds. By `stamps` files that haven't changed aren't read.
 
     Raises InputError, EnvironmentFailed where Nix is missed.
     """
@@ -131,6 +124,11 @@ def prepare(
     contents: dict[HostName, Content] = {}
     failed = dict(plan.failed)
     warnings = list(plan.warnings)
+    ready = [host for host in plan.hosts if host.name in plan.sealed]
+    here = look_here(fleet, {plan.trees[host.source].kind for host in ready}) if ready else None
+    unchanged = Unchanged(fleet, trust, targets, workspace, plan.stamps)
+    if here is not None:
+        unchanged.find([(host, plan.trees[host.source], plan.sealed[host.name]) for host in ready], here)
     for host in plan.held:
         try:
             contents[host.name] = held_content(targets, host, trust, workspace)
@@ -140,10 +138,10 @@ def prepare(
             say(host.name, f"held at release {host.hold}", "ready")
             warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
     built: tuple[Built, ...] = ()
-    ready = [host for host in plan.hosts if host.name in plan.sealed]
-    packed = pack_hosts(ready, plan.trees, workspace, plan.stamps)
-    if packed:
-        built, broken = systems_to_publish(packed, fleet, workspace, _before_publishing(say), how)
+    rest = [host for host in ready if host.name not in unchanged.found]
+    packed = pack_hosts(rest, plan.trees, workspace, plan.stamps)
+    if packed and here is not None:
+        built, broken = systems_to_publish(packed, fleet, workspace, _before_publishing(say), how, here)
         failed.update(broken)
     for one in built:
         name = one.packed.host.name
@@ -152,7 +150,7 @@ def prepare(
         except InputError as error:
             failed[name] = error
             say(name, "its secrets don't fit", "failed")
-    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), plan.stamps)
+    return Prepared(contents, failed, sum(one.fresh for one in built), tuple(warnings), unchanged, plan.stamps)
 
 
 def _before_publishing(say: Say) -> Say:
@@ -267,4 +265,6 @@ def forget_old_trees(
     whole = set(chosen) == set(fleet.hosts)
     stamps.save(whole=whole)
     if whole:
-        workspace.forget_trees_except(frozenset(content.config.digest for content in prepared.contents.values()))
+        unchanged = prepared.unchanged.trees.values() if prepared.unchanged is not None else ()
+        contents = (content.config.digest for content in prepared.contents.values())
+        workspace.forget_trees_except(frozenset((*contents, *unchanged)))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bento.admin.workspace import Workspace
 from bento.errors import InputError
-from bento.models.fleet import FleetFile, parse_fleet
+from bento.models.fleet import FleetFile, HostTable, parse_fleet
 from bento.models.manifest import Settings
+from bento.models.signed import sha256
 from bento.models.strict import Source
 from bento.models.targets import SftpPlace
 from bento.models.trigger import TriggerPlace
@@ -123,6 +125,33 @@ def _expanded(text: str, key: str) -> Path:
         ) from None
 
 
+class _Settings:
+    """What hosts are told in their manifests. Most have the same, and share them: of a thousand it saves time."""
+
+    _told = (
+        "action",
+        "on_difference",
+        "evaluate",
+        "reboot",
+        "reboot_window",
+        "reboot_notice",
+        "reboot_kexec",
+        "self_update",
+    )
+
+    def __init__(self, args: tuple[str, ...]) -> None:
+        self._args = args
+        self._made: dict[tuple[object, ...], Settings] = {}
+
+    def of(self, table: HostTable) -> Settings:
+        """A host's."""
+        values = tuple(getattr(table, name) for name in self._told)
+        if values not in self._made:
+            said = dict(zip(self._told, values, strict=True))
+            self._made[values] = Settings.model_validate({**said, "args": self._args})
+        return self._made[values]
+
+
 def find_fleet(start: Path, named: Path | None) -> Path:
     """The fleet folder: the named one, or the nearest upwards from `start` with a bento.toml. Raises InputError."""
     for folder in [named] if named is not None else [start, *start.parents]:
@@ -146,7 +175,9 @@ def read_fleet(root: Path, main: Source) -> Fleet:
     """The fleet as it would be with this bento.toml. Raises InputError."""
     local = Source(LOCAL, _text(root / LOCAL)) if (root / LOCAL).exists() else None
     file = parse_fleet(main, local)
-    hosts = {name: _host(root, file, main, name) for name in file.hosts}
+    settings = _Settings((*file.build.args, *file.build.remote_args))
+    hosts = {name: _host(root, main, name, table, settings.of(table)) for name, table in file.hosts.items()}
+    _check_keys(hosts.values(), main, Workspace(root))
     _distinct_keys(hosts.values(), main)
     admins = tuple(_admin(main, number, text) for number, text in enumerate(file.secrets.admins))
     return Fleet(root, file, hosts, admins)
@@ -173,16 +204,11 @@ def _text(path: Path) -> str:
         raise InputError(f"can't read {path}: {error.strerror}", *hints) from None
 
 
-def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
-    table = file.hosts[name]
+def _host(root: Path, main: Source, name: HostName, table: HostTable, settings: Settings) -> Host:
     try:
         keys = tuple(SshPublicKey.parse(text) for text in table.keys)
-        # All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to.
-        for key in keys:
-            check_host_key(key)
     except InputError as error:
-        place = main.place("hosts", name, "keys")
-        raise InputError(f"{place}: the key of {name} is wrong: {error.message}", *error.hints) from None
+        raise _wrong_key(main, name, error) from None
     if table.self_update and table.evaluate == "server":
         raise InputError(
             f"{main.place('hosts', name, 'self_update')}: {name} can't update inputs by itself: "
@@ -195,22 +221,34 @@ def _host(root: Path, file: FleetFile, main: Source, name: HostName) -> Host:
         tags=tuple(dict.fromkeys(table.tags)),
         source=_source(root, main, name, table.source),
         attribute=table.attribute or name,
-        settings=Settings(
-            action=table.action,
-            on_difference=table.on_difference,
-            evaluate=table.evaluate,
-            args=(*file.build.args, *file.build.remote_args),
-            reboot=table.reboot,
-            reboot_window=table.reboot_window,
-            reboot_notice=table.reboot_notice,
-            reboot_kexec=table.reboot_kexec,
-            self_update=table.self_update,
-        ),
+        settings=settings,
         hold=table.hold,
         address=table.address,
         trigger=table.trigger,
         agent=table.agent,
     )
+
+
+def _wrong_key(main: Source, host: HostName, error: InputError) -> InputError:
+    place = main.place("hosts", host, "keys")
+    return InputError(f"{place}: the key of {host} is wrong: {error.message}", *error.hints)
+
+
+def _check_keys(hosts: Iterable[Host], main: Source, workspace: Workspace) -> None:
+    """All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to.
+
+    The same keys are checked once: of a thousand it is most of what reading a fleet takes.
+    """
+    mark = sha256("\n".join(key.line for host in hosts for key in host.keys).encode())
+    if workspace.knows("keys", mark):
+        return
+    for host in hosts:
+        try:
+            for key in host.keys:
+                check_host_key(key)
+        except InputError as error:
+            raise _wrong_key(main, host.name, error) from None
+    workspace.note("keys", mark)
 
 
 def _source(root: Path, main: Source, name: HostName, given: str | None) -> Path:

@@ -5,6 +5,7 @@ import re
 import shlex
 import stat
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from shlex import quote
 
@@ -17,6 +18,7 @@ from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigKind
 from bento.names import Digest, listed
 
+_BY_NAME = attrgetter("name")
 _SKIPPED = frozenset({".git", ".direnv"})
 _NIX_STORE = "/nix/store/"
 _MARKERS = {
@@ -65,6 +67,7 @@ class Around:
         self.fleet = fleet.resolve()
         self.stamps = stamps
         self._folders: dict[str, str] = {}
+        self._inside: dict[str, bool] = {}
         self._work_trees: dict[str, str | None] = {}
 
     def real(self, path: str) -> str:
@@ -77,6 +80,13 @@ class Around:
         found = os.path.join(self._folders[parent], name)
         return os.path.realpath(found) if os.path.islink(found) else found
 
+    def is_inside(self, source: str) -> bool:
+        """Whether a source's folder lies in one of the fleet's. In the fleet a link can lead out with nobody's word."""
+        parent = os.path.dirname(source)
+        if parent not in self._inside:
+            self._inside[parent] = _below(self.real(parent), str(self.fleet))
+        return self._inside[parent]
+
     def work_tree(self, folder: str) -> str | None:
         """The git work tree that a folder lies in."""
         return work_tree(folder, self._work_trees)
@@ -88,7 +98,7 @@ def collect(source: Path, fleet: Path, host: str, around: Around | None = None) 
     Of a git work tree of its own only what git tracks, as Nix does. Raises InputError naming what can't go.
     """
     walk = _Walk(source, around or Around(fleet), host)
-    if not source.is_dir():
+    if not walk.is_there():
         hints = () if source.is_symlink() or not walk.inside else (f"mkdir -p {shlex.quote(walk.shown(source))}",)
         raise InputError(
             f"the folder {walk.shown(source)} isn't there",
@@ -116,8 +126,11 @@ class _Walk:
         self._bytes = 0
         self._tracked: Tracked | None = None
         self._folders: frozenset[str] = frozenset()
-        # One that lies elsewhere was named in bento.toml. In the fleet a link can lead out without that.
-        self.inside = _below(around.real(os.path.dirname(self._source)), self._fleet)
+        self.inside = around.is_inside(self._source)  # one that lies elsewhere was named in bento.toml
+
+    def is_there(self) -> bool:
+        """Whether the source is a folder."""
+        return os.path.isdir(self._real)
 
     def tree(self) -> Tree:
         """What goes; only what isn't known is read."""
@@ -135,7 +148,7 @@ class _Walk:
         stamps = self._around.stamps
         if stamps is None:
             return None, None
-        words = ((f"{entry.name}{'*' if entry.executable else ''}", entry.stamp) for entry in self.entries)
+        words = [(f"{entry.name}*" if entry.executable else entry.name, entry.stamp) for entry in self.entries]
         sight = stamps.sight(f"tree {self._real}", words, began)
         value = stamps.recall(sight)
         return sight, None if value is None else (Digest(str(value[0])), int(value[1]))
@@ -147,7 +160,7 @@ class _Walk:
                 f"{self.shown(self._source)} holds the fleet itself, with secrets/, which never goes into a Nix store",
                 "keep the fleet in a folder beside the configuration",
             )
-        self.follow(self._source)
+        self._check_place(self._source, self._real)
         top = self._around.work_tree(self._real)
         # Files of the fleet's own work tree are the fleet's, tracked or not.
         if top is not None and not (self.inside and _below(self._fleet, top)):
@@ -235,7 +248,7 @@ class _Walk:
             raise InputError(f"{self.shown(path)} is a symlink that leads in a circle", f"rm {self.shown(path)}")
         try:
             with os.scandir(path) as found:
-                entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+                entries = sorted(found, key=_BY_NAME)
         except OSError as error:
             raise InputError(
                 f"can't read {self.shown(path)}: {error.strerror}", f"see whose it is: ls -ld {quote(str(path))}"
@@ -245,7 +258,7 @@ class _Walk:
 
     def _entry(self, entry: os.DirEntry[str], name: str, above: tuple[tuple[int, int], ...]) -> None:
         path = entry.path
-        if entry.name in _SKIPPED or not self._is_tracked(path):
+        if entry.name in _SKIPPED or (self._tracked is not None and not self._is_tracked(path)):
             return
         try:
             check_name(name)
@@ -291,6 +304,12 @@ class _Walk:
     def follow(self, path: str) -> str:
         """Where a path really lies. Published as root, a symlink that leads outside would leak that file."""
         real = self._around.real(path)
+        self._check_place(path, real)
+        if not os.path.exists(real):
+            raise InputError(f"{self.shown(path)} is a symlink to nothing", f"remove it: rm {self.shown(path)}")
+        return real
+
+    def _check_place(self, path: str, real: str) -> None:
         if not _below(real, self._fleet) and (self.inside or not _below(real, self._real)):
             where = "fleet" if self.inside else "source"
             hint = f"copy the file into the {where}, or remove the link"
@@ -307,9 +326,6 @@ class _Walk:
                 f"{self.shown(path)} leads into secrets/, which never goes into a Nix store",
                 "the host opens its secrets under /run/bento/secrets/",
             )
-        if not os.path.exists(real):
-            raise InputError(f"{self.shown(path)} is a symlink to nothing", f"remove it: rm {self.shown(path)}")
-        return real
 
     def _refuse_private(self, path: str, real: str) -> None:
         try:

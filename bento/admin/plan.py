@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bento.adapters.transport import PublishTarget
-from bento.admin.build import AS_USUAL, How, build_keys, measure_hosts
+from bento.admin.build import AS_USUAL, How, build_keys, look_here, measure_hosts
 from bento.admin.content import Content
 from bento.admin.deploy import content_of_today, plan_hosts
 from bento.admin.hold import check_openable, check_there, find, go_on, past, to_fetch
@@ -69,7 +69,7 @@ def plan_deploy(
     stamps = workspace.stamps(trusting=not how.anew)  # made use of, not written
     ready = plan_hosts(fleet, chosen, now, stamps)
     packed = measure_hosts([host for host in ready.hosts if host.name in ready.sealed], ready.trees)
-    keys = build_keys(packed, fleet) if packed else {}
+    keys = build_keys(packed, look_here(fleet, [one.config.kind for one in packed])) if packed else {}
     planned: dict[HostName, Planned] = {}
     failed, warnings = dict(ready.failed), list(ready.warnings)
     missed: dict[str, BentoError] = {}

@@ -26,20 +26,21 @@ from bento.models.limits import LIMITS
 from bento.models.manifest import Manifest
 from bento.models.signed import SignedDocument
 from bento.models.trust import Trust
-from bento.names import HostName, Serial
+from bento.names import HostName, Serial, SystemPath
 
 Change = Literal["first release", "configuration", "secrets", "settings", "objects", "signatures"]
 
 
 @dataclass(frozen=True)
 class Published:
-    """`changed` is None where there is no new release; else what differs from the one before.
+    """`serial` and its `system` are what is published now. `changed` says what is new in it, None where nothing is.
 
     `healed` names the targets that lagged behind and have it now, `missed` those that failed. `warnings` are sentences.
     `took_over`: another machine's release was replaced by one of other content (docs/decisions/0026).
     """
 
-    manifest: Manifest
+    serial: Serial
+    system: SystemPath | None
     changed: tuple[Change, ...] | None
     healed: tuple[str, ...] = ()
     missed: Mapping[str, BentoError] = field(default_factory=dict)
@@ -215,7 +216,15 @@ def bring(
     for one in has:
         _tidy(one, (document, manifest), now, seen.content.hold, warnings)
     changed = changes(seen.before, manifest)
-    return Published(manifest, changed, (), missed, tuple(warnings), seen.takes_over and changed != ("objects",))
+    return Published(
+        manifest.serial,
+        manifest.system,
+        changed,
+        (),
+        missed,
+        tuple(warnings),
+        seen.takes_over and changed != ("objects",),
+    )
 
 
 def is_idle(seen: Look, keys: tuple[Path, ...]) -> bool:
@@ -251,7 +260,7 @@ def _keep(seen: Look, keys: tuple[Path, ...], now: int, memory: Memory, shares: 
             _tidy(one, (document, manifest), now, seen.content.hold, warnings)
     memory.has_published(host, manifest.serial, document.line_digest)
     changed: tuple[Change, ...] | None = ("signatures",) if signed is not newest else None
-    return Published(manifest, changed, tuple(healed), missed, tuple(warnings))
+    return Published(manifest.serial, manifest.system, changed, tuple(healed), missed, tuple(warnings))
 
 
 @contextmanager

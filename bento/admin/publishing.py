@@ -15,8 +15,10 @@ from bento.admin.publish import Look, Published, bring, is_idle, look_at
 from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted
 from bento.admin.targets import Reached
+from bento.admin.unchanged import Unchanged
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError
+from bento.models.limits import LIMITS
 from bento.models.signed import SignedDocument
 from bento.models.trust import Trust
 from bento.names import HostName, listed
@@ -28,13 +30,14 @@ Seen = tuple[Look, int]  # and when that was, in UTC seconds
 class Prepared:
     """What each host is to get, and what went wrong before. `built` counts what was built just now.
 
-    `stamps` are the plan's.
+    `unchanged` knows the hosts that need nothing; `stamps` are the plan's.
     """
 
     contents: Mapping[HostName, Content]
     failed: Mapping[HostName, BentoError]
     built: int
     warnings: tuple[str, ...]
+    unchanged: Unchanged | None = None
     stamps: Stamps | None = None
 
 
@@ -65,6 +68,15 @@ class _Work:
     failed: dict[HostName, BentoError]
     published: dict[HostName, Published] = field(default_factory=dict)
     shares: Shares = field(default_factory=Shares)
+
+    def leave(self, unchanged: Unchanged, host: HostName) -> None:
+        """It is in order. It may have too many reports, and what a new host of its flake needs."""
+        with self._or_failed(host):
+            for target in self.reached.targets:
+                target.drop_reports_but(host, LIMITS.reports_kept)
+                self.shares.has(target, unchanged.trees[host], host)
+        self.published[host] = unchanged.found[host]
+        self.say(host, _what(self.published[host]), "same")
 
     def ahead(self, some: Sequence[Content]) -> None:
         """Say what is looked at next."""
@@ -130,13 +142,22 @@ def publish_prepared(
     failed = {name: error for name, error in prepared.failed.items() if name in chosen}
     memory, keys = workspace.memory, fleet.signing_keys  # asked once, for all hosts
     work = _Work(prepared, fleet, trust, reached, memory, keys, clock, say, drop_signers, failed)
+    unchanged = prepared.unchanged
+    if unchanged is not None:
+        for name in chosen:
+            if name in unchanged.found:
+                work.leave(unchanged, name)
     contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
     look_and_write(work.ahead, work.look, work.write, work.tell, contents, reached.targets)
     published = {name: work.published[name] for name in chosen if name in work.published}
     warnings = [*prepared.warnings, *(sentence for done in published.values() for sentence in done.warnings)]
-    for name, done in published.items():
-        if done.changed is not None:
-            warnings.extend(_kept(workspace, prepared.contents[name]))
+    for name, content in prepared.contents.items():
+        if name not in published:
+            continue
+        if published[name].changed is not None:
+            warnings.extend(_kept(workspace, content))
+        elif unchanged is not None:
+            unchanged.remember(name, published[name], content.system)
     warnings.extend(taking_over([name for name, done in published.items() if done.took_over]))
     warnings.extend(sentence for target in reached.targets for sentence in target.complaints(published))
     missed = {name: error for done in published.values() for name, error in done.missed.items()}
@@ -157,7 +178,7 @@ def taking_over(hosts: Sequence[HostName]) -> tuple[str, ...]:
 
 def _what(done: Published) -> str:
     if done.changed is not None:
-        return f"published {done.manifest.serial} ({', '.join(done.changed)})"
+        return f"published {done.serial} ({', '.join(done.changed)})"
     return f"unchanged; brought up to date: {', '.join(done.healed)}" if done.healed else "unchanged"
 
 

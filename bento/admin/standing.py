@@ -71,7 +71,7 @@ def _verified(
         document = split(raw, f"the published manifest of {host}")
     except InputError as error:
         raise NotOurs(error.message) from None
-    sight = None if stamps is None else _sight(document, trust, f"{target.name} {host}", stamps)
+    sight = None if stamps is None else _sight(document, trust, verdict_name(target, host), stamps)
     known = None if stamps is None or sight is None else stamps.recall(sight)
     signed = _signed_by(document, trust) if known is None else frozenset(map(str, known))
     if not signed:
@@ -92,10 +92,15 @@ def _verified(
     return Standing(target, document, manifest, signed)
 
 
+def verdict_name(target: PublishTarget, host: HostName) -> str:
+    """What the stamps call who signed what is published there."""
+    return f"signed {target.name} {host}"
+
+
 def _sight(document: SignedDocument, trust: Trust, where: str, stamps: Stamps) -> Sight:
     """Of these bytes and these signers: who of them signed it stays the same for good."""
     asked = [sha256(document.raw), *(signer.line for signer in trust.signers)]
-    return stamps.sight(f"signed {where}", [(word, None) for word in asked], stamps.now())
+    return stamps.sight(where, [(word, None) for word in asked], stamps.now())
 
 
 def _signed_by(document: SignedDocument, trust: Trust) -> frozenset[str]:

@@ -147,8 +147,8 @@ def _wait(
 
 
 def _canary(one: HostStatus, published: Mapping[HostName, Published]) -> Canary:
-    release = published[one.host.name].manifest
-    if one.published is None or one.published.serial != release.serial:
+    release = one.published
+    if release is None or release.serial != published[one.host.name].serial:
         return Canary("bad", "something else was published for it meanwhile")
     verdict = judge(one.state, release)
     report = one.state.report

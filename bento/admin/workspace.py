@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -76,6 +76,18 @@ class Workspace:
     def verdicts(self) -> Verdicts:
         """Which documents were verified before."""
         return Verdicts(self.root / "verdicts", __version__)
+
+    def knows(self, what: str, mark: Digest) -> bool:
+        """Whether this was found in order before, and nothing else by that name since."""
+        try:
+            return Path(f"{self.root}/{what}").read_text("ascii") == f"{__version__} {mark}\n"
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def note(self, what: str, mark: Digest) -> None:
+        """It was found in order. Not to keep that costs time only; who only looks makes no folder for it."""
+        with suppress(BentoError):
+            publish_text(self.root / what, f"{__version__} {mark}\n")
 
     @staticmethod
     def measure(tree: Tree) -> tuple[Digest, int]:
@@ -158,11 +170,14 @@ class Workspace:
     def built(self, host: HostName, key: Digest) -> SystemPath | None:
         """The system built from these inputs, if that was the last build and the store still has it."""
         system = self.expected(host, key)
+        return system if system is not None and self.has(host, system) else None
+
+    def has(self, host: HostName, system: SystemPath) -> bool:
+        """Whether this is the host's newest system, and still in the store."""
         try:
-            still = system is not None and str(self.gc_root(host).readlink()) == system and Path(system).exists()
+            return os.readlink(f"{self.root}/roots/{host}") == system and os.path.exists(system)  # noqa: PTH110, PTH115
         except OSError:
-            return None
-        return system if still else None
+            return False
 
     def remember(self, host: HostName, key: Digest, system: SystemPath) -> None:
         """Note what these inputs gave. A power cut may take it: then the host is built again."""

@@ -143,11 +143,7 @@ def _show_stopped(waved: Waved) -> int:
     missed_targets(waved.done.missed)
     failures(waved.done.failed, 0)
     canaries, left = ",".join(waved.done.published), ",".join(waved.left)
-    new = [
-        f"{name} (release {one.manifest.serial})"
-        for name, one in waved.done.published.items()
-        if one.changed is not None
-    ]
+    new = [f"{name} (release {one.serial})" for name, one in waved.done.published.items() if one.changed is not None]
     out = f"published for {', '.join(new)}" if new else "nothing new was published for the canaries"
     hints = [f"see what they say: bento status --on {canaries}"]
     if left:
@@ -185,8 +181,8 @@ def _facts(done: Deployed) -> dict[str, Any]:
         "built": done.built,
         "published": {
             name: {
-                "serial": one.manifest.serial,
-                "system": one.manifest.system,
+                "serial": one.serial,
+                "system": one.system,
                 "changed": None if one.changed is None else list(one.changed),
             }
             for name, one in done.published.items()

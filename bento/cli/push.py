@@ -72,7 +72,7 @@ def push(context: click.Context, name: str, action: str | None, address: str | N
         return failures(done.failed, 1)
     if action is not None and action != host.settings.action:
         warn(f"bento.toml says action = {host.settings.action} for {host.name}: the next deploy asks for that")
-    release = published_release(asked, trust, host.name, done.published[host.name].manifest.serial)
+    release = published_release(asked, trust, host.name, done.published[host.name].serial)
     say = Progress()
     say(host.name, f"copying the system to {remote.login}")
     if not copy_closure(release, remote):

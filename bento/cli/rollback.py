@@ -81,7 +81,7 @@ def _roll_back(fleet: Fleet, trust: Trust, host: Host, wanted: Serial | None, as
     if error is not None:
         complain(f"{error.message}; hold is set, so the next deploy tries again", error.hints)
         return ALL_FAILED
-    _show(host, back, done.published[host.name].manifest.serial, as_json, done.missed)
+    _show(host, back, done.published[host.name].serial, as_json, done.missed)
     return missed_targets(done.missed)
 
 

@@ -184,12 +184,12 @@ class FaultyHost(LoneHost):
             (self.folder / place).symlink_to(self.system("old"))
         (self.folder / "default").write_text(self.system("old") + "\n")
         self.made = self.host()
-        self.serials["old"] = self.publish("old").manifest.serial
+        self.serials["old"] = self.publish("old").serial
         shutil.copytree(self.server.publish, self.folder / "published-old")
         done = run.run(self.made)
         assert done.outcome == "succeeded", done
         shutil.copytree(self.made.state.root, self.folder / "state-old", symlinks=True)
-        self.serials["new"] = self.publish("new").manifest.serial
+        self.serials["new"] = self.publish("new").serial
 
     def rewind(self) -> Host:
         """As after `prepare`."""

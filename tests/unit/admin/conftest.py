@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from unit.desk import Desk
 from unit.samples import FLEET, key_file, public
 
 from bento_secrets.store import SecretStore
@@ -48,3 +49,13 @@ host_keys = ["{public(3).line}"]
         (root / "hosts" / host / "configuration.nix").write_text("{ }\n")
     SecretStore(root / "secrets").create()
     return root
+
+
+@pytest.fixture
+def desk(fleet_root: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    (fleet_root / "utils/common.nix").write_text("{ a = 1; }\n")
+    (fleet_root / "hosts/web/more").mkdir()
+    (fleet_root / "hosts/web/more/one.nix").write_text("{ b = 1; }\n")
+    (fleet_root / "hosts/web/utils").symlink_to("../../utils")
+    (fleet_root / "hosts/web/here.nix").symlink_to("more/one.nix")
+    return Desk(fleet_root, monkeypatch)

@@ -9,7 +9,9 @@ import click
 import pytest
 from unit.samples import FLEET, public
 
+from bento.admin import inventory
 from bento.admin.inventory import find_fleet, load_fleet, load_trust
+from bento.admin.workspace import Workspace
 from bento.cli.context import fleet_root as root_of_command
 from bento.errors import InputError
 from bento.names import HostName
@@ -96,6 +98,24 @@ def test_every_key_of_a_host_has_to_be_sound_whether_anything_is_sealed_to_it_or
     append(fleet_root, f"[hosts.bad]\nkeys = {json.dumps(keys if first else keys[::-1])}\n")
     with pytest.raises(InputError, match=r"bento\.toml:18: the key of bad is wrong: .* no sound point"):
         load_fleet(fleet_root)
+
+
+def test_the_same_keys_are_checked_once_and_one_more_has_all_of_them_checked(
+    fleet_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(fleet_root.parent / "state"))
+    checked: list[bytes] = []
+    monkeypatch.setattr(inventory, "check_host_key", lambda key: checked.append(key.blob))
+    load_fleet(fleet_root)
+    load_fleet(fleet_root)
+    assert len(checked) == 6  # nothing is kept where this machine has no folder for the fleet
+    Workspace(fleet_root).prepare()
+    load_fleet(fleet_root)
+    load_fleet(fleet_root)
+    assert len(checked) == 9
+    append(fleet_root, f'[hosts.more]\nkeys = ["{public(14).line}"]\n')
+    load_fleet(fleet_root)
+    assert checked[9:] == [public(number).blob for number in (11, 12, 13, 14)]
 
 
 def test_an_admin_s_recipient_is_checked(fleet_root: Path) -> None:

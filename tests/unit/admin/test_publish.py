@@ -86,7 +86,8 @@ def test_a_first_release_is_there_signed_and_whole(place: Place) -> None:
     assert done.changed == ("first release",)
     found = read_published(place.folder, WEB, place.trust)
     assert found is not None
-    assert found[1] == done.manifest == place.manifest()
+    assert found[1] == place.manifest()
+    assert found[1].serial == done.serial
     assert place.objects() == {digest("one"), digest("sealed")}
     for one in place.objects():
         data = place.folder.read_object(WEB, Digest(one), 100)
@@ -99,7 +100,7 @@ def test_publishing_the_same_again_writes_nothing_at_all(place: Place) -> None:
     before = place.stamps()
     done = place.publish(place.content("one", "sealed"), START + 5)
     assert done.changed is None
-    assert done.manifest.serial == START
+    assert done.serial == START
     assert place.stamps() == before
 
 
@@ -120,8 +121,8 @@ def test_a_change_is_a_new_release_that_names_what_changed(
     before = place.raw()
     done = place.publish(place.content(text, *secrets, action=action))
     assert done.changed == changed
-    assert done.manifest.serial == START + 1
-    assert done.manifest.previous == sha256(before)
+    assert done.serial == START + 1
+    assert place.manifest().previous == sha256(before)
     assert place.folder.read_object(WEB, sha256(before), 10_000) == before
 
 
@@ -133,7 +134,7 @@ def test_a_lost_object_is_published_anew(place: Place) -> None:
         serial = place.manifest().serial
         done = place.publish(content)
         assert done.changed == ("objects",)
-        assert done.manifest.serial > serial
+        assert done.serial > serial
         assert {digest("one"), digest("sealed")} <= place.objects()
 
 

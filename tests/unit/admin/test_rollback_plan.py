@@ -65,7 +65,7 @@ class Desk:
         content = Content(WEB, config, SYSTEM, refs, Settings(), tar, {sha256(one): one for one in sealed.values()})
         memory = Workspace(self.root).memory
         done = publish([self.folder], content, trust, self.fleet.signing_keys, self.now, memory, Shares())
-        return done.manifest.serial
+        return done.serial
 
     def manifest(self) -> Manifest:
         found = read_published(self.folder, WEB, load_trust(self.root))
@@ -84,7 +84,7 @@ class Desk:
         self.now += 60
         fleet, trust = self.fleet, load_trust(self.root)
         workspace = Workspace(fleet.root)
-        plan = Plan((), (fleet.hosts[WEB],), {}, {}, {}, ())
+        plan = Plan((), (fleet.hosts[WEB],), {}, {}, {}, (), workspace.stamps())
         with workspace.locked(), writing(targets_of(fleet, trust)) as reached:
             prepared = prepare(plan, fleet, trust, reached.targets, workspace, quiet)
             return publish_prepared(prepared, (WEB,), fleet, trust, reached, workspace, lambda: self.now, quiet)

@@ -88,7 +88,7 @@ def test_a_second_key_signs_what_is_unchanged_and_the_release_stays_the_same(pla
     before = place.document()
     done = place.publish(place.old, place.new, now=2000)
     assert done.changed == ("signatures",)
-    assert done.manifest == first.manifest
+    assert (done.serial, done.system) == (first.serial, first.system)
     after = place.document()
     assert after.line == before.line
     assert after.armours[:1] == before.armours

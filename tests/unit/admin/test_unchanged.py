@@ -3,128 +3,19 @@
 import hashlib
 import os
 import shutil
-import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from unit.desk import Desk, edit, keeping_times, put_another
 from unit.samples import WEB, key_file, public
 
-from bento.adapters import evaluation, nix, stamps
 from bento.admin import pack, workspace
-from bento.admin.build import AS_USUAL, How
-from bento.admin.deploy import deploy
+from bento.admin.build import How
 from bento.admin.inventory import load_fleet, load_trust
 from bento.admin.plan import plan_deploy
-from bento.admin.publishing import Deployed
 from bento.errors import BentoError
-from bento.names import Digest, HostName, SystemPath
-
-START = 1_700_000_000
-SYSTEM = SystemPath.parse("/nix/store/" + "a" * 32 + "-nixos-system")
-
-
-class Desk:
-    """A fleet that is deployed without Nix. The files are a minute old to it, unless `young`."""
-
-    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
-        self.root, self.clock = root, START
-        self.opened: list[str] = []
-        self.publish = root.parent / "publish"
-        self.publish.mkdir()
-        self._patch = patch
-        patch.setenv("XDG_STATE_HOME", str(root.parent / "state"))
-        derivation = nix.Derivation(f"{SYSTEM}.drv", str(SYSTEM))
-        patch.setattr(evaluation, "alone", lambda *_: (derivation, 1))
-        patch.setattr(evaluation, "together", lambda flake, *_: dict.fromkeys(flake.attributes, derivation))
-        patch.setattr(nix, "build_derivation", lambda *_: SYSTEM)
-        patch.setattr(nix, "require_nix", lambda: None)
-        patch.setattr(nix, "version", lambda: "nix 2.8")
-        patch.setattr(nix, "channel_path", lambda: None)
-        patch.setattr(workspace.Workspace, "built", lambda *_: SYSTEM)
-        self.young(-60)
-
-    def young(self, seconds: int) -> None:
-        """Have a tick last so long; less than nothing makes everything old."""
-        self._patch.setattr(stamps, "_TICK", seconds * 1_000_000_000)
-
-    def deploy(self, how: How = AS_USUAL, names: Sequence[str] = ()) -> Deployed:
-        self.clock += 60
-        fleet = load_fleet(self.root)
-        chosen = tuple(map(HostName, names)) or tuple(fleet.hosts)
-        return deploy(fleet, load_trust(self.root), chosen, lambda: self.clock, lambda *_: None, how)
-
-    def changed(self, how: How = AS_USUAL, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
-        done = self.deploy(how, names)
-        assert not done.failed
-        return {name: one.changed for name, one in done.published.items() if one.changed is not None}
-
-    def file(self, name: str = "configuration.nix") -> Path:
-        return self.root / "hosts/web" / name
-
-    def published_tree(self) -> Path:
-        (found,) = (self.publish / "web/release/objects").iterdir()
-        return found
-
-    def content(self) -> dict[str, bytes]:
-        """What the host web would unpack."""
-        found = [path for path in (self.publish / "web/release/objects").iterdir() if tarfile.is_tarfile(path)]
-        with tarfile.open(max(found, key=lambda path: path.stat().st_mtime_ns)) as tar:
-            return {one.name: tar.extractfile(one).read() for one in tar if one.isreg()}  # type: ignore[union-attr]
-
-    def reads(self, work: Callable[[], object]) -> set[str]:
-        """The files of the fleet's hosts and the objects that are read for a piece of work."""
-        self.opened.clear()
-        real = os.open, open
-
-        def note(path: object) -> None:
-            if "/hosts/" in str(path) or "/objects/" in str(path):
-                self.opened.append(Path(str(path)).name)
-
-        def opening(path: object, *args: object, **more: object) -> object:
-            note(path)
-            return real[1](path, *args, **more)  # type: ignore[call-overload]
-
-        def low(path: object, *args: object, **more: object) -> int:
-            note(path)
-            return real[0](path, *args, **more)  # type: ignore[arg-type]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("builtins.open", opening)
-            patch.setattr(os, "open", low)
-            work()
-        return set(self.opened)
-
-
-@pytest.fixture
-def desk(fleet_root: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    (fleet_root / "utils/common.nix").write_text("{ a = 1; }\n")
-    (fleet_root / "hosts/web/more").mkdir()
-    (fleet_root / "hosts/web/more/one.nix").write_text("{ b = 1; }\n")
-    (fleet_root / "hosts/web/utils").symlink_to("../../utils")
-    (fleet_root / "hosts/web/here.nix").symlink_to("more/one.nix")
-    return Desk(fleet_root, monkeypatch)
-
-
-def keeping_times(path: Path, change: Callable[[Path], object]) -> None:
-    """Change a file, and have its old mtime and size."""
-    before = path.stat()
-    change(path)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    after = path.stat()
-    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-
-
-def edit(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[:-3] + b"#" + data[-2:])
-
-
-def put_another(path: Path) -> None:
-    other = path.with_name("another")
-    shutil.copy(path, other)
-    edit(other)
-    other.replace(path)
+from bento.names import Digest
 
 
 def test_the_second_deploy_reads_no_file_of_a_host_and_no_object(desk: Desk) -> None:

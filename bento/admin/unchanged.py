@@ -1,0 +1,127 @@
+"""Hosts that stand just as a deploy left them in order: none of them is packed, built or looked at more closely.
+
+What is compared: in words what a host's release follows from, and how everything stands that a deploy would read of it
+(adapters/stamps.py). Where a single part differs, or can't be told, the host takes the long way.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from bento.adapters import signatures
+from bento.adapters.stamps import Part, Sight, Stamps, stamp_at
+from bento.adapters.transport import PublishTarget
+from bento.admin.build import Here
+from bento.admin.content import Sealed
+from bento.admin.inventory import Fleet, Host
+from bento.admin.pack import Tree
+from bento.admin.publish import Published
+from bento.admin.standing import verdict_name
+from bento.admin.workspace import Workspace
+from bento.models.manifest import ConfigKind, Settings
+from bento.models.signed import canonical, sha256
+from bento.models.trust import Trust
+from bento.names import Digest, HostName, Serial, SystemPath
+
+_TOGETHER: Final = 1024  # hosts asked for at once of a server
+
+Wish = tuple[Host, Tree, Sealed]
+
+
+class Unchanged:
+    """What is remembered of hosts that were in order on all `targets`. All locks must be held.
+
+    `found` are those that still are, `trees` the digests of their trees.
+    """
+
+    def __init__(
+        self, fleet: Fleet, trust: Trust, targets: Sequence[PublishTarget], workspace: Workspace, stamps: Stamps
+    ) -> None:
+        self.found: dict[HostName, Published] = {}
+        self.trees: dict[HostName, Digest] = {}
+        self._fleet = fleet
+        self._trust = trust
+        self._targets = targets
+        self._workspace = workspace
+        self._stamps = stamps
+        self._memory = workspace.memory.folder
+        self._builds = fleet.file.build.mode == "build"
+        self._settings: dict[Settings, Digest] = {}
+        self._sights: dict[HostName, Sight] = {}
+
+    def find(self, wishes: Sequence[Wish], here: Here) -> None:
+        """Find the hosts that are in order as they stand."""
+        common = {kind: self._common(kind, here) for kind in {tree.kind for _, tree, _ in wishes}}
+        for start in range(0, len(wishes), _TOGETHER):
+            some = wishes[start : start + _TOGETHER]
+            asked = {host.name: _objects(tree, sealed) for host, tree, sealed in some if self._is_known(host, tree)}
+            for target in self._targets:
+                target.look_ahead(asked)
+            for host, tree, sealed in some:
+                # What has to be packed is new, or too young to be known again: then so is what follows from it.
+                if tree.packed is not None and (known := self._recall(common[tree.kind], host, tree, sealed)):
+                    self.found[host.name] = known
+                    self.trees[host.name] = tree.packed[0]
+
+    def remember(self, host: HostName, published: Published, built: SystemPath | None) -> None:
+        """The host was found in order, if there was nothing to do or to say. `built` is what its content gives here."""
+        sight = self._sights.get(host)
+        idle = published.changed is None and not (published.healed or published.missed or published.warnings)
+        if sight is not None and built is not None and idle:
+            self._stamps.remember(sight, (published.serial, built, *([published.system] if published.system else [])))
+
+    def _is_known(self, host: Host, tree: Tree) -> bool:
+        return tree.packed is not None and self._stamps.knows(_what(host.name))
+
+    def _common(self, kind: ConfigKind, here: Here) -> Digest:
+        """What all releases of this kind follow from."""
+        keys = [signatures.public_half(key).fingerprint for key in self._fleet.signing_keys]
+        signers = [one.line for one in self._trust.signers]
+        targets = [target.name for target in self._targets]
+        return sha256(canonical([self._trust.fleet, signers, keys, targets, self._builds, *here.of(kind)]))
+
+    def _recall(self, common: Digest, host: Host, tree: Tree, sealed: Sealed) -> Published | None:
+        """What is published for the host, if it is in order."""
+        began = self._stamps.now()
+        parts = self._parts(common, host, tree, sealed)
+        if parts is None:
+            return None
+        sight = self._sights[host.name] = self._stamps.sight(_what(host.name), parts, began)
+        value = self._stamps.recall(sight)
+        if value is None:
+            return None
+        serial, built, *system = value  # channel hosts are published without a system
+        if self._builds and not self._workspace.has(host.name, SystemPath(str(built))):
+            return None
+        for target in self._targets:
+            self._stamps.keep(verdict_name(target, host.name))  # for a look that isn't taken here
+        return Published(Serial(int(serial)), SystemPath(str(system[0])) if system else None, None)
+
+    def _parts(self, common: Digest, host: Host, tree: Tree, sealed: Sealed) -> list[Part] | None:
+        """None where something isn't there."""
+        words = [common, str(tree.packed), host.attribute, self._settings_of(host)]
+        if sealed.refs or sealed.templates:
+            words.append(sha256(canonical([one.model_dump() for one in (*sealed.refs, *sealed.templates)])))
+        parts: list[Part] = [(" ".join(words), None), ("memory", stamp_at(f"{self._memory}/{host.name}.json"))]
+        objects = _objects(tree, sealed)
+        for target in self._targets:
+            its = target.parts(host.name, objects)
+            if its is None:
+                return None
+            parts += its
+        return parts
+
+    def _settings_of(self, host: Host) -> Digest:
+        """In words; most hosts have the same."""
+        found = self._settings.get(host.settings)
+        if found is None:
+            found = self._settings[host.settings] = sha256(canonical(host.settings.model_dump()))
+        return found
+
+
+def _what(host: HostName) -> str:
+    return f"host {host}"
+
+
+def _objects(tree: Tree, sealed: Sealed) -> list[Digest]:
+    """Of a packed tree."""
+    return [*([tree.packed[0]] if tree.packed is not None else []), *sealed.ciphertexts]
