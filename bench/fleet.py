@@ -185,10 +185,15 @@ def unchanged(folder: Path, hosts: int, rounds: int) -> Result:
     world.bento()  # reads what is published once
     samples = take_turns(
         rounds,
-        {"bento": world.bento, "bare": lambda: world.plain("walk", world.fleet / "hosts")},
+        {
+            "bento": world.bento,
+            "bare": lambda: world.plain("walk", world.fleet / "hosts", world.published),
+            "sources": lambda: world.plain("walk", world.fleet / "hosts"),  # only told
+        },
     )
     return Result(
-        "unchanged", f"deploy {hosts} hosts with {FILES} files each, nothing changed", "looking at every file",
+        "unchanged", f"deploy {hosts} hosts with {FILES} files each, nothing changed",
+        "looking at every file of theirs, here and where it is published",
         paired_ratio(samples["bento"], samples["bare"]), medians(samples), peak(samples["bento"]),
         most=UNCHANGED, memory_below=_memory(hosts),
     )  # fmt: skip

@@ -8,11 +8,12 @@ from pathlib import Path
 from bare import write
 
 
-def walk(folder: Path) -> None:
+def walk(*folders: Path) -> None:
     """Look at every file."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            os.stat(f"{parent}/{name}")  # noqa: PTH116 — pathlib would double the time
+    for folder in folders:
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                os.stat(f"{parent}/{name}")  # noqa: PTH116 — pathlib would double the time
 
 
 def copy(published: Path, to: Path) -> None:

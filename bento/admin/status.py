@@ -130,7 +130,7 @@ def _newest(found: Mapping[str, Manifest | None], host: Host, notes: list[str]) 
     """The newest release on any target; a note for each that has another."""
     newest = max((one for one in found.values() if one is not None), key=lambda one: one.serial, default=None)
     if newest is not None:
-        behind = [name for name, one in found.items() if one != newest]
+        behind = [name for name, one in found.items() if one is not newest and one != newest]
         notes.extend(f"{name} doesn't have its newest release; next: bento deploy --on {host.name}" for name in behind)
     return newest
 
