@@ -69,6 +69,11 @@ def wish_of(fleet: Fleet) -> ServerWish:
     return ServerWish(folder, {name: host.keys for name, host in fleet.hosts.items()}, server.publishers, server.quota)
 
 
+def serves_here(fleet: Fleet) -> bool:
+    """Whether this machine is the fleet's server: hosts of it have accounts here that Bento made."""
+    return bool((_members(HOSTS_GROUP) or frozenset()) & set(fleet.hosts))
+
+
 def plan(wish: ServerWish) -> Plan:
     """What is to be done on this machine. Raises InputError, EnvironmentFailed where it can't be done here."""
     if Path("/etc/NIXOS").exists():

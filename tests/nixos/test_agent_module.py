@@ -8,7 +8,20 @@ import pytest
 from bento.models.agent_settings import parse_agent_settings
 from bento.models.declaration import parse_declaration
 from rig.nixos import evaluated, is_whole, machine
-from rig.nixos_host import BOOT, MODULES, ROOT, TRUST, ask, declaration_text, failed, golden, host, settings_text, units
+from rig.nixos_host import (
+    BOOT,
+    MODULES,
+    ROOT,
+    TRUST,
+    ask,
+    declaration_text,
+    failed,
+    golden,
+    host,
+    lines,
+    settings_text,
+    units,
+)
 
 SECRETS = """
 bento.secrets = {
@@ -32,9 +45,9 @@ def test_by_default_the_agent_polls_every_five_minutes_and_nothing_listens(tmp_p
     timer = found["bento-agent.timer"]
     for line in ("OnUnitInactiveSec=5min", "RandomizedDelaySec=2min", "FixedRandomDelay=true"):
         assert line in timer.splitlines()
-    service = found["bento-agent.service"].splitlines()
+    service = lines(found["bento-agent.service"])
     for line in ("LimitCORE=0", "X-RestartIfChanged=false", "UMask=0077", "Environment=NIX_REMOTE=daemon"):
-        assert line in service or line.replace("=NIX", '="NIX') + '"' in service
+        assert line in service
 
 
 def test_without_enable_the_module_does_nothing(tmp_path: Path) -> None:
@@ -68,16 +81,17 @@ PROXY = 'networking.proxy.envVars = { https_proxy = "http://10.0.0.9:3128"; };'
 @pytest.mark.parametrize("unit", ["bento-agent", "bento-recover"])
 def test_the_agents_nix_has_the_machines_proxy_and_channels(unit: str, tmp_path: Path) -> None:
     more = f'{PROXY} environment.sessionVariables.NIX_PATH = "nixpkgs=/etc/nixpkgs";'
-    lines = units(host(more=more), tmp_path)[f"{unit}.service"].splitlines()
-    assert [line for line in lines if line.startswith("Environment=")] == [
+    said = units(host(more=more), tmp_path)[f"{unit}.service"].splitlines()
+    assert [line for line in said if line.startswith("Environment=")] == [
         "Environment=HOME=/root",
         "Environment=NIX_PATH=nixpkgs=/etc/nixpkgs",
         "Environment=NIX_REMOTE=daemon",
         "Environment=https_proxy=http://10.0.0.9:3128",
     ]
     # An empty one would stand before what nix.conf says.
-    lines = units(host(more='environment.sessionVariables.NIX_PATH = "";'), tmp_path)[f"{unit}.service"].splitlines()
-    assert not any("NIX_PATH" in line for line in lines)
+    assert (
+        "NIX_PATH" not in units(host(more='environment.sessionVariables.NIX_PATH = "";'), tmp_path)[f"{unit}.service"]
+    )
 
 
 def test_every_program_that_the_agent_starts_by_name_is_on_its_path(tmp_path: Path) -> None:
@@ -195,13 +209,13 @@ def test_a_suspended_host_has_no_timer(tmp_path: Path) -> None:
 
 
 def test_interval_and_splay_reach_the_timer(tmp_path: Path) -> None:
-    lines = units(host('interval = "1h"; splay = "10min";'), tmp_path)["bento-agent.timer"].splitlines()
-    assert "OnUnitInactiveSec=1h" in lines
-    assert "RandomizedDelaySec=10min" in lines
+    timer = lines(units(host('interval = "1h"; splay = "10min";'), tmp_path)["bento-agent.timer"])
+    assert "OnUnitInactiveSec=1h" in timer
+    assert "RandomizedDelaySec=10min" in timer
 
 
 def test_the_boot_recovers_once_before_any_run_and_holds_up_nobody_else(tmp_path: Path) -> None:
-    unit = units(host(), tmp_path)["bento-recover.service"].splitlines()
+    unit = lines(units(host(), tmp_path)["bento-recover.service"])
     for line in ("Type=oneshot", "RemainAfterExit=true", "X-RestartIfChanged=false", "Environment=NIX_REMOTE=daemon"):
         assert line in unit
     assert [line for line in unit if line.startswith("Before=")] == ["Before=bento-agent.service"]
