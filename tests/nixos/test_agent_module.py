@@ -1,6 +1,7 @@
 """nix/agent.nix, evaluated by the real module system."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from rig.nixos_host import (
     settings_text,
     units,
 )
+from rig.world import PROGRAMS
 
 SECRETS = """
 bento.secrets = {
@@ -65,13 +67,49 @@ def test_the_defaults_make_settings_that_the_agent_reads(tmp_path: Path) -> None
     assert settings.confirm_timeout == 120
 
 
-def test_the_declaration_lies_in_the_system_and_bento_checks_it_at_build_time(tmp_path: Path) -> None:
+def test_the_declaration_lies_in_the_system(tmp_path: Path) -> None:
     commands = ask(host(), "m.config.system.systemBuilderCommands", tmp_path)
     assert re.search(r"^cp /nix/store/\S+-bento-secrets.json \$out/bento/secrets.json$", commands, re.MULTILINE)
-    if not is_whole():  # there a derivation's text can be asked for
-        for name, option in (("agent", "--settings"), ("trust", "--trust")):
-            script = ask(host(), f'm.config.environment.etc."bento/{name}.toml".source.script', tmp_path)
-            assert f"/bin/bento-agent validate {option} /nix/store/" in script
+
+
+def built(configuration: str, tmp_path: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What the builds of the declaration, the settings and the trust file do, each run by bash with the real agent.
+
+    Their outputs are tmp_path/NAME.
+    """
+    wanted = (
+        "{ secrets = m.config.system.systemBuilderCommands; "
+        + "".join(
+            f'{name} = "cp ${{m.config.environment.etc."bento/{name}.toml".source}} x"; ' for name in ("agent", "trust")
+        )
+        + "}"
+    )
+    done = {}
+    for name, commands in ask(configuration, wanted, tmp_path).items():
+        script = (tmp_path / "store" / commands.split("cp /", 1)[1].split(" ", 1)[0]).read_text()
+        script = re.sub(r"/nix/store/\S+/bin/bento-agent", str(PROGRAMS / "bento-agent"), script)
+        script = script.replace("/nix/store/", f"{tmp_path}/store/nix/store/")
+        env = {"PATH": "/usr/bin:/bin", "out": str(tmp_path / name)}
+        done[name] = subprocess.run(["bash", "-e", "-c", script], env=env, capture_output=True, text=True, check=False)
+    return done
+
+
+@pytest.mark.skipif(is_whole(), reason="there a build is one of nixpkgs'")
+def test_bento_itself_checks_declaration_settings_and_trust_file_while_the_system_is_built(tmp_path: Path) -> None:
+    good = host(more=SECRETS)
+    assert {name: (one.returncode, one.stderr) for name, one in built(good, tmp_path).items()} == dict.fromkeys(
+        ("secrets", "agent", "trust"), (0, "")
+    )
+    assert (tmp_path / "secrets").read_text() == declaration_text(good, tmp_path)
+    assert (tmp_path / "agent").read_text() == settings_text(good, tmp_path)
+    assert (tmp_path / "trust").read_text() == TRUST.read_text()
+
+    (tmp_path / "bad.toml").write_text(TRUST.read_text().replace("signers", "singers"))
+    bad = host("settings.confirm.timout = 5;", 'bento.secrets.hash = { neededForUsers = true; owner = "app"; };')
+    for name, said in (("secrets", "needed before there are users"), ("agent", "timout"), ("trust", "singers")):
+        one = built(bad.replace(str(TRUST), str(tmp_path / "bad.toml")), tmp_path)[name]
+        assert one.returncode == 2
+        assert said in one.stderr
 
 
 PROXY = 'networking.proxy.envVars = { https_proxy = "http://10.0.0.9:3128"; };'
