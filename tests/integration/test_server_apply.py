@@ -213,6 +213,19 @@ def test_an_account_that_is_somebodys_is_not_given_to_a_host(server: Server) -> 
     assert not (server.folder / "srv/chroot").exists()
 
 
+def test_a_folder_below_one_that_others_may_write_to_is_refused_before_anything_is_made(server: Server) -> None:
+    (server.folder / "srv/open").mkdir()
+    (server.folder / "srv/open").chmod(0o777)
+    toml = server.fleet / "bento.toml"
+    toml.write_text(toml.read_text().replace("[server]\n", '[server]\nfolder = "/srv/open/chroot"\n'))
+    before = (server.folder / "etc/passwd").read_text()
+    for args in (("--dry-run",), ()):
+        said_ = server.bento("server", "apply", *args, code=2)
+        assert "/srv/open can be written to by others (mode 0777): sshd refuses every chroot below it" in said_
+        assert 'hint: name one below folders of root alone: [server] folder = "/home/chroot"' in said_
+    assert (server.folder / "etc/passwd").read_text() == before
+
+
 def test_settings_that_sshd_refuses_are_taken_back(server: Server) -> None:
     folder = server.folder / "etc/ssh/sshd_config.d"
     folder.mkdir(exist_ok=True)

@@ -213,6 +213,7 @@ def test_a_secret_of_the_wrong_type_is_named(line: str, said: str, tmp_path: Pat
         ("notices = 1;", "services.bento.notices"),
         ('metricsFile = "/x/y.txt";', "services.bento.metricsFile"),
         ("trigger.port = 70000;", "services.bento.trigger.port"),
+        ('trigger.openFirewall = "yes";', "services.bento.trigger.openFirewall"),
         ("trustFile = 1;", "services.bento.trustFile"),
     ],
 )
@@ -276,6 +277,14 @@ def test_the_trigger_listens_on_the_one_address_that_was_named(address: str, lis
         assert line in service
     (start,) = [line for line in service if line.startswith("ExecStart=")]
     assert start.endswith(" answer")
+
+
+def test_the_triggers_port_is_open_to_others_only_if_that_was_said(tmp_path: Path) -> None:
+    ports = "m.config.networking.firewall.allowedTCPPorts"
+    on = 'trigger = { enable = true; address = "10.0.0.7"; port = 7375; MORE };'
+    assert ask(host(on.replace("MORE", "")), ports, tmp_path) == []
+    assert ask(host(on.replace("MORE", "openFirewall = true;")), ports, tmp_path) == [7375]
+    assert ask(host("trigger.openFirewall = true;"), ports, tmp_path) == []
 
 
 # Assertions

@@ -216,9 +216,12 @@ def test_the_cache_needs_an_address_and_a_machine_that_gets_secrets(tmp_path: Pa
     host = f'services.bento = {{ enable = true; host = "web"; trustFile = {trust}; }};'
     good = server('cache = { enable = true; address = "10.0.0.1"; };', host)
     assert failed(good, tmp_path) == ""
-    served = ask(good, "{ inherit (m.config.services.nix-serve) bindAddress port secretKeyFile; }", tmp_path)
+    served = ask(
+        good, "{ inherit (m.config.services.nix-serve) bindAddress openFirewall port secretKeyFile; }", tmp_path
+    )
     assert served == {
         "bindAddress": "10.0.0.1",
+        "openFirewall": False,
         "port": 5000,
         "secretKeyFile": "/run/bento/secrets/binary-cache-key",
     }
@@ -245,6 +248,7 @@ def test_quotas_are_set_on_the_file_system_that_holds_the_folders(tmp_path: Path
         ("cache.port = 0.5;", "cache.port"),
         ("cache.secret = 1;", "cache.secret"),
         ("cache.address = 1;", "cache.address"),
+        ("cache.openFirewall = 1;", "cache.openFirewall"),
     ],
 )
 def test_an_option_of_the_server_of_the_wrong_type_is_named(line: str, option: str, tmp_path: Path) -> None:
