@@ -151,13 +151,16 @@ def _published(fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
     here = [to for to in places if isinstance(to, Path)]
     for folder in here:
         yield from _publish_folder(folder, fleet, hosts)
+    hint = "on that machine, as root, with the fleet there: bento check"
+    what = "chroots, accounts and sshd's settings"
     if not here and serves_here(fleet):
         yield from _server(wish_of(fleet).folder, fleet, hosts)
+        if len(places) > 1:
+            yield Unchecked(f"{what} of the other servers", "they are other machines", (hint,))
         return
     for to in places:
         if not isinstance(to, Path):
-            hint = "on that machine, as root, with the fleet there: bento check"
-            yield Unchecked("chroots, accounts and sshd's settings", f"releases go to {to}, another machine", (hint,))
+            yield Unchecked(what, f"releases go to {to}, another machine", (hint,))
 
 
 def _publish_folder(folder: Path, fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:

@@ -185,6 +185,17 @@ def test_check_tells_of_keys_that_may_publish_and_of_those_that_can_not(server: 
     assert f"there is no account {PUBLISHER}: nobody can publish without root" in against(server)
 
 
+def test_of_several_servers_check_says_that_it_looked_at_this_one_only(server: Server) -> None:
+    server.bento("server", "apply")
+    by_sftp(server)
+    toml = server.fleet / "bento.toml"
+    mirror = f'["sftp://{PUBLISHER}@127.0.0.1:{server.port}/", "sftp://{PUBLISHER}@127.0.0.1:1/"]'
+    toml.write_text(re.sub(r"^to = .*$", f"to = {mirror}", toml.read_text(), flags=re.MULTILINE))
+    unchecked = json.loads(server.try_bento("check", "--json").stdout)["unchecked"]
+    assert "chroots, accounts and sshd's settings of the other servers" in [one["what"] for one in unchecked]
+    assert [one for one in against(server) if "sshd" in one] == []
+
+
 def test_another_fleets_server_is_not_taken_for_this_ones(server: Server) -> None:
     server.bento("server", "apply")
     by_sftp(server)
