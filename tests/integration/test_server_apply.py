@@ -18,6 +18,10 @@ from rig.sshd import _free_port
 from rig.world import PROGRAMS, said
 
 FOLDER = "/srv/chroot"
+# What is there only while accounts are made, by tests beside these too.
+_PASSING = shutil.ignore_patterns(
+    "*.lock", "*+", *(f"{name}.*" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
+)
 
 
 class Server:
@@ -25,7 +29,7 @@ class Server:
 
     def __init__(self, root: PrivateRoot, folder: Path) -> None:
         self.root, self.folder = root, folder
-        shutil.copytree("/etc", folder / "etc", symlinks=True)
+        shutil.copytree("/etc", folder / "etc", symlinks=True, ignore=_PASSING)
         (folder / "srv").mkdir()
         root.run(["mkdir", "/run/sshd"], check=True)  # as with the service
         for name in ("etc", "srv"):
