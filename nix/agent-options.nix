@@ -254,6 +254,11 @@ in
         default = 7374;
         description = "The TCP port to listen on.";
       };
+      openFirewall = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether to open {option}`port` in this machine's firewall, on all its interfaces.";
+      };
     };
 
     settings = mkOption {

@@ -344,6 +344,8 @@ in
       };
     })
     (mkIf (cfg.enable && cfg.trigger.enable) {
+      networking.firewall.allowedTCPPorts = mkIf cfg.trigger.openFirewall [ cfg.trigger.port ];
+
       systemd.sockets.bento-trigger = {
         description = "Starts a poll of Bento's agent";
         wantedBy = [ "sockets.target" ];

@@ -50,7 +50,7 @@ in
       privateUsers = "pick";
       config = {
         imports = [ ./server.nix ];
-        system.stateVersion = lib.mkDefault "26.05";
+        system.stateVersion = lib.mkDefault config.system.stateVersion;
         services.openssh.ports = [ cfg.port ];
         services.bento-server = {
           enable = true;

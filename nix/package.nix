@@ -74,7 +74,12 @@ let
     };
     build-system = [ python3Packages.hatchling ];
     # ssh-keygen signs, ssh pushes. Nix is the machine's own: another one could not talk to its daemon.
-    makeWrapperArgs = [ "--suffix PATH : ${lib.makeBinPath [ openssh ]}" ];
+    makeWrapperArgs = [
+      "--suffix"
+      "PATH"
+      ":"
+      (lib.makeBinPath [ openssh ])
+    ];
     doCheck = false; # the tests want root, sshd and Nix: `make test`
   };
 

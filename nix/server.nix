@@ -134,6 +134,11 @@ in
         default = 5000;
         description = "The TCP port to listen on.";
       };
+      openFirewall = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether to open {option}`port` in this machine's firewall, on all its interfaces.";
+      };
     };
   };
 
@@ -233,7 +238,7 @@ in
             "[${cfg.cache.address}]"
           else
             toString cfg.cache.address;
-        inherit (cfg.cache) port;
+        inherit (cfg.cache) port openFirewall;
         # The unit reads it as a credential, so it stays root's.
         secretKeyFile = config.bento.secrets.${cfg.cache.secret}.path;
       };

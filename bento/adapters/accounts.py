@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bento.adapters.process import run
 from bento.errors import EnvironmentFailed
-from bento.names import HostName
 
 _SSHD = "/usr/sbin:/sbin:/run/current-system/sw/bin"  # where sshd is that isn't in a user's PATH
 _ELSEWHERE = "192.0.2.1"  # an address that is nobody's (RFC 5737): hosts come from anywhere
@@ -31,7 +30,7 @@ class Account:
     groups: frozenset[str] = frozenset()
 
 
-def read_account(name: HostName) -> Account | None:
+def read_account(name: str) -> Account | None:
     """The account of that name; None without one."""
     try:
         entry = pwd.getpwnam(name)
@@ -61,7 +60,7 @@ def find_sshd() -> str | None:
     return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:{_SSHD}")
 
 
-def sshd_settings(sshd: str, user: HostName, config: Path | None = None) -> Mapping[str, str]:
+def sshd_settings(sshd: str, user: str, config: Path | None = None) -> Mapping[str, str]:
     """What sshd has in force for a user who logs in from elsewhere: lower-case keywords and their values.
 
     A keyword that stands several times has its values on lines. Raises EnvironmentFailed, as for anybody but root.

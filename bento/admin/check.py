@@ -14,6 +14,7 @@ from bento.admin.check_machine import PUBLISH_ROOM, STORE_ROOM, check_memory, ch
 from bento.admin.check_server import check_server
 from bento.admin.deploy import collect_secrets
 from bento.admin.inventory import Fleet, Host, load_fleet, load_trust
+from bento.admin.server import serves_here, wish_of
 from bento.admin.targets import targets_of
 from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.trust import Trust
@@ -147,12 +148,19 @@ def _published(fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
     except BentoError as error:
         yield error_of("server", error)
         return
+    here = [to for to in places if isinstance(to, Path)]
+    for folder in here:
+        yield from _publish_folder(folder, fleet, hosts)
+    hint = "on that machine, as root, with the fleet there: bento check"
+    what = "chroots, accounts and sshd's settings"
+    if not here and serves_here(fleet):
+        yield from _server(wish_of(fleet).folder, fleet, hosts)
+        if len(places) > 1:
+            yield Unchecked(f"{what} of the other servers", "they are other machines", (hint,))
+        return
     for to in places:
-        if isinstance(to, Path):
-            yield from _publish_folder(to, fleet, hosts)
-        else:
-            hint = "on that machine, as root, with the fleet there: bento check"
-            yield Unchecked("chroots, accounts and sshd's settings", f"releases go to {to}, another machine", (hint,))
+        if not isinstance(to, Path):
+            yield Unchecked(what, f"releases go to {to}, another machine", (hint,))
 
 
 def _publish_folder(folder: Path, fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
@@ -163,7 +171,11 @@ def _publish_folder(folder: Path, fleet: Fleet, hosts: Sequence[Host]) -> Iterat
     if not os.access(folder, os.W_OK | os.X_OK):
         hint = f"deploy as its owner: ls -ld {quote(str(folder))}"
         yield Finding("warning", "server", f"this user can't publish: he may not write to {folder}", (hint,))
-    yield from check_server(folder, hosts, len(fleet.hosts))
+    yield from _server(folder, fleet, hosts)
+
+
+def _server(folder: Path, fleet: Fleet, hosts: Sequence[Host]) -> Iterator[Found]:
+    yield from check_server(folder, hosts, len(fleet.hosts), fleet.file.server.publishers)
     yield from guarded(
         "machine", check_room(folder, PUBLISH_ROOM, "releases", f"see what is there: du -sh {quote(str(folder))}/*")
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from bento.adapters.accounts import Account, find_sshd, read_account, sshd_settings
 from bento.admin.check_found import Finding, Found, Unchecked
 from bento.admin.inventory import Host
+from bento.core.server_wish import PUBLISHER
 from bento.errors import EnvironmentFailed
 from bento.names import HostName
 from bento_secrets.ssh_keys import SshPublicKey
@@ -31,16 +32,22 @@ _WANTED = (
     ("kbdinteractiveauthentication", "no", "warning", "a guessed password would do to log in as a host"),
     ("pubkeyauthentication", "yes", "error", "no host can log in with its key"),
 )
+# Of whoever publishes: he sees the hosts' folders (what comes with them is `chrootdirectory`), and runs nothing.
+_WANTED_OF_PUBLISHER = (
+    ("forcecommand", "internal-sftp", "error"),
+    ("authenticationmethods", "publickey", "warning"),
+    ("disableforwarding", "yes", "warning"),
+)
 
 
 def check_server(
-    folder: Path, hosts: Sequence[Host], fleet_size: int, sshd_config: Path | None = None
+    folder: Path, hosts: Sequence[Host], fleet_size: int, publishers: Sequence[SshPublicKey] = ()
 ) -> Iterator[Found]:
-    """The server's side on this machine, for these hosts. `folder` holds the chroots."""
+    """The server's side on this machine, for these hosts. `folder` holds the chroots, `publishers` fill them."""
     yield from check_way(folder)
     accounts = {host.name: read_account(host.name) for host in hosts}
     for host in hosts:
-        yield from check_chroot(folder, host.name, accounts[host.name])
+        yield from check_chroot(folder, host.name, accounts[host.name], PUBLISHER if publishers else "root")
     there = [host for host in hosts if accounts[host.name] is not None]
     sshd = find_sshd()
     if sshd is None or os.geteuid() != 0:
@@ -51,13 +58,58 @@ def check_server(
     for host in there:
         account = accounts[host.name]
         try:
-            said = sshd_settings(sshd, host.name, sshd_config)
+            said = sshd_settings(sshd, host.name)
         except EnvironmentFailed as error:
             yield Unchecked("sshd's settings and the hosts' keys in their accounts", error.message, error.hints)
             return
         if account is not None:
             yield from compare_settings(said, host.name, folder / host.name, fleet_size)
             yield from compare_account(said, account, host)
+    if publishers:
+        yield from _check_publisher(sshd, folder, publishers)
+
+
+def _check_publisher(sshd: str, folder: Path, publishers: Sequence[SshPublicKey]) -> Iterator[Found]:
+    account = read_account(PUBLISHER)
+    if account is None:
+        yield Finding("error", "server", f"there is no account {PUBLISHER}: nobody can publish without root", (_APPLY,))
+        return
+    try:
+        said = sshd_settings(sshd, PUBLISHER)
+    except EnvironmentFailed as error:
+        yield Unchecked(f"sshd's settings for {PUBLISHER}", error.message, error.hints)
+        return
+    yield from compare_publisher(said, folder)
+    yield from compare_publishers_keys(said, account, publishers)
+
+
+def compare_publisher(said: Mapping[str, str], folder: Path) -> Iterator[Found]:
+    """What sshd has in force for the account that publishes, against what it must be."""
+    wanted = said.get("chrootdirectory", "none")
+    if wanted == "none" or not _same_folder(_expanded(wanted, PUBLISHER, ""), folder):
+        finding = f"sshd has ChrootDirectory {wanted} for {PUBLISHER}, not {folder}: he could reach more than releases"
+        yield Finding("error", "server", finding, (_APPLY,))
+    for keyword, value, severity in _WANTED_OF_PUBLISHER:
+        found = said.get(keyword, "none")
+        if found.split(" ")[0] != value:
+            finding = f"sshd has {keyword} {found} for {PUBLISHER}, not {value}: he could do more than publish"
+            yield Finding("error" if severity == "error" else "warning", "server", finding, (_APPLY,))
+
+
+def compare_publishers_keys(
+    said: Mapping[str, str], account: Account, publishers: Sequence[SshPublicKey]
+) -> Iterator[Found]:
+    """Whether those that bento.toml names can publish, and nobody else."""
+    place, found = _keys_of(said, account)
+    wanted = {key.line.split()[1] for key in publishers}
+    for key in publishers:
+        if key.line.split()[1] not in found:
+            finding = f"the publisher's key {key.fingerprint} is not in {place}: it can't publish"
+            yield Finding("error", "server", finding, (_APPLY,))
+    if others := len(found - wanted):
+        finding = f"{place} has {others} keys that bento.toml doesn't name: whoever has them can withhold releases"
+        hints = (_APPLY, "or name them in bento.toml: [server] publishers")
+        yield Finding("warning", "server", finding, hints)
 
 
 def check_way(folder: Path) -> Iterator[Found]:
@@ -75,7 +127,7 @@ def check_way(folder: Path) -> Iterator[Found]:
             )
 
 
-def check_chroot(folder: Path, host: HostName, account: Account | None) -> Iterator[Found]:
+def check_chroot(folder: Path, host: HostName, account: Account | None, publisher: str = "root") -> Iterator[Found]:
     """A host's account and its folders: HOST and release/ closed to it, reports/ open to it and to nobody else."""
     yield from _check_account(host, account)
     home, release, reports = folder / host, folder / host / "release", folder / host / "reports"
@@ -88,7 +140,7 @@ def check_chroot(folder: Path, host: HostName, account: Account | None) -> Itera
     mode = _mode(release)
     owner = None if mode is None else release.lstat().st_uid
     if mode is not None and (not stat.S_ISDIR(mode) or mode & _OTHERS_WRITE or (account and owner == account.uid)):
-        hint = f"chown root:root {_word(release)} && chmod 755 {_word(release)}"
+        hint = f"chown {publisher}:{publisher} {_word(release)} && chmod 755 {_word(release)}"
         yield Finding("error", "server", f"{release} is not the publisher's alone", (hint,), (host,))
     yield from _check_reports(reports, host, account)
 
@@ -172,10 +224,7 @@ def compare_account(said: Mapping[str, str], account: Account, host: Host) -> It
         why = f"sshd asks {said['authorizedkeyscommand']} for them"
         yield Unchecked("the hosts' keys in their accounts", why)
         return
-    files = [_expanded(one, host.name, account.home) for one in said.get("authorizedkeysfile", "").split()]
-    found = frozenset(blob for file in files for blob in _read_keys(Path(account.home) / file))
-    where = files[0] if files else ".ssh/authorized_keys"
-    place = Path(account.home) / where
+    place, found = _keys_of(said, account)
     missing = [key for key in host.keys if key.line.split()[1] not in found]
     if len(missing) == len(host.keys):
         yield Finding(
@@ -206,6 +255,13 @@ def _shut_out_by(said: Mapping[str, str], account: Account) -> Iterator[str]:
                 yield keyword
 
 
+def _keys_of(said: Mapping[str, str], account: Account) -> tuple[Path, frozenset[str]]:
+    """The file that an account's keys go to, and those that sshd finds for it, as base64."""
+    files = [_expanded(one, account.name, account.home) for one in said.get("authorizedkeysfile", "").split()]
+    found = frozenset(blob for file in files for blob in _read_keys(Path(account.home) / file))
+    return Path(account.home) / (files[0] if files else ".ssh/authorized_keys"), found
+
+
 def _let_in(keys: Sequence[SshPublicKey], place: Path) -> tuple[str, ...]:
     return tuple(f"echo '{key.line}' >> {_word(place)}" for key in keys)
 
@@ -221,7 +277,7 @@ def _read_keys(file: Path) -> Iterable[str]:
     return [key[2] for line in text.splitlines() if not line.startswith("#") and (key := _KEY.search(line))]
 
 
-def _expanded(pattern: str, user: HostName, home: str) -> str:
+def _expanded(pattern: str, user: str, home: str) -> str:
     values = {"%u": user, "%h": home, "%%": "%"}
     return re.sub(r"%[uh%]", lambda token: values[token[0]], pattern)
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from bento.adapters.accounts import find_sshd
 from bento.adapters.files import read_capped, store
 from bento.adapters.process import run
+from bento.admin.check_found import Finding
+from bento.admin.check_server import check_way
 from bento.admin.inventory import Fleet
 from bento.admin.server_quotas import quotas
 from bento.core.server_wish import (
@@ -69,6 +71,11 @@ def wish_of(fleet: Fleet) -> ServerWish:
     return ServerWish(folder, {name: host.keys for name, host in fleet.hosts.items()}, server.publishers, server.quota)
 
 
+def serves_here(fleet: Fleet) -> bool:
+    """Whether this machine is the fleet's server: hosts of it have accounts here that Bento made."""
+    return bool((_members(HOSTS_GROUP) or frozenset()) & set(fleet.hosts))
+
+
 def plan(wish: ServerWish) -> Plan:
     """What is to be done on this machine. Raises InputError, EnvironmentFailed where it can't be done here."""
     if Path("/etc/NIXOS").exists():
@@ -79,10 +86,17 @@ def plan(wish: ServerWish) -> Plan:
     if find_sshd() is None:
         raise EnvironmentFailed("there is no sshd on this machine", "install it (Debian: apt install openssh-server)")
     _check_include()
+    _check_way(wish.folder)
     # Quotas come last: where the file system disappoints, all else is done.
     limits = quotas(wish)
     last = () if limits.shown is None or limits.do is None else (Step(limits.shown, limits.do),)
     return Plan((*_accounts(wish), *_folders(wish), *_keys(wish), *_sshd(wish), *last), limits.lacking)
+
+
+def _check_way(folder: Path) -> None:
+    for one in check_way(folder.parent):
+        if isinstance(one, Finding):
+            raise InputError(one.message, 'name one below folders of root alone: [server] folder = "/home/chroot"')
 
 
 def apply(steps: tuple[Step, ...], say: Callable[[str], None]) -> None:

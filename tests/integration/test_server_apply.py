@@ -18,6 +18,10 @@ from rig.sshd import _free_port
 from rig.world import PROGRAMS, said
 
 FOLDER = "/srv/chroot"
+# What is there only while accounts are made, by tests beside these too.
+_PASSING = shutil.ignore_patterns(
+    "*.lock", "*+", *(f"{name}.*" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
+)
 
 
 class Server:
@@ -25,7 +29,7 @@ class Server:
 
     def __init__(self, root: PrivateRoot, folder: Path) -> None:
         self.root, self.folder = root, folder
-        shutil.copytree("/etc", folder / "etc", symlinks=True)
+        shutil.copytree("/etc", folder / "etc", symlinks=True, ignore=_PASSING)
         (folder / "srv").mkdir()
         root.run(["mkdir", "/run/sshd"], check=True)  # as with the service
         for name in ("etc", "srv"):
@@ -116,9 +120,93 @@ def test_it_shows_first_then_makes_accounts_folders_keys_and_settings_and_then_h
     assert server.shown(str(KEYS / "web")) == "root:root 644"
     assert server.bento("server", "apply").startswith("nothing to do\n")
     # and bento check, which asks sshd itself, has nothing against it
-    found = server.try_bento("check", "--json")
-    said_of = [one for one in json.loads(found.stdout)["findings"] if one["area"] == "server"]
-    assert [one for one in said_of if one["severity"] != "note"] == []
+    assert against(server) == []
+
+
+def against(server: Server) -> list[str]:
+    """What `bento check`, run on the server as root, has against the server."""
+    found = json.loads(server.try_bento("check", "--json").stdout)
+    assert "chroots, accounts and sshd's settings" not in [one["what"] for one in found["unchecked"]]
+    return [
+        one["message"]
+        for one in found["findings"]
+        if one["area"] == "server" and one["severity"] in ("error", "warning")
+    ]
+
+
+def by_sftp(server: Server) -> None:
+    """Publish as the account that was made for it: with a server of its own that is how, even on the machine itself."""
+    toml = server.fleet / "bento.toml"
+    to = f'to = "sftp://{PUBLISHER}@127.0.0.1:{server.port}/"\nidentity = "{server.folder}/publisher"'
+    text = toml.read_text().replace(f'to = "{FOLDER}"', to)
+    toml.write_text(text.replace("[server]\n", f'[server]\nfolder = "{FOLDER}"\n'))
+
+
+BROKEN = {
+    "the publisher's chroot": (
+        (f"    ChrootDirectory {FOLDER}\n", ""),
+        f"sshd has ChrootDirectory none for {PUBLISHER}, not {FOLDER}: he could reach more than releases",
+    ),
+    "the whole block of the publisher's": (
+        (f"Match User {PUBLISHER}\n", "Match User nobody\n"),
+        f"sshd has forcecommand none for {PUBLISHER}, not internal-sftp: he could do more than publish",
+    ),
+    "the hosts' chroot": (
+        (f"ChrootDirectory {FOLDER}/%u", "ChrootDirectory /srv/%u"),
+        "sshd has ChrootDirectory /srv/%u",
+    ),
+    "the hosts' block": (("Match Group bento-hosts\n", "Match Group nobody\n"), "sshd has no ForceCommand"),
+}
+
+
+@pytest.mark.parametrize(("change", "told"), BROKEN.values(), ids=BROKEN)
+def test_check_compares_sshd_with_what_was_made_though_releases_go_there_by_sftp(
+    server: Server, change: tuple[str, str], told: str
+) -> None:
+    server.bento("server", "apply")
+    by_sftp(server)
+    server.start()
+    assert against(server) == []
+    drop_in = server.folder / f"etc/{DROP_IN.relative_to('/etc')}"
+    text = drop_in.read_text()
+    assert change[0] in text
+    drop_in.write_text(text.replace(*change))
+    found = against(server)
+    assert [one for one in found if told in one], found
+
+
+def test_check_tells_of_keys_that_may_publish_and_of_those_that_can_not(server: Server) -> None:
+    server.bento("server", "apply")
+    by_sftp(server)
+    keys = server.folder / f"etc/{KEYS.relative_to('/etc')}/{PUBLISHER}"
+    other = make_ssh_key(server.folder / "other", comment="other")
+    keys.write_text(f"restrict {other.line}\n")
+    missing, more = sorted(one for one in against(server) if str(KEYS) in one)[::-1]
+    assert missing.startswith("the publisher's key SHA256:")
+    assert missing.endswith(f"is not in {KEYS}/{PUBLISHER}: it can't publish")
+    assert more == f"{KEYS}/{PUBLISHER} has 1 keys that bento.toml doesn't name: whoever has them can withhold releases"
+    server.root.run(["userdel", PUBLISHER], check=True)
+    assert f"there is no account {PUBLISHER}: nobody can publish without root" in against(server)
+
+
+def test_of_several_servers_check_says_that_it_looked_at_this_one_only(server: Server) -> None:
+    server.bento("server", "apply")
+    by_sftp(server)
+    toml = server.fleet / "bento.toml"
+    mirror = f'["sftp://{PUBLISHER}@127.0.0.1:{server.port}/", "sftp://{PUBLISHER}@127.0.0.1:1/"]'
+    toml.write_text(re.sub(r"^to = .*$", f"to = {mirror}", toml.read_text(), flags=re.MULTILINE))
+    unchecked = json.loads(server.try_bento("check", "--json").stdout)["unchecked"]
+    assert "chroots, accounts and sshd's settings of the other servers" in [one["what"] for one in unchecked]
+    assert [one for one in against(server) if "sshd" in one] == []
+
+
+def test_another_fleets_server_is_not_taken_for_this_ones(server: Server) -> None:
+    server.bento("server", "apply")
+    by_sftp(server)
+    toml = server.fleet / "bento.toml"
+    toml.write_text(re.sub(r"\[hosts\.(web|db)\]", r"[hosts.other-\1]", toml.read_text()))
+    found = json.loads(server.try_bento("check", "--json").stdout)
+    assert "chroots, accounts and sshd's settings" in [one["what"] for one in found["unchecked"]]
 
 
 def test_what_changes_in_the_fleet_changes_on_the_server_and_a_removed_host_can_not_log_in(server: Server) -> None:
@@ -138,6 +226,19 @@ def test_an_account_that_is_somebodys_is_not_given_to_a_host(server: Server) -> 
     said_ = server.bento("server", "apply", code=2)
     assert "this machine has an account web already, and it is not one for a host" in said_
     assert not (server.folder / "srv/chroot").exists()
+
+
+def test_a_folder_below_one_that_others_may_write_to_is_refused_before_anything_is_made(server: Server) -> None:
+    (server.folder / "srv/open").mkdir()
+    (server.folder / "srv/open").chmod(0o777)
+    toml = server.fleet / "bento.toml"
+    toml.write_text(toml.read_text().replace("[server]\n", '[server]\nfolder = "/srv/open/chroot"\n'))
+    before = (server.folder / "etc/passwd").read_text()
+    for args in (("--dry-run",), ()):
+        said_ = server.bento("server", "apply", *args, code=2)
+        assert "/srv/open can be written to by others (mode 0777): sshd refuses every chroot below it" in said_
+        assert 'hint: name one below folders of root alone: [server] folder = "/home/chroot"' in said_
+    assert (server.folder / "etc/passwd").read_text() == before
 
 
 def test_settings_that_sshd_refuses_are_taken_back(server: Server) -> None:
@@ -168,12 +269,7 @@ def test_a_whole_deploy_and_pull_without_root_on_the_server(
 ) -> None:
     server.bento("server", "apply")
     server.start()
-    toml = server.fleet / "bento.toml"
-    text = toml.read_text().replace(
-        f'to = "{FOLDER}"',
-        f'to = "sftp://{PUBLISHER}@127.0.0.1:{server.port}/"\nidentity = "{server.folder}/publisher"',
-    )
-    toml.write_text(text)
+    by_sftp(server)
     admin = make_root("admin")
 
     def deploy(*args: str, code: int = 0) -> str:

@@ -28,9 +28,13 @@ let
         inherit text;
         outPath = builtins.toFile name text;
       };
+    # What a build would run is its output, so that a test can run it.
     runCommand =
       name: _: script:
-      made name { inherit script; };
+      made name {
+        inherit script;
+        outPath = builtins.toFile name script;
+      };
     bento = made "bento" { };
     bento-agent = made "bento-agent" { };
     bento-fleet = made "bento" { };

@@ -1,6 +1,7 @@
 """nix/agent.nix, evaluated by the real module system."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,21 @@ import pytest
 from bento.models.agent_settings import parse_agent_settings
 from bento.models.declaration import parse_declaration
 from rig.nixos import evaluated, is_whole, machine
-from rig.nixos_host import BOOT, MODULES, ROOT, TRUST, ask, declaration_text, failed, golden, host, settings_text, units
+from rig.nixos_host import (
+    BOOT,
+    MODULES,
+    ROOT,
+    TRUST,
+    ask,
+    declaration_text,
+    failed,
+    golden,
+    host,
+    lines,
+    settings_text,
+    units,
+)
+from rig.world import PROGRAMS
 
 SECRETS = """
 bento.secrets = {
@@ -32,9 +47,9 @@ def test_by_default_the_agent_polls_every_five_minutes_and_nothing_listens(tmp_p
     timer = found["bento-agent.timer"]
     for line in ("OnUnitInactiveSec=5min", "RandomizedDelaySec=2min", "FixedRandomDelay=true"):
         assert line in timer.splitlines()
-    service = found["bento-agent.service"].splitlines()
+    service = lines(found["bento-agent.service"])
     for line in ("LimitCORE=0", "X-RestartIfChanged=false", "UMask=0077", "Environment=NIX_REMOTE=daemon"):
-        assert line in service or line.replace("=NIX", '="NIX') + '"' in service
+        assert line in service
 
 
 def test_without_enable_the_module_does_nothing(tmp_path: Path) -> None:
@@ -52,13 +67,49 @@ def test_the_defaults_make_settings_that_the_agent_reads(tmp_path: Path) -> None
     assert settings.confirm_timeout == 120
 
 
-def test_the_declaration_lies_in_the_system_and_bento_checks_it_at_build_time(tmp_path: Path) -> None:
+def test_the_declaration_lies_in_the_system(tmp_path: Path) -> None:
     commands = ask(host(), "m.config.system.systemBuilderCommands", tmp_path)
     assert re.search(r"^cp /nix/store/\S+-bento-secrets.json \$out/bento/secrets.json$", commands, re.MULTILINE)
-    if not is_whole():  # there a derivation's text can be asked for
-        for name, option in (("agent", "--settings"), ("trust", "--trust")):
-            script = ask(host(), f'm.config.environment.etc."bento/{name}.toml".source.script', tmp_path)
-            assert f"/bin/bento-agent validate {option} /nix/store/" in script
+
+
+def built(configuration: str, tmp_path: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What the builds of the declaration, the settings and the trust file do, each run by bash with the real agent.
+
+    Their outputs are tmp_path/NAME.
+    """
+    wanted = (
+        "{ secrets = m.config.system.systemBuilderCommands; "
+        + "".join(
+            f'{name} = "cp ${{m.config.environment.etc."bento/{name}.toml".source}} x"; ' for name in ("agent", "trust")
+        )
+        + "}"
+    )
+    done = {}
+    for name, commands in ask(configuration, wanted, tmp_path).items():
+        script = (tmp_path / "store" / commands.split("cp /", 1)[1].split(" ", 1)[0]).read_text()
+        script = re.sub(r"/nix/store/\S+/bin/bento-agent", str(PROGRAMS / "bento-agent"), script)
+        script = script.replace("/nix/store/", f"{tmp_path}/store/nix/store/")
+        env = {"PATH": "/usr/bin:/bin", "out": str(tmp_path / name)}
+        done[name] = subprocess.run(["bash", "-e", "-c", script], env=env, capture_output=True, text=True, check=False)
+    return done
+
+
+@pytest.mark.skipif(is_whole(), reason="there a build is one of nixpkgs'")
+def test_bento_itself_checks_declaration_settings_and_trust_file_while_the_system_is_built(tmp_path: Path) -> None:
+    good = host(more=SECRETS)
+    assert {name: (one.returncode, one.stderr) for name, one in built(good, tmp_path).items()} == dict.fromkeys(
+        ("secrets", "agent", "trust"), (0, "")
+    )
+    assert (tmp_path / "secrets").read_text() == declaration_text(good, tmp_path)
+    assert (tmp_path / "agent").read_text() == settings_text(good, tmp_path)
+    assert (tmp_path / "trust").read_text() == TRUST.read_text()
+
+    (tmp_path / "bad.toml").write_text(TRUST.read_text().replace("signers", "singers"))
+    bad = host("settings.confirm.timout = 5;", 'bento.secrets.hash = { neededForUsers = true; owner = "app"; };')
+    for name, said in (("secrets", "needed before there are users"), ("agent", "timout"), ("trust", "singers")):
+        one = built(bad.replace(str(TRUST), str(tmp_path / "bad.toml")), tmp_path)[name]
+        assert one.returncode == 2
+        assert said in one.stderr
 
 
 PROXY = 'networking.proxy.envVars = { https_proxy = "http://10.0.0.9:3128"; };'
@@ -68,16 +119,17 @@ PROXY = 'networking.proxy.envVars = { https_proxy = "http://10.0.0.9:3128"; };'
 @pytest.mark.parametrize("unit", ["bento-agent", "bento-recover"])
 def test_the_agents_nix_has_the_machines_proxy_and_channels(unit: str, tmp_path: Path) -> None:
     more = f'{PROXY} environment.sessionVariables.NIX_PATH = "nixpkgs=/etc/nixpkgs";'
-    lines = units(host(more=more), tmp_path)[f"{unit}.service"].splitlines()
-    assert [line for line in lines if line.startswith("Environment=")] == [
+    said = units(host(more=more), tmp_path)[f"{unit}.service"].splitlines()
+    assert [line for line in said if line.startswith("Environment=")] == [
         "Environment=HOME=/root",
         "Environment=NIX_PATH=nixpkgs=/etc/nixpkgs",
         "Environment=NIX_REMOTE=daemon",
         "Environment=https_proxy=http://10.0.0.9:3128",
     ]
     # An empty one would stand before what nix.conf says.
-    lines = units(host(more='environment.sessionVariables.NIX_PATH = "";'), tmp_path)[f"{unit}.service"].splitlines()
-    assert not any("NIX_PATH" in line for line in lines)
+    assert (
+        "NIX_PATH" not in units(host(more='environment.sessionVariables.NIX_PATH = "";'), tmp_path)[f"{unit}.service"]
+    )
 
 
 def test_every_program_that_the_agent_starts_by_name_is_on_its_path(tmp_path: Path) -> None:
@@ -161,6 +213,7 @@ def test_a_secret_of_the_wrong_type_is_named(line: str, said: str, tmp_path: Pat
         ("notices = 1;", "services.bento.notices"),
         ('metricsFile = "/x/y.txt";', "services.bento.metricsFile"),
         ("trigger.port = 70000;", "services.bento.trigger.port"),
+        ('trigger.openFirewall = "yes";', "services.bento.trigger.openFirewall"),
         ("trustFile = 1;", "services.bento.trustFile"),
     ],
 )
@@ -195,13 +248,13 @@ def test_a_suspended_host_has_no_timer(tmp_path: Path) -> None:
 
 
 def test_interval_and_splay_reach_the_timer(tmp_path: Path) -> None:
-    lines = units(host('interval = "1h"; splay = "10min";'), tmp_path)["bento-agent.timer"].splitlines()
-    assert "OnUnitInactiveSec=1h" in lines
-    assert "RandomizedDelaySec=10min" in lines
+    timer = lines(units(host('interval = "1h"; splay = "10min";'), tmp_path)["bento-agent.timer"])
+    assert "OnUnitInactiveSec=1h" in timer
+    assert "RandomizedDelaySec=10min" in timer
 
 
 def test_the_boot_recovers_once_before_any_run_and_holds_up_nobody_else(tmp_path: Path) -> None:
-    unit = units(host(), tmp_path)["bento-recover.service"].splitlines()
+    unit = lines(units(host(), tmp_path)["bento-recover.service"])
     for line in ("Type=oneshot", "RemainAfterExit=true", "X-RestartIfChanged=false", "Environment=NIX_REMOTE=daemon"):
         assert line in unit
     assert [line for line in unit if line.startswith("Before=")] == ["Before=bento-agent.service"]
@@ -224,6 +277,14 @@ def test_the_trigger_listens_on_the_one_address_that_was_named(address: str, lis
         assert line in service
     (start,) = [line for line in service if line.startswith("ExecStart=")]
     assert start.endswith(" answer")
+
+
+def test_the_triggers_port_is_open_to_others_only_if_that_was_said(tmp_path: Path) -> None:
+    ports = "m.config.networking.firewall.allowedTCPPorts"
+    on = 'trigger = { enable = true; address = "10.0.0.7"; port = 7375; MORE };'
+    assert ask(host(on.replace("MORE", "")), ports, tmp_path) == []
+    assert ask(host(on.replace("MORE", "openFirewall = true;")), ports, tmp_path) == [7375]
+    assert ask(host("trigger.openFirewall = true;"), ports, tmp_path) == []
 
 
 # Assertions

@@ -53,6 +53,11 @@ def test_a_nixpkgs_with_pyrage_is_asked_for_it_and_one_without_gets_the_wheel(tm
         assert wheel["sha256"] in (PROJECT / "requirements/run.txt").read_text()
 
 
+@pytest.mark.parametrize("name", ["bento", "bento-agent"])
+def test_the_wrapper_is_told_words_as_structured_attributes_need_them(name: str, tmp_path: Path) -> None:
+    assert package(f"p.{name}.makeWrapperArgs", tmp_path) == ["--suffix", "PATH", ":", "openssh/bin"]
+
+
 def test_the_version_is_bentos(tmp_path: Path) -> None:
     from bento import __version__
 

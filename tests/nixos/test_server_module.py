@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,8 @@ from rig.world import PROGRAMS
 
 FLEET = PROJECT / "tests/nixos/fleet.toml"
 GOLDEN = PROJECT / "tests/nixos/golden"
-BASE = (
-    'boot.loader.grub.enable = false; system.stateVersion = "26.05"; nixpkgs.hostPlatform = "x86_64-linux";'
-    if is_whole()
-    else ""
+BASE = 'system.stateVersion = "25.11";' + (
+    'boot.loader.grub.enable = false; nixpkgs.hostPlatform = "x86_64-linux";' if is_whole() else ""
 )
 ROOT = 'fileSystems."/" = { device = "/dev/sda1"; fsType = "ext4"; };'
 
@@ -167,8 +166,12 @@ def sshd(configuration: str, tmp_path: Path, user: str) -> dict[str, str]:
     key = tmp_path / "host_key"
     if not key.exists():
         make_ssh_key(key)
+    if is_whole():  # NixOS's own text is in it; the keys that it names aren't on this machine
+        extra = re.sub(r"^\s*HostKey .*$", "", extra, flags=re.MULTILINE)
+    else:
+        extra = f"Subsystem sftp internal-sftp\n{extra}"
     config = tmp_path / "sshd_config"
-    config.write_text(f"HostKey {key}\nMaxStartups {settings}\nSubsystem sftp internal-sftp\n{extra}")
+    config.write_text(f"HostKey {key}\nMaxStartups {settings}\n{extra}")
     Path("/run/sshd").mkdir(exist_ok=True)
     done = subprocess.run(["/usr/sbin/sshd", "-t", "-f", str(config)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -213,9 +216,12 @@ def test_the_cache_needs_an_address_and_a_machine_that_gets_secrets(tmp_path: Pa
     host = f'services.bento = {{ enable = true; host = "web"; trustFile = {trust}; }};'
     good = server('cache = { enable = true; address = "10.0.0.1"; };', host)
     assert failed(good, tmp_path) == ""
-    served = ask(good, "{ inherit (m.config.services.nix-serve) bindAddress port secretKeyFile; }", tmp_path)
+    served = ask(
+        good, "{ inherit (m.config.services.nix-serve) bindAddress openFirewall port secretKeyFile; }", tmp_path
+    )
     assert served == {
         "bindAddress": "10.0.0.1",
+        "openFirewall": False,
         "port": 5000,
         "secretKeyFile": "/run/bento/secrets/binary-cache-key",
     }
@@ -242,6 +248,7 @@ def test_quotas_are_set_on_the_file_system_that_holds_the_folders(tmp_path: Path
         ("cache.port = 0.5;", "cache.port"),
         ("cache.secret = 1;", "cache.secret"),
         ("cache.address = 1;", "cache.address"),
+        ("cache.openFirewall = 1;", "cache.openFirewall"),
     ],
 )
 def test_an_option_of_the_server_of_the_wrong_type_is_named(line: str, option: str, tmp_path: Path) -> None:
@@ -278,8 +285,11 @@ def test_what_the_container_holds_is_a_good_server(tmp_path: Path) -> None:
         expression = machine(
             ["container.nix"], container(), f"let inherit (m.config) containers; inner = {inner}; in WANTED"
         )
-    asked = "[ inner.services.openssh.ports inner.services.bento-server.folder (inner.users.users ? web) ]"
-    assert evaluated(expression.replace("WANTED", asked), tmp_path) == [[2222], "/home/chroot", True]
+    asked = (
+        "[ inner.services.openssh.ports inner.services.bento-server.folder (inner.users.users ? web) "
+        "inner.system.stateVersion ]"  # the machine's: its NixOS may be older than this module
+    )
+    assert evaluated(expression.replace("WANTED", asked), tmp_path) == [[2222], "/home/chroot", True, "25.11"]
 
 
 @pytest.mark.parametrize(("module", "path"), [("server.nix", "bento-server"), ("container.nix", "bento-container")])

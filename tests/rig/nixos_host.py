@@ -1,5 +1,6 @@
 """Configurations of a host, for nix/agent.nix: what the module makes of them, and the golden files."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,11 @@ def units(configuration: str, tmp_path: Path) -> dict[str, str]:
         tmp_path,
     )  # fmt: skip
     return every
+
+
+def lines(unit: str) -> list[str]:
+    """A unit's lines. NixOS puts what `Environment=` says in quotes, as systemd allows."""
+    return re.sub(r'^Environment="(.*)"$', r"Environment=\1", unit, flags=re.MULTILINE).splitlines()
 
 
 def settings_text(configuration: str, tmp_path: Path) -> str:
