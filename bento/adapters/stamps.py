@@ -82,10 +82,6 @@ class Stamps:
         self._new[sight.what] = found
         return found[1]
 
-    def knows(self, what: str) -> bool:
-        """Whether anything could be recalled of it."""
-        return self._trusting and what in self._old
-
     def keep(self, what: str) -> None:
         """It wasn't looked at in this run, and still counts."""
         if what in self._old and what not in self._new:

@@ -18,7 +18,6 @@ from bento.admin.targets import Reached
 from bento.admin.unchanged import Unchanged
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError
-from bento.models.limits import LIMITS
 from bento.models.signed import SignedDocument
 from bento.models.trust import Trust
 from bento.names import HostName, listed
@@ -70,11 +69,9 @@ class _Work:
     shares: Shares = field(default_factory=Shares)
 
     def leave(self, unchanged: Unchanged, host: HostName) -> None:
-        """It is in order. It may have too many reports, and what a new host of its flake needs."""
-        with self._or_failed(host):
-            for target in self.reached.targets:
-                target.drop_reports_but(host, LIMITS.reports_kept)
-                self.shares.has(target, unchanged.trees[host], host)
+        """It is in order, and has what a new host of its flake needs."""
+        for target in self.reached.targets:
+            self.shares.has(target, unchanged.trees[host], host)
         self.published[host] = unchanged.found[host]
         self.say(host, _what(self.published[host]), "same")
 

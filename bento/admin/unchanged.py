@@ -17,6 +17,8 @@ from bento.admin.pack import Tree
 from bento.admin.publish import Published
 from bento.admin.standing import verdict_name
 from bento.admin.workspace import Workspace
+from bento.errors import BentoError
+from bento.models.limits import LIMITS
 from bento.models.manifest import ConfigKind, Settings
 from bento.models.signed import canonical, sha256
 from bento.models.trust import Trust
@@ -49,16 +51,17 @@ class Unchanged:
         self._sights: dict[HostName, Sight] = {}
 
     def find(self, wishes: Sequence[Wish], here: Here) -> None:
-        """Find the hosts that are in order as they stand."""
+        """Find the hosts that are in order as they stand. Reports that are too many go, as on the long way."""
         common = {kind: self._common(kind, here) for kind in {tree.kind for _, tree, _ in wishes}}
-        for start in range(0, len(wishes), _TOGETHER):
-            some = wishes[start : start + _TOGETHER]
-            asked = {host.name: _objects(tree, sealed) for host, tree, sealed in some if self._is_known(host, tree)}
+        # What has to be packed is new, or too young to be known again: then so is what follows from it.
+        packed = [one for one in wishes if one[1].packed is not None]
+        for start in range(0, len(packed), _TOGETHER):
+            some = packed[start : start + _TOGETHER]
             for target in self._targets:
-                target.look_ahead(asked)
+                target.look_ahead({host.name: _objects(tree, sealed) for host, tree, sealed in some})
             for host, tree, sealed in some:
-                # What has to be packed is new, or too young to be known again: then so is what follows from it.
-                if tree.packed is not None and (known := self._recall(common[tree.kind], host, tree, sealed)):
+                known = self._recall(common[tree.kind], host, tree, sealed)
+                if tree.packed is not None and known is not None:
                     self.found[host.name] = known
                     self.trees[host.name] = tree.packed[0]
 
@@ -69,13 +72,10 @@ class Unchanged:
         if sight is not None and built is not None and idle:
             self._stamps.remember(sight, (published.serial, built, *([published.system] if published.system else [])))
 
-    def _is_known(self, host: Host, tree: Tree) -> bool:
-        return tree.packed is not None and self._stamps.knows(_what(host.name))
-
     def _common(self, kind: ConfigKind, here: Here) -> Digest:
         """What all releases of this kind follow from."""
         keys = [signatures.public_half(key).fingerprint for key in self._fleet.signing_keys]
-        signers = [one.line for one in self._trust.signers]
+        signers = [[one.line for one in keys] for keys in (self._trust.signers, self._trust.revoked)]
         targets = [target.name for target in self._targets]
         return sha256(canonical([self._trust.fleet, signers, keys, targets, self._builds, *here.of(kind)]))
 
@@ -91,6 +91,11 @@ class Unchanged:
             return None
         serial, built, *system = value  # channel hosts are published without a system
         if self._builds and not self._workspace.has(host.name, SystemPath(str(built))):
+            return None
+        try:
+            for target in self._targets:
+                target.drop_reports_but(host.name, LIMITS.reports_kept)
+        except BentoError:  # the long way names it
             return None
         for target in self._targets:
             self._stamps.keep(verdict_name(target, host.name))  # for a look that isn't taken here
