@@ -66,7 +66,7 @@ nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=
 	$(BIN)/python -m pytest tests/nixos
 
 cuts: need-test $(DEV) ## cut what writes at every step, where the tests take some of them; 200 pulls beside publishing (root, 15 min)
-	BENTO_CUTS=1 $(BIN)/python -m pytest tests/unit/secrets/test_store_cuts.py $(addprefix tests/integration/,$(CUT))
+	BENTO_CUTS=1 $(BIN)/python -m pytest -q -s tests/unit/secrets/test_store_cuts.py $(addprefix tests/integration/,$(CUT))
 
 faults: need-test $(DEV) ## break the agent and publishing at every system call, and cut the power around each fsync (root, 25 min)
 	BENTO_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults tests/integration/test_no_plaintext.py

@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 MAX_SERIAL = 2**53 - 1  # what every JSON reader keeps exactly
+# Python calls these printable, and nothing is drawn for them (Unicode: Default_Ignorable_Code_Point): joiners, fillers,
+# variation selectors. Two names could differ by them alone.
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 _SYSTEM = re.compile(r"/nix/store/[0-9a-df-np-sv-z]{32}-[A-Za-z0-9+._?=-]{1,180}")
 
 
@@ -41,11 +44,16 @@ def listed(words: Sequence[str], most: int = 5) -> str:
 
 
 def visible(text: str) -> str:
-    """What a file's name, a program or another machine says, with an escape for each character that isn't printable.
+    """What a file's name, a program or another machine says, with an escape for each character that isn't seen.
 
-    Whatever comes from elsewhere goes through here before it reaches a terminal: it could steer it.
+    Whatever comes from elsewhere goes through here before it reaches a terminal: it could steer it, or hide in it.
     """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    if text.isprintable() and not _UNSEEN.search(text):
+        return text
+    return "".join(
+        char if char.isprintable() and not _UNSEEN.match(char) else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
 
 
 class Serial(int):

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Sequence
 
 from bento.adapters import sftp as _sftp  # noqa: F401 — paramiko's thread is quiet once that module is there
+from bento.adapters.bounded import transport_over
 from bento.adapters.lean import paramiko
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.trust import bracketed
@@ -35,7 +36,7 @@ def _shown(address: str, port: int, timeout: float, kind: str) -> SshPublicKey |
         raise EnvironmentFailed(f"can't reach {where}: {why}", "look at the address, and at the network") from None
     transport = None
     try:
-        transport = paramiko.Transport(connection)
+        transport, _ = transport_over(connection)
         transport.banner_timeout = timeout
         transport.get_security_options().key_types = _NAMES.get(kind, (kind,))
         transport.start_client(timeout=timeout)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bento.adapters import proxy, sftp_files
 from bento.adapters import wire as sftp
+from bento.adapters.bounded import transport_over
 from bento.adapters.lean import paramiko
 from bento.adapters.wire import NotThere, SaidNo, ServerAway, TurnedAway, Wire, plain
 from bento.errors import InputError, Refused, WorkFailed
@@ -158,7 +159,7 @@ def logged_in(
     login = server.timeout * _LOGIN if within is None else min(within, server.timeout * _LOGIN)
     with proxy.opened(server, min(server.timeout, login), advice.address) as way:
         try:
-            transport = paramiko.Transport(way.connection, disabled_algorithms=_WEAK)
+            transport, packets = transport_over(way.connection, _WEAK)
         except (OSError, paramiko.SSHException) as error:
             raise ServerAway(f"can't reach the server {where}: {plain(str(error))}") from None
         # paramiko waits for some answers without any limit: closing the connection is what ends that.
@@ -174,6 +175,7 @@ def logged_in(
                 transport.set_keepalive(_KEEPALIVE)
                 channel = transport.open_session(timeout=login)
                 channel.invoke_subsystem("sftp")
+                packets.logged_in()
                 wire = Wire(transport, channel, silence, way.aside)
                 wire.start()
             alarm.cancel()

@@ -36,6 +36,7 @@ def look(wire: Wire, hosts: Iterable[tuple[str, Sequence[str]]], reports: int) -
     `hosts` are their folders, each with the paths whose stats are wanted. Raises ServerAway.
     """
     waiting = iter(hosts)
+    pace = wire.pace()
     under_way: deque[tuple[str, Ahead, _Talk, list[Answer]]] = deque()
     while True:
         asked: list[tuple[str, Ahead, _Talk, list[Request]]] = []
@@ -44,6 +45,7 @@ def look(wire: Wire, hosts: Iterable[tuple[str, Sequence[str]]], reports: int) -
             base, found, talk, answers = under_way.popleft()
             for answer in answers:
                 answer.exception()  # wait for it; the talk looks at what it is
+                pace()
             try:
                 asked.append((base, found, talk, talk.send(answers)))
             except StopIteration as end:
@@ -87,8 +89,9 @@ def _of_host(base: str, paths: Sequence[str], reports: int, found: Ahead) -> _Ta
 def _reports(folder: str, handle: bytes, answers: list[Answer], newest: int, found: Ahead) -> _Talk:
     """The names in a host's folder, which are the host's doing; the newest reports, and with them its heartbeat."""
     there: dict[str, Attributes] = {}
-    more = True
-    while more and len(there) < _NAMES:
+    more, asked = True, 0
+    while more and max(len(there), asked) < _NAMES:  # each answer has a name at least
+        asked += 1
         try:
             more = sftp_files.take_names(answers, there)
         except SaidNo:

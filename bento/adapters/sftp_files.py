@@ -43,7 +43,8 @@ class TooLarge(SaidNo):
 
 
 def read_small(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes]:
-    """Files, in two round trips if they are small. Raises SaidNo for one that can't be read, TooLarge."""
+    """Files, in two round trips if they are small. Raises SaidNo for one that can't be read, TooLarge, ServerAway."""
+    pace = wire.pace()
     read = sftp.u32(sftp.FLAG_READ) + sftp.mode_only(0)
     opened = [wire.ask(sftp.OPEN, sftp.text(path), read) for path in paths]
     asked: list[tuple[bytes, Answer, Answer]] = []
@@ -54,6 +55,8 @@ def read_small(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes]:
         except SaidNo as error:
             failed = failed or error
             continue
+        finally:
+            pace()
         first = wire.ask(sftp.READ, handle, sftp.u64(0), sftp.u32(PIECE))
         asked.append((handle, wire.ask(sftp.FSTAT, handle), first))
     found: list[bytes] = []
@@ -61,23 +64,28 @@ def read_small(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes]:
         if failed is not None:
             raise failed
         for handle, stat, first in asked:
-            found.append(_content(wire, handle, stat, first, limit))
+            found.append(_content(wire, handle, stat, first, limit, pace))
     finally:
         for handle, _, _ in asked:
             wire.ask(sftp.CLOSE, handle)
     return found
 
 
-def _content(wire: Wire, handle: bytes, stat: Answer, first: Answer, limit: int) -> bytes:
+def _content(wire: Wire, handle: bytes, stat: Answer, first: Answer, limit: int, pace: Callable[[], None]) -> bytes:
     size = sftp.expect(stat, sftp.ATTRS).attributes().size
     if size is None or size > limit:
         raise TooLarge("too large")
     if size == 0:
         return b""
     data = sftp.expect(first, sftp.DATA).text()
+    pace()
     if len(data) >= size:
         return data[:size]
-    return b"".join(read_pieces(wire, handle, size))
+    pieces: list[bytes] = []
+    for piece in read_pieces(wire, handle, size):
+        pieces.append(piece)
+        pace()
+    return b"".join(pieces)
 
 
 def begin_write(
@@ -117,8 +125,12 @@ def list_folder(wire: Wire, path: str, most: int) -> dict[str, Attributes]:
     """What is in a folder, not followed through links; not more than about `most` names. Raises SaidNo, ServerAway."""
     handle = wire.handle(sftp.OPENDIR, sftp.text(path))
     found: dict[str, Attributes] = {}
-    while take_names(wire.ask_all([(sftp.READDIR, handle)] * 2), found) and len(found) < most:
-        pass  # of a small folder the second is its end
+    pace = wire.pace()
+    for _ in range(most):  # each answer has a name at least; of a small folder the second is its end
+        more = take_names(wire.ask_all([(sftp.READDIR, handle)] * 2), found)
+        pace()
+        if not more or len(found) >= most:
+            break
     wire.ask(sftp.CLOSE, handle)
     return found
 
@@ -135,7 +147,10 @@ def take_names(answers: Sequence[Answer], found: dict[str, Attributes]) -> bool:
             more = False
             continue
         for _ in range(fields.u32()):
-            name = fields.text().decode("utf-8", "surrogateescape")
+            raw = fields.text()
+            if len(raw) > LIMITS.segment:  # a hundred thousand of them would fill this machine's memory
+                raise ServerAway("the server doesn't speak SFTP: a file's name is too long")
+            name = raw.decode("utf-8", "surrogateescape")
             fields.text()
             attributes = fields.attributes()
             if name not in (".", ".."):

@@ -26,6 +26,11 @@ BLOCK = 1024 * 1024
 # Nearly every name: one look instead of a look at each letter. None is "." or "..", or has two slashes side by side.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*(?:/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
 
+_SIZE = re.compile(rb"([0-7]{11})\0")  # a header's field, as write_tar's tarfile writes it
+# The one pax record that is needed: a name that is long, or not ASCII. It begins with its own length.
+_NAMED = re.compile(rb"([0-9]{1,4}) path=[^\0\n]+\n")
+_LONGEST_RECORD = LIMITS.path + len("1234 path=\n")
+
 
 class Entry(NamedTuple):
     """One file or folder of a configuration. `name` is its path in the tree; `place` is where its bytes lie.
@@ -115,11 +120,41 @@ def check_name(name: str) -> str:
     return name
 
 
+def _check_headers(archive: Path) -> None:
+    """Raise WorkFailed for headers that `write_tar` doesn't write, and for more files or bytes than a host takes.
+
+    tarfile believes what headers say: of a megabyte of pax records before many files it makes gigabytes, a chain of
+    them ends in a RecursionError, and sizes may be negative. So it gets to see plain files, folders and long names.
+    """
+    entries = total = 0
+    named = False  # by the pax record before
+    with archive.open("rb") as file:
+        while len(header := file.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE and any(header):
+            kind, said = header[156:157], _SIZE.fullmatch(header[124:136])
+            if said is None:
+                raise WorkFailed("the configuration's archive is damaged: a size that is no octal number")
+            size = int(said[1], 8)
+            if kind == tarfile.XHDTYPE and not named and size <= _LONGEST_RECORD:
+                record = _NAMED.fullmatch(file.read(size))
+                named = record is not None and int(record[1]) == size
+                if not named:
+                    raise WorkFailed("the configuration's archive is damaged: a record that is no file's name")
+            elif kind == tarfile.REGTYPE or (kind == tarfile.DIRTYPE and not size):
+                named = False
+                entries, total = entries + 1, total + size
+                if entries > LIMITS.tree_entries or total > LIMITS.tree_bytes:
+                    raise WorkFailed("the configuration has more files or bytes than a host takes")
+                file.seek(size, os.SEEK_CUR)
+            else:
+                raise WorkFailed("the configuration's archive holds what is neither file nor folder")
+            file.seek(-size % tarfile.BLOCKSIZE, os.SEEK_CUR)
+
+
 def unpack(archive: Path, into: Path) -> None:
     """Unpack into `into`, which must not exist. Plain files and folders only. Raises WorkFailed, leaving nothing.
 
-    Every name, type and size is checked here before anything is written for it; tarfile only parses headers. A name
-    that comes twice fails on O_EXCL or mkdir.
+    Every name, type and size is checked here before anything is written for it; tarfile only parses headers that were
+    looked at before. A name that comes twice fails on O_EXCL or mkdir.
     """
     try:
         into.mkdir(mode=0o755)
@@ -128,13 +163,10 @@ def unpack(archive: Path, into: Path) -> None:
             f"can't unpack the configuration: {error.strerror}", "see whether the disk is full: df -h"
         ) from None
     folders = {"."}
-    total = 0
     try:
+        _check_headers(archive)
         with tarfile.open(archive, mode="r:") as tar:
-            for number, member in enumerate(tar):
-                total += member.size
-                if number >= LIMITS.tree_entries or total > LIMITS.tree_bytes:
-                    raise WorkFailed("the configuration has more files or bytes than a host takes")
+            for member in tar:
                 _check_member(member, folders)
                 _write_member(tar, member, into)
         for folder, _, _ in os.walk(into, topdown=False):

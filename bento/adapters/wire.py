@@ -125,6 +125,11 @@ class Fields:
             self.text()
         return Attributes(size, mode, mtime)
 
+    @property
+    def left(self) -> int:
+        """How many bytes there are still."""
+        return len(self._rest)
+
     def __bool__(self) -> bool:
         return bool(self._rest)
 
@@ -153,6 +158,7 @@ class Wire:
         self._owed: dict[int, Answer] = {}
         self._number = 0
         self._heard = time.monotonic()
+        self._moved = 0  # bytes that bring the work on, both ways; see `pace`
         self._deadline: float | None = None
         self._broken: str | None = None
         self._come = bytearray()  # what was read of the channel and not yet taken
@@ -188,6 +194,21 @@ class Wire:
         finally:
             self._deadline = before
 
+    def pace(self) -> Callable[[], None]:
+        """What to call after each answer of work that the server can draw out, answering in time and saying little.
+
+        It cuts the connection and raises ServerAway where more time went than the silence that is borne and what came
+        and went on this connection since, by whomever, at LIMITS.slowest.
+        """
+        began, before = time.monotonic(), self._moved
+
+        def check() -> None:
+            if time.monotonic() > began + self._silence + (self._moved - before) / LIMITS.slowest:
+                self._fail("the server takes too long")
+                raise ServerAway(self._broken or "the server takes too long")
+
+        return check
+
     def ask(self, kind: int, *fields: bytes) -> Answer:
         """Send a request. Its answer comes to the future: (kind, body), or SaidNo for a status that isn't OK."""
         return self.ask_all([(kind, b"".join(fields))])[0]
@@ -205,6 +226,8 @@ class Wire:
                 self._number = (self._number + 1) & 0xFFFFFFFF
                 self._owed[self._number] = answer
                 packets.append(struct.pack(">IBI", len(body) + 5, kind, self._number) + body)
+                if kind not in (READ, READDIR):  # how often these are asked is the server's will
+                    self._moved += len(body)
         if packets:
             self._send(b"".join(packets))
         return answers
@@ -282,6 +305,7 @@ class Wire:
         with self._lock:
             answer = self._owed.pop(number, None)
             self._heard = time.monotonic()
+            self._moved += max(0, fields.left - 4)  # a file's data, for example, without the number before it
         if answer is None:
             raise ServerAway("the server sends what wasn't asked for")
         if kind == STATUS and (code := fields.u32()) != OK:

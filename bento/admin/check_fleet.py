@@ -44,7 +44,7 @@ def check_roots(root: Path) -> Iterator[Found]:
                 f"{folder / 'flake.nix'} stands above secrets/: Nix would copy the sealed files into its store",
                 ("move it to a folder of its own: mkdir -p hosts/NAME && mv flake.* hosts/NAME/",)
                 if folder == root
-                else (f"move the fleet out of there: mv {root} {folder.parent}/",),
+                else (f"move the fleet out of there: mv {quote(str(root))} {quote(str(folder.parent))}/",),
             )
         if (folder / ".git").exists():
             return

@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters import signatures
 from bento.adapters.process import require, run
@@ -29,7 +30,7 @@ def check_signing(fleet: Fleet, trust: Trust) -> Iterator[Found]:
         if key.is_file():
             yield from _signs(key)
         if key.is_relative_to(fleet.root / "hosts") or key.is_relative_to(fleet.root / "utils"):
-            hint = f"move it: mv {key} ~/.ssh/ and name it so in bento.local.toml"
+            hint = f"move it: mv {quote(str(key))} ~/.ssh/ and name it so in bento.local.toml"
             yield Finding("error", "keys", f"the signing key {key} lies where hosts' configurations are", (hint,))
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters.nix import channel_path, require_nix
 from bento.adapters.process import run
@@ -67,7 +68,7 @@ def check_room(folder: Path, room: Room, what: str, hint: str) -> Iterator[Found
         status = os.statvfs(folder)
     except OSError as error:
         raise EnvironmentFailed(
-            f"can't look at {folder}: {error.strerror}", f"see whose it is: ls -ld {folder}"
+            f"can't look at {folder}: {error.strerror}", f"see whose it is: ls -ld {quote(str(folder))}"
         ) from None
     free = status.f_bavail * status.f_frsize
     if free < room.some:

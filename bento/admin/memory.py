@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters.files import read_capped, store
 from bento.errors import BentoError, EnvironmentFailed
@@ -75,7 +76,8 @@ class Memory:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EnvironmentFailed(
-                f"can't make {self.folder}: {error.strerror}", f"see whose it is: ls -ld {self.folder.parent}"
+                f"can't make {self.folder}: {error.strerror}",
+                f"see whose it is: ls -ld {quote(str(self.folder.parent))}",
             ) from None
         said = {"signed": known.signed, "serial": known.serial, "line": known.line}
         store(self.path(host), canonical(said), 0o600)

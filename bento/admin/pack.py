@@ -243,9 +243,7 @@ class _Walk:
         return name in (self._folders if folder else self._tracked.files)
 
     def folder(self, path: str, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
-        """One folder. `above` holds it and the folders being walked, to notice a symlink that leads in a circle."""
-        if above[-1] in above[:-1]:
-            raise InputError(f"{self.shown(path)} is a symlink that leads in a circle", f"rm {self.shown(path)}")
+        """One folder. `above` holds it and those it is walked from, to notice a symlink that leads in a circle."""
         try:
             with os.scandir(path) as found:
                 entries = sorted(found, key=_BY_NAME)
@@ -296,17 +294,22 @@ class _Walk:
             self._files.append((path, real))
             self.entries.append(Entry(name, real, False, executable, stamp_of(status)))
         elif stat.S_ISDIR(status.st_mode):
+            here = (status.st_dev, status.st_ino)
+            if here in above:
+                raise InputError(
+                    f"{self.shown(path)} is a symlink that leads in a circle", f"rm {quote(self.shown(path))}"
+                )
             self.entries.append(Entry(name, real, is_folder=True, executable=False))
-            self.folder(real, name + "/", (*above, (status.st_dev, status.st_ino)))
+            self.folder(real, name + "/", (*above, here))
         else:
-            raise InputError(f"{self.shown(path)} is neither a file nor a folder", f"rm {self.shown(path)}")
+            raise InputError(f"{self.shown(path)} is neither a file nor a folder", f"rm {quote(self.shown(path))}")
 
     def follow(self, path: str) -> str:
         """Where a path really lies. Published as root, a symlink that leads outside would leak that file."""
         real = self._around.real(path)
         self._check_place(path, real)
         if not os.path.exists(real):
-            raise InputError(f"{self.shown(path)} is a symlink to nothing", f"remove it: rm {self.shown(path)}")
+            raise InputError(f"{self.shown(path)} is a symlink to nothing", f"remove it: rm {quote(self.shown(path))}")
         return real
 
     def _check_place(self, path: str, real: str) -> None:
@@ -338,8 +341,8 @@ class _Walk:
         if _PRIVATE.search(data) or _PRIVATE.search(data.replace(b"\0", b"")):  # UTF-16 has NULs between
             raise InputError(
                 f"{self.shown(path)} holds a private key: it would become world-readable in the Nix store",
-                f"use bento secret add {self._host} {self.shown(path)}",
-                f"then remove it here: rm {self.shown(path)}",
+                f"use bento secret add {self._host} {quote(self.shown(path))}",
+                f"then remove it here: rm {quote(self.shown(path))}",
             )
 
     def shown(self, path: str | Path) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 
 from bento.errors import EnvironmentFailed, InputError
 from bento.names import BadName, HostName, SecretName
@@ -55,7 +56,7 @@ def find_public(root: Path) -> frozenset[Half]:
         place = "/".join(_FOLDER)
         raise EnvironmentFailed(
             f"{place} can't be read: {(error.strerror or 'unknown error').lower()}",
-            f"look at it: ls -ld {root / place}",
+            f"look at it: ls -ld {quote(str(root / place))}",
         ) from None
     return frozenset(found)
 
@@ -93,7 +94,7 @@ def _folder(
     except FileNotFoundError:
         raise
     except OSError as error:
-        hints = [f"look at it: ls -ld {root / path}"]
+        hints = [f"look at it: ls -ld {quote(str(root / path))}"]
         if make is not None:
             hints.append("the private half is sealed already: mend that, and run the command again with --replace")
         raise EnvironmentFailed(

@@ -59,7 +59,7 @@ class Workspace:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EnvironmentFailed(
-                f"can't make {self.root}: {error.strerror}", f"see whose it is: ls -ld {self.root.parent}"
+                f"can't make {self.root}: {error.strerror}", f"see whose it is: ls -ld {quote(str(self.root.parent))}"
             ) from None
 
     @contextmanager

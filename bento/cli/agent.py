@@ -20,7 +20,7 @@ from bento.cli.agent_trust import trust
 from bento.cli.agent_validate import validate
 from bento.cli.top import complain, main_of, remember_typed
 from bento.models.agent_settings import read_agent_settings
-from bento.names import Serial
+from bento.names import Serial, visible
 
 if TYPE_CHECKING:
     from bento.agent.run import Ran
@@ -59,7 +59,7 @@ def run_once(context: click.Context) -> int:
 
 def _told(done: "Ran") -> int:
     if done.code == 0:
-        click.echo(done.message)
+        click.echo(visible(done.message))
     else:
         failed_before = done.outcome is None and done.code == 1
         hint = "try it once more: bento-agent retry" if failed_before else "see what this host has: bento-agent status"
@@ -180,7 +180,7 @@ def recover_now(context: click.Context, dead_man: bool) -> int:
 
     done = recover_now(host_of(context), dead_man=dead_man)
     if done.code == 0:
-        click.echo(done.message)
+        click.echo(visible(done.message))
     else:
         complain(done.message, ["see what this host has: bento-agent status"])
     return done.code
@@ -280,10 +280,10 @@ def status(context: click.Context, as_json: bool, oneline: bool) -> None:
         json.dump(facts.as_dict(), sys.stdout, indent=2)
         click.echo()
     elif oneline:
-        click.echo(facts.oneline())
+        click.echo(visible(facts.oneline()))
     else:
         for name, value in facts.as_dict().items():
-            click.echo(f"{name.replace('_', ' ')}: {'-' if value is None else value}")
+            click.echo(visible(f"{name.replace('_', ' ')}: {'-' if value is None else value}"))
 
 
 agent.add_command(bootstrap)

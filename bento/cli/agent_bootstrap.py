@@ -8,7 +8,7 @@ import click
 from bento.cli.agent_host import host_at, say
 from bento.cli.top import complain, warn
 from bento.errors import InputError
-from bento.names import HostName
+from bento.names import HostName, visible
 
 _DAY = 86_400
 _TRUST = 256 * 1024  # characters; far more than a trust file has
@@ -64,7 +64,7 @@ def bootstrap(
     if done.code != 0:
         complain(done.message, [f"try it again: bento-agent --config {settings} run"])
         return done.code
-    click.echo(done.message)
+    click.echo(visible(done.message))
     if settings != own and not own.exists():
         warn(f"the new system has no {own}: it won't poll by itself", ["let its configuration import nix/agent.nix"])
     return done.code

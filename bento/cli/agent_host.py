@@ -10,6 +10,7 @@ import click
 
 from bento.agent.host import Host, open_host
 from bento.models.agent_settings import read_agent_settings
+from bento.names import visible
 
 
 def host_of(context: click.Context) -> Host:
@@ -26,6 +27,9 @@ def host_at(settings: Path) -> Host:
 
 
 def say(line: str) -> None:
-    """On stderr. A reader that has gone, as over a broken ssh connection, must not end a switch half-way."""
+    """On stderr, with nothing in it that could steer a terminal.
+
+    A reader that has gone, as over a broken ssh connection, must not end a switch half-way.
+    """
     with suppress(OSError):
-        click.echo(line, err=True)
+        click.echo(visible(line), err=True)

@@ -1,6 +1,7 @@
 """`bento-agent validate`: what a NixOS configuration made of its options is checked while it is built."""
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -53,7 +54,7 @@ def _check_fleet(path: Path) -> None:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
-        raise InputError(f"can't read {path}", f"see whose it is: ls -l {path}") from None
+        raise InputError(f"can't read {path}", f"see whose it is: ls -l {quote(str(path))}") from None
     for name, host in parse_fleet(Source(str(path), text)).hosts.items():
         for key in host.keys:
             try:

@@ -14,7 +14,7 @@ from bento.admin.secrets import identities_of
 from bento.cli.context import ask, current_fleet, identity_option, json_option
 from bento.cli.render import show_json, show_table
 from bento.errors import InputError, WorkFailed
-from bento.names import HostName, did_you_mean
+from bento.names import HostName, did_you_mean, visible
 from bento_secrets.importing.found import Found
 from bento_secrets.importing.keys import canonical, shown
 from bento_secrets.importing.plan import Plan, make_plan
@@ -209,12 +209,12 @@ def _tell(plan: Plan) -> None:
         if step.target is not None:
             click.echo(f"sealed {step.name} for {', '.join(step.hosts)}")
         else:
-            click.echo(f"skipped {step.found.source}: {step.why}", err=True)
+            click.echo(visible(f"skipped {step.found.source}: {step.why}"), err=True)
 
 
 def _advise(plan: Plan, *, dry_run: bool) -> None:
     for key, count in plan.strangers.items():
-        click.echo(f"nobody of this fleet: {shown(key)} ({count} {_plural(count, 'secret')})", err=True)
+        click.echo(visible(f"nobody of this fleet: {shown(key)} ({count} {_plural(count, 'secret')})"), err=True)
     if plan.strangers:
         click.echo(
             "hint: if one is a host's older key: --map KEY=HOST; if one is an admin's: [secrets] admins", err=True

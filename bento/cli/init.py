@@ -12,6 +12,7 @@ from bento.admin.init import init as make
 from bento.cli.host_keys import key_lines
 from bento.cli.top import warn
 from bento.errors import InputError
+from bento.names import visible
 from bento_secrets.ssh_keys import SshPublicKey
 
 
@@ -80,12 +81,12 @@ def init(
     if source is None:
         click.echo(f"next: {first}bento host add NAME --key-file NAME.pub")
         return
-    click.echo(f"found in {source}: {', '.join(made.found.attributes) or 'no hosts'}")
+    click.echo(visible(f"found in {source}: {', '.join(made.found.attributes) or 'no hosts'}"))
     left = _add_hosts(made, keys)
     if left:
         click.echo("next, with the /etc/ssh/ssh_host_ed25519_key.pub of each:")
     for command in left:
-        click.echo(f"  {first}{command}")
+        click.echo(visible(f"  {first}{command}"))
 
 
 def _add_hosts(made: Made, keys: Path | None) -> list[str]:

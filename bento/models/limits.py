@@ -38,6 +38,8 @@ class Limits:
     history: int = 10_000  # releases looked back at
     entries: int = 100_000  # names read of one folder over SFTP: a host may fill its own
     packet: int = 256 * KIB + KIB  # of one SFTP answer: OpenSSH's own cap
+    ssh_packet: int = 256 * KIB  # OpenSSH's own cap
+    login: int = MIB  # all that a server may send before it has let somebody in; 5 KiB are usual
     buffer: int = 8 * MIB  # that a channel may hold unread: four times the window that an honest server keeps to
     reads: int = 64  # under way at once, of 32 KiB each: 2 MiB is all that a server can make this side hold
     words: int = 200  # characters of what a server says

@@ -13,10 +13,14 @@ class Limits:
     # A secret is a key, a certificate or a keytab. Plaintext lives in RAM on the host, twice while a release changes.
     MAX_SECRET: int = 16 * MIB
     # The age library costs the square of the header, holding the GIL: at 16 KiB up to 57 times a good file,
-    # at 10 KiB below 30 (docs/decisions/0022). One host and a dozen RSA-4096 admins fit, or 31 of the short kinds.
+    # at 10 KiB below 30 (docs/decisions/0022). One host and a dozen RSA-4096 admins fit.
     MAX_HEADER: int = 10 * KIB
     # A host and its admins, 32 at most, and the grease stanza that rage adds. 2,700 tiny ones would cost 0.9 s.
     MAX_STANZAS: int = 33  # lines
+    # Each X25519 stanza costs a good file too, and both together 50 of them. So many may be large; more, 33 of X25519
+    # for example, must be short.
+    FEW_STANZAS: int = 16  # lines
+    MAX_CROWDED_HEADER: int = 5 * KIB
     # age adds 16 bytes a 64 KiB chunk and a 16-byte nonce.
     MAX_CIPHERTEXT: int = MAX_SECRET + MAX_HEADER + 16 + (MAX_SECRET // (64 * KIB) + 1) * 16
     # A rendered template is a configuration file with some secrets in it. A host holds all of its own at once.

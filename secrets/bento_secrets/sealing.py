@@ -97,9 +97,10 @@ def _check_header(ciphertext: bytes) -> None:
         raise OpenFailed("this is no binary age file, version 1", "armoured files are not read: age -d FILE | …")
     at, stanzas = len(_VERSION), 0
     while True:
-        end = ciphertext.find(b"\n", at, LIMITS.MAX_HEADER)
+        most = LIMITS.MAX_HEADER if stanzas <= LIMITS.FEW_STANZAS else LIMITS.MAX_CROWDED_HEADER
+        end = ciphertext.find(b"\n", at, most)
         if end < 0:
-            raise OpenFailed(f"the sealed file has no header that ends within {LIMITS.MAX_HEADER} bytes")
+            raise OpenFailed(f"the sealed file has no header that ends within {most} bytes")
         line = ciphertext[at:end]
         if line.startswith(b"---"):
             return

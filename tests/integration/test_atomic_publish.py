@@ -223,9 +223,13 @@ def test_no_pull_is_a_mixture_while_releases_come_and_go(
             if mixed:
                 break
             mixed += naive_pull(puller(machine, tmp_path / f"state-{number}"))
-    assert [numbers for numbers in seen if len(numbers) != 1] == []
+    wrong = [numbers for numbers in seen if len(numbers) != 1]
+    overlaps = overlapping(spans, publisher.spans)
+    figures = f"{PULLS} pulls, {len(serials)} serials, {overlaps} overlaps, {len(wrong)} mixed; the copy: {mixed} mixed"
+    print(figures)  # noqa: T201
+    assert wrong == []
     assert len(serials) >= SERIALS
-    assert overlapping(spans, publisher.spans) >= OVERLAPS
+    assert overlaps >= OVERLAPS
     assert mixed > 0, "the control saw no mixture, so the test above shows nothing"
 
 

@@ -14,9 +14,11 @@ from paramiko.sftp import CMD_READ, CMD_WRITE, SFTP_FAILURE, SFTP_OK
 from unit.samples import WEB, key_file, public
 
 from bento.adapters import sftp, sftp_files, wire
+from bento.adapters.bounded import Packets
+from bento.adapters.server_keys import shown_keys
 from bento.adapters.sftp import ServerAway, connect
 from bento.demo import server as fake
-from bento.errors import BentoError, Refused, WorkFailed
+from bento.errors import BentoError, EnvironmentFailed, Refused, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.trust import Server
 
@@ -86,6 +88,73 @@ def test_a_greeting_that_comes_a_byte_at_a_time_doesn_t_hold_the_host(tmp_path: 
         server = Server("127.0.0.1", port, (public(9),), 1)
         with pytest.raises(ServerAway), connect(server, WEB, tmp_path / "host"):
             pass
+
+
+GREETING = b"SSH-2.0-rogue\r\n"
+IGNORED = (12).to_bytes(4, "big") + b"\x04\x02" + bytes(10)  # SSH_MSG_IGNORE, with padding
+FLOODS = {
+    # paramiko would take 4 GiB for one packet, before any key was shown
+    "a packet without end": (GREETING + (0xFFFFFF4).to_bytes(4, "big"), bytes(65536)),
+    "a greeting without end": (b"SSH-2.0-", b"x" * 65536),
+    "packets without end": (GREETING, IGNORED * 4096),
+}
+
+
+def log_in(port: int, key: Path) -> None:
+    with connect(Server("127.0.0.1", port, (public(9),), 10), WEB, key):
+        pass
+
+
+def scan(port: int, _key: Path) -> None:
+    shown_keys("127.0.0.1", port, 10, ("ssh-ed25519",))
+
+
+@pytest.mark.parametrize("look", [log_in, scan])
+@pytest.mark.parametrize(("first", "more"), FLOODS.values(), ids=FLOODS)
+def test_who_floods_before_a_login_is_hung_up_on(
+    tmp_path: Path, first: bytes, more: bytes, look: Callable[[int, Path], None]
+) -> None:
+    key = key_file(tmp_path / "host", 1)
+    sent = 0
+
+    def flood(connection: socket.socket) -> None:
+        nonlocal sent
+        try:
+            connection.sendall(first)
+            while sent < 512 * 1024 * 1024:
+                sent += connection.send(more)
+        except OSError:
+            return
+
+    with listening(flood) as port, pytest.raises(EnvironmentFailed):
+        look(port, key)
+    assert sent < LIMITS.login + 16 * 1024 * 1024  # what the kernel holds besides
+
+
+@pytest.mark.parametrize(("first", "why"), [("a packet without end", "too large"), ("packets without end", "too much")])
+def test_a_packet_is_refused_by_the_size_it_says(first: str, why: str) -> None:
+    """Before it is read: paramiko would make room for all of it."""
+    theirs, ours = socket.socketpair()
+    with theirs, ours:
+        start, more = FLOODS[first]
+        theirs.sendall(start.removeprefix(GREETING) + more[:4096])
+        packets = Packets(ours)
+        packets._left = 15  # less than the second takes
+        with pytest.raises(paramiko.SSHException, match=why):
+            packets.read_message()
+
+
+def test_after_a_login_too_a_packet_has_its_bound(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what a session may send without end isn't bounded by what a login may."""
+    size = 2 * LIMITS.login
+    (tmp_path / "publish" / WEB / "release/object").write_bytes(bytes(size))
+    with connect(server, WEB, tmp_path / "host") as made:
+        assert len(made.read("release/object", size)) == size
+        monkeypatch.setattr("bento.adapters.bounded.LIMITS", replace(LIMITS, ssh_packet=1000))
+        with pytest.raises(ServerAway):
+            made.read("release/object", size)
 
 
 def test_weak_ciphers_and_digests_are_not_taken(tmp_path: Path) -> None:

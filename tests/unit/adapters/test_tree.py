@@ -219,15 +219,89 @@ def test_too_many_bytes_are_refused_on_both_sides(tmp_path: Path, monkeypatch: p
         packed(make(tmp_path / "src", {"huge": b"x" * 20_000}))
 
 
-def test_a_file_that_is_mostly_holes_counts_with_its_whole_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_mostly_holes_is_refused(tmp_path: Path) -> None:
     """A sparse file is small in the archive, and would be huge on the disk."""
     with (tmp_path / "holes").open("wb") as file:
         file.truncate(10**9)
     subprocess.run(["tar", "--sparse", "-C", tmp_path, "-cf", tmp_path / "it.tar", "holes"], check=True)
     assert (tmp_path / "it.tar").stat().st_size < 100_000
-    with pytest.raises(BentoError, match="more files or bytes"):
+    with pytest.raises(BentoError, match="neither file nor folder"):
+        unpack(tmp_path / "it.tar", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def header(name: str, kind: bytes, size: int = 0, form: int = tarfile.USTAR_FORMAT) -> bytes:
+    """One raw block."""
+    return member(name, kind, size=size).tobuf(form)
+
+
+def record(kind: bytes, data: bytes) -> bytes:
+    """A pax header with its data."""
+    return header("x", kind, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def entry(word: str, value: str) -> bytes:
+    """A line of pax data, which begins with its own length."""
+    line = f" {word}={value}\n".encode()
+    return next(b"%d" % size + line for size in range(len(line), len(line) + 9) if len(b"%d" % size + line) == size)
+
+
+def with_size(block: bytes, size: int) -> bytes:
+    """A header that says another size, in the spelling that can be negative; its checksum is right."""
+    changed = bytearray(block)
+    changed[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    changed[148:156] = b" " * 8
+    changed[148:156] = b"%06o\0 " % sum(changed)
+    return bytes(changed)
+
+
+F, END = header("f", tarfile.REGTYPE), bytes(2 * tarfile.BLOCKSIZE)
+NAME = entry("path", "long")
+MISLEADING = {
+    "a chain of records": record(b"x", NAME) * 3000 + F,
+    "a chain of records for all files": record(b"g", NAME) * 3000 + F,
+    "a chain of GNU's long names": record(b"L", b"long\0") * 3000 + F,
+    # a megabyte that tarfile would hold once for each file: with 5,000 of them 18 GB
+    "many words for all files": record(b"g", b"".join(entry(f"k{n}", "v") for n in range(100_000))) + F * 3,
+    "many words for one file": record(b"x", b"".join(entry(f"k{n}", "v") for n in range(100_000))) + F,
+    "a name and another word": record(b"x", NAME + entry("size", "512")) + F,
+    "another size": record(b"x", entry("size", "0")) + header("f", tarfile.REGTYPE, 512) + header("g", b"g", 0),
+    "a map of holes": record(b"x", entry("GNU.sparse.map", "0,0")) + F,
+    "a word that lies about its length": record(b"x", b"99 path=long\n") + F,
+    "a negative size": F + with_size(header("g", tarfile.REGTYPE), -1024) + bytes(1024),
+    "a negative size of a record": F + with_size(header("g", b"x"), -512),
+    "a huge size of a record": with_size(header("g", b"x"), 2**62),
+    # tarfile goes on right after the folder, a reader of sizes after what it is said to hold
+    "a folder that holds more headers": header("d", tarfile.DIRTYPE, 1024) + record(b"g", NAME) + F,
+}
+
+
+@pytest.mark.parametrize("raw", MISLEADING.values(), ids=MISLEADING)
+def test_headers_that_mislead_or_cost_are_refused_before_anything_is_written(
+    tmp_path: Path, raw: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree.tarfile, "open", lambda *_, **__: pytest.fail("tarfile got to see it"))
+    (tmp_path / "it.tar").write_bytes(raw + END)
+    with pytest.raises(WorkFailed):
+        unpack(tmp_path / "it.tar", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["it.tar"]
+
+
+def test_raw_headers_of_files_and_of_a_long_name_are_taken(tmp_path: Path) -> None:
+    """The control of the above."""
+    (tmp_path / "it.tar").write_bytes(record(b"x", NAME) + F + F + header("d", tarfile.DIRTYPE) + END)
+    unpack(tmp_path / "it.tar", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["d", "f", "long"]
+
+
+def test_a_hundred_thousand_entries_are_refused_before_the_first_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "_write_member", lambda *_: pytest.fail("one was written"))
+    with (tmp_path / "it.tar").open("wb") as out:
+        out.writelines(header(f"f{number}", tarfile.REGTYPE) for number in range(100_000))
+        out.write(END)
+    with pytest.raises(WorkFailed, match="more files or bytes"):
         unpack(tmp_path / "it.tar", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -1,6 +1,8 @@
 """What may leave the fleet folder for a host: its own files and what they link to inside, and never a secret."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -128,6 +130,25 @@ def test_a_result_that_leads_elsewhere_or_a_store_link_of_another_name_is_refuse
     (web / "result").unlink()
     (web / "other").symlink_to("/nix/store/" + "a" * 32 + "-x")
     assert "leads out" in complaint(web).message
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a link to nothing", "a circle", "a private key"])
+def test_a_hint_names_a_file_as_one_word_whatever_its_name_would_do_in_a_shell(web: Path, kind: str) -> None:
+    """Hints are there to be typed; whoever can add a file to the repository may choose its name."""
+    name = "x; touch owned; $(reboot) `id` 'y"
+    path = web / name
+    if kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a link to nothing":
+        path.symlink_to("nowhere")
+    elif kind == "a circle":
+        path.symlink_to(".")
+    else:
+        path.write_text(AGE_IDENTITY)
+    typed = [hint for hint in complaint(web).hints if re.search(r"\b(rm|bento) ", hint)]
+    assert typed
+    for hint in typed:
+        assert shlex.split(hint)[-1] == f"hosts/web/{name}"
 
 
 def test_a_private_key_is_refused_and_never_quoted(web: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from unit.samples import ESC, SYSTEM, quick
 
 from bento.cli.render import Cell, ago, drawn, short_system, show_json, show_table, table
+from bento.names import visible
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,26 @@ def test_a_table_escapes_what_could_steer_a_terminal(capsys: pytest.CaptureFixtu
     assert out.count("\n") == 2
     assert out.replace("\n", "").isprintable()
     assert "\\" in out
+
+
+UNSEEN = {
+    "bidi": "\u202e\u2066\u061c\u200f",
+    "zero width": "\u200b\u200c\u200d\u2060\ufeff\u00ad",
+    "tags": "\U000e0041",
+    "printable for Python": "\u034f\u115f\u1160\u17b4\u180b\u3164\ufe0f\uffa0\U000e0100",
+}
+
+
+@pytest.mark.parametrize("chars", UNSEEN.values(), ids=UNSEEN)
+def test_what_nobody_sees_is_shown_by_its_number(chars: str) -> None:
+    """Else two names that look alike could be two."""
+    for char in chars:
+        assert visible(f"web{char}") == "web" + char.encode("unicode_escape").decode()
+
+
+@pytest.mark.parametrize("text", ["plain words", "na\u00efve", "cafe\u0301", "\u7db2", "", "a  b"])
+def test_other_letters_are_shown_as_they_are(text: str) -> None:
+    assert visible(text) == text
 
 
 def test_square_brackets_are_shown_not_understood(capsys: pytest.CaptureFixture[str]) -> None:
