@@ -22,6 +22,7 @@ from bento.names import HostName, SystemPath, did_you_mean, listed, printable
 ALL_FAILED, SOME_FAILED = 1, 3
 _LOCAL: tuple[Action, ...] = get_args(Action)
 _ACTIONS = ("build", "dry-build", *_LOCAL)
+_OLD_WORDS = {"dry-run": "dry-build"}  # how the bash Bento's help called it
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,6 +83,7 @@ def build(
       bento build dry-build --on web,@dc1
       bento build switch --on desk
     """
+    action = _OLD_WORDS.get(action, action)
     if action not in _ACTIONS:
         meant = did_you_mean(action, _ACTIONS)
         raise InputError(
@@ -92,6 +94,7 @@ def build(
     names = some(chosen(fleet, on))
     here = next((one for one in _LOCAL if one == action), None)
     if here is not None:
+        _not_elsewhere(here, names)
         agreed(here, names, named, ask_visibly)
     elif named is not None:
         raise InputError("--yes is for test and switch", f"leave it out: bento build {action}")
@@ -103,6 +106,17 @@ def build(
     else:
         show_results([f"{name} {system}" for name, system in systems.items()])
     return failures(failed, len(names))
+
+
+def _not_elsewhere(action: Action, names: tuple[HostName, ...]) -> None:
+    """The bash Bento switched TARGET_IP with this command: where that is set, another machine than this is meant."""
+    address = os.environ.get("TARGET_IP", "")
+    if address:
+        raise InputError(
+            f"TARGET_IP is {printable(address)}, and {action} is for this machine: it stays as it is",
+            f"to deploy to that host: bento push {names[0] if len(names) == 1 else 'HOST'}",
+            "if this machine is meant: unset TARGET_IP",
+        )
 
 
 def _switch(action: Action, host: HostName, system: SystemPath) -> None:
