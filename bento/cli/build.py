@@ -52,8 +52,18 @@ def _verbose(_context: click.Context, _option: click.Parameter, value: bool) -> 
     return value or os.environ.get("VERBOSE", "") not in ("", "0", "false", "no")
 
 
+def _complete_action(_context: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
+    return [one for one in _ACTIONS if one.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("action", metavar="[build|dry-build|test|switch]", default="build", required=False)
+@click.argument(
+    "action",
+    metavar="[build|dry-build|test|switch]",
+    default="build",
+    required=False,
+    shell_complete=_complete_action,
+)
 @on_option
 @jobs_option
 @verbose_option

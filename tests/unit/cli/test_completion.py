@@ -82,6 +82,8 @@ def offered(fleet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         ("bento secret edit web to", ["token"]),
         ("bento secret add web --na", ["--name"]),
         ("bento host show nob", []),
+        ("bento build ", ["build", "dry-build", "test", "switch"]),
+        ("bento build s", ["switch"]),
     ],
 )
 def test_tab_offers_what_the_fleet_has(shell: str, line: str, names: list[str], offered: Offer) -> None:
