@@ -12,6 +12,7 @@ DEV := $(VENV)/.installed-dev
 NEED_VENV := python3-venv=module:ensurepip
 NEED_DEMO := $(NEED_VENV) openssh-client=ssh-keygen nix-bin=nix-build
 NEED_TEST := $(NEED_DEMO) openssh-server=sshd age=age strace=strace iproute2=ip e2fsprogs=mkfs.ext4 nodejs=node npm=npm
+NEED_NIXES := $(NEED_TEST) patchelf=patchelf debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 NEED_FRESH := debootstrap=debootstrap debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg git=git
 NEED_SYSTEMD := $(NEED_TEST) systemd-container=systemd-nspawn $(NEED_FRESH)
 
@@ -26,6 +27,11 @@ FUZZED ?= manifest report heartbeat armour tar trust lock declared fleet templat
 HOSTS ?= 1000
 SECONDS ?= 600
 
+# Debians whose Nix `make nixes` takes, and the tests that ask Nix for most.
+SUITES ?= trixie forky
+NIXES := $(addprefix tests/,unit/adapters/test_nix.py $(addprefix integration/test_,$(addsuffix .py,flake_update building \
+	evaluating second_store diff source nix_declaration cycle pushing self_update old_faults evaluate_on_server fleet_check)))
+
 # Said on the command line, so that nobody takes the rest for everything.
 NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 
@@ -37,7 +43,7 @@ CUT := $(addsuffix .py,test_secret_cuts test_agent_cut test_agenix_import test_s
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two apt-get or pip at once would stop at each other's lock
-.PHONY: help demo test check unit systemd-tests nixos-tests cuts faults fuzz bench soak reference pictures fresh clean need-venv need-demo need-test need-systemd need-fresh
+.PHONY: help demo test check unit systemd-tests nixos-tests nixes cuts faults fuzz bench soak reference pictures fresh clean need-venv need-demo need-test need-systemd need-fresh need-nixes
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
@@ -64,6 +70,9 @@ systemd-tests: need-systemd $(DEV) ## run the documented units under a real syst
 nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=TREE, a nixpkgs or its lib (docs/nixos.md)
 	@test -d "$$BENTO_TEST_NIXPKGS/lib" || { echo "set BENTO_TEST_NIXPKGS to a folder with nixpkgs' lib/ in it"; exit 2; }
 	$(BIN)/python -m pytest tests/nixos
+
+nixes: need-nixes $(DEV) ## the tests that ask Nix for most, with the Nix of SUITES: 2.26 and 2.34 (root, 10 min each)
+	for suite in $(SUITES); do path=$$(tools/nix-of $$suite) && PATH=$$path:$$PATH $(BIN)/python -m pytest -q $(NIXES) || exit 1; done
 
 cuts: need-test $(DEV) ## cut what writes at every step, where the tests take some of them; 200 pulls beside publishing (root, 15 min)
 	BENTO_CUTS=1 $(BIN)/python -m pytest -q -s tests/unit/secrets/test_store_cuts.py $(addprefix tests/integration/,$(CUT))
@@ -105,6 +114,9 @@ need-test:
 
 need-systemd:
 	@tools/need $(NEED_SYSTEMD)
+
+need-nixes:
+	@tools/need $(NEED_NIXES)
 
 need-fresh:
 	@tools/need $(NEED_FRESH)

@@ -33,9 +33,10 @@ MEASURES = {
     "poll": (poll.poll, (1,), 1),
     "sshd": (poll.sshd, (10,), 2),
     "sftp": (remote.remote, (1000,), 2),
+    "sftp-all": (remote.publish_all, (300,), 2),
 }
-FLEETS = ("first", "shared", "unchanged", "changed", "status", "sftp")
-NEED_ROOT = {"install", "poll", "sshd", "sftp"}  # they mount
+FLEETS = ("first", "shared", "unchanged", "changed", "status", "sftp", "sftp-all")
+NEED_ROOT = {"install", "poll", "sshd", "sftp", "sftp-all"}  # they mount
 
 
 def main() -> int:

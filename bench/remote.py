@@ -5,7 +5,7 @@ import threading
 import time
 from pathlib import Path
 
-from measure import Result, Sample, medians, paired_ratio, peak, take_turns
+from measure import Result, Sample, medians, paired_ratio, peak, run, take_turns
 from served import ServedWorld
 
 from rig.keys import make_ssh_key
@@ -36,19 +36,30 @@ class RemoteWorld(ServedWorld):
             f'identity = "{key.path}"\nhost_keys = ["{self.sshd.host_key_line}"]\n[signing]{hosts_part}'
         )
         self.bytes = (0, 0)
+        (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.relay.port} {self.sshd.host_key_line}\n")
+        options = ("IdentitiesOnly=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={folder / 'known_hosts'}")
+        self._sftp: list[str | Path] = ["sftp", "-F", "none", "-q", "-P", str(self.relay.port), "-i", key.path]
+        self._sftp += [word for option in options for word in ("-o", option)]
 
     def __exit__(self, *_: object) -> None:
         self.relay.cut()
         super().__exit__()
 
-    def deploy(self) -> Sample:
-        """Change one host in a hundred, then deploy all."""
-        for name in self.names[::CHANGED]:
+    def deploy(self, every: int = CHANGED) -> Sample:
+        """Change one host in `every`, then deploy all."""
+        for name in self.names[::every]:
             (self.fleet / "hosts" / name / "module-0.nix").write_text(f"# {name} {time.time_ns()}\n")
         before = self.relay.sent, self.relay.received
         done = self.bento()
         self.bytes = self.relay.sent - before[0], self.relay.received - before[1]
         return done
+
+    def puts(self) -> Sample:
+        """A small file into each host's folder by OpenSSH's sftp, which waits for each."""
+        batch, small = self.folder / "batch", self.folder / "small"
+        small.write_bytes(bytes(1024))
+        batch.write_text("".join(f"put {small} /run/publish/{name}/release/objects/bare\n" for name in self.names))
+        return run([*self._sftp, "-b", batch, f"{PUBLISHER}@127.0.0.1"], self.folder)
 
     def bare(self) -> Sample:
         """Ten round trips, then as many bytes in both directions as the last deploy moved, over such a link."""
@@ -97,4 +108,16 @@ def remote(folder: Path, hosts: int, rounds: int) -> Result:
         "sftp", f"deploy {hosts} hosts by SFTP at 20 ms, one in {CHANGED} changed ({up:,} bytes up, {down:,} down)",
         f"{TRIPS} round trips and the bytes", paired_ratio(samples["bento"], samples["bare"]), medians(samples),
         peak(samples["bento"]), most=AT_MOST, memory_below=MEMORY,
+    )  # fmt: skip
+
+
+def publish_all(folder: Path, hosts: int, rounds: int) -> Result:
+    """Deploy, every host changed."""
+    with RemoteWorld(folder, hosts) as world:
+        world.bento()
+        samples = take_turns(rounds, {"bento": lambda: world.deploy(1), "sftp": world.puts})
+    return Result(
+        "sftp-all", f"deploy {hosts} hosts by SFTP at 20 ms, all changed: two files each", "sftp -b, one file each",
+        paired_ratio(samples["bento"], samples["sftp"]), medians(samples), peak(samples["bento"]), most=1.0,
+        memory_below=MEMORY,
     )  # fmt: skip

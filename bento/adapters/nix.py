@@ -1,6 +1,8 @@
 """Nix's command line, as 2.8 to 2.34 have it in common."""
 
 import functools
+import grp
+import json
 import os
 import re
 import shutil
@@ -18,6 +20,11 @@ if TYPE_CHECKING:  # pydantic stays out of the agent's poll path (docs/decisions
     from bento.models.manifest import ConfigKind
 
 FEATURES = ("--extra-experimental-features", "nix-command flakes")
+# Debian's nix-bin alone makes no group of build users, without which Nix builds nothing for root.
+ALONE_AS_ROOT = (
+    "on Debian: apt-get install nix-setup-systemd",
+    "or let root build by himself: mkdir -p /etc/nix && echo 'build-users-group =' >>/etc/nix/nix.conf",
+)
 _NAMES_OUTPUTS = (2, 15)  # from here on X.drv is the file, and X.drv^* what it builds
 _NAMES_INPUTS = (2, 19)  # from here on `nix flake update` takes names of inputs, and --flake
 
@@ -140,7 +147,8 @@ def failure(what: str, done: Done) -> BuildFailed:
     log = done.err[-LIMITS.log_tail :].decode("utf-8", "replace")
     errors = [line.strip() for line in log.splitlines() if "error:" in line]
     said = "".join(char for char in (errors[-1] if errors else done.words(200)) if char.isprintable())[:300]
-    return BuildFailed(f"{what}: {said}", log)
+    hints = ALONE_AS_ROOT if "'build-users-group' does not exist" in said else ()
+    return BuildFailed(f"{what}: {said}", log, *hints)
 
 
 def system_path(path: str, log: str = "") -> SystemPath:
@@ -199,6 +207,21 @@ def _release_of(program: str) -> tuple[int, int]:
     said = run([program, "--version"], timeout=60).out.decode("utf-8", "replace").split()
     found = re.match(r"([0-9]+)\.([0-9]+)", said[-1]) if said else None
     return (int(found[1]), int(found[2])) if found is not None else (0, 0)
+
+
+def missing_builders() -> str | None:
+    """The group of build users that Nix wants before it builds for this user, where there is none of that name."""
+    if os.geteuid() != 0:
+        return None
+    done = run(["nix", *FEATURES, "show-config", "--json"], timeout=60)
+    group = str(json.loads(done.out)["build-users-group"]["value"]) if done.code == 0 else ""
+    if not group:
+        return None
+    try:
+        grp.getgrnam(group)
+    except KeyError:
+        return group
+    return None
 
 
 def channel_path() -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from bento.adapters.nix import channel_path, require_nix
+from bento.adapters.nix import ALONE_AS_ROOT, channel_path, missing_builders, require_nix
 from bento.adapters.process import run
 from bento.admin.check_found import Finding, Found
 from bento.errors import EnvironmentFailed
@@ -45,6 +45,9 @@ def check_nix(kinds: Iterable[str]) -> Iterator[Found]:
     if found is None or (int(found[1]), int(found[2])) < OLDEST_NIX:
         hint = f"take {'.'.join(map(str, OLDEST_NIX))} or newer: nix upgrade-nix"
         yield Finding("warning", "machine", f"Bento is not tested with this Nix: {said[:80] or 'no version'}", (hint,))
+    if group := missing_builders():
+        said = f"Nix builds nothing for root here: its build users' group, {group}, isn't there"
+        yield Finding("error", "machine", said, ALONE_AS_ROOT)
     kinds = set(kinds)
     if "flake" in kinds:
         done = run(["nix", *_FLAKES, "eval", "--store", "dummy://", "--expr", "1"], timeout=60)

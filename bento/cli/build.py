@@ -22,6 +22,7 @@ from bento.names import HostName, SystemPath, did_you_mean, listed, printable
 ALL_FAILED, SOME_FAILED = 1, 3
 _LOCAL: tuple[Action, ...] = get_args(Action)
 _ACTIONS = ("build", "dry-build", *_LOCAL)
+_OLD_WORDS = {"dry-run": "dry-build"}  # how the bash Bento's help called it
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,8 +52,18 @@ def _verbose(_context: click.Context, _option: click.Parameter, value: bool) -> 
     return value or os.environ.get("VERBOSE", "") not in ("", "0", "false", "no")
 
 
+def _complete_action(_context: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
+    return [one for one in _ACTIONS if one.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("action", metavar="[build|dry-build|test|switch]", default="build", required=False)
+@click.argument(
+    "action",
+    metavar="[build|dry-build|test|switch]",
+    default="build",
+    required=False,
+    shell_complete=_complete_action,
+)
 @on_option
 @jobs_option
 @verbose_option
@@ -82,6 +93,7 @@ def build(
       bento build dry-build --on web,@dc1
       bento build switch --on desk
     """
+    action = _OLD_WORDS.get(action, action)
     if action not in _ACTIONS:
         meant = did_you_mean(action, _ACTIONS)
         raise InputError(
@@ -92,6 +104,7 @@ def build(
     names = some(chosen(fleet, on))
     here = next((one for one in _LOCAL if one == action), None)
     if here is not None:
+        _not_elsewhere(here, names)
         agreed(here, names, named, ask_visibly)
     elif named is not None:
         raise InputError("--yes is for test and switch", f"leave it out: bento build {action}")
@@ -103,6 +116,17 @@ def build(
     else:
         show_results([f"{name} {system}" for name, system in systems.items()])
     return failures(failed, len(names))
+
+
+def _not_elsewhere(action: Action, names: tuple[HostName, ...]) -> None:
+    """The bash Bento switched TARGET_IP with this command: where that is set, another machine than this is meant."""
+    address = os.environ.get("TARGET_IP", "")
+    if address:
+        raise InputError(
+            f"TARGET_IP is {printable(address)}, and {action} is for this machine: it stays as it is",
+            f"to deploy to that host: bento push {names[0] if len(names) == 1 else 'HOST'}",
+            "if this machine is meant: unset TARGET_IP",
+        )
 
 
 def _switch(action: Action, host: HostName, system: SystemPath) -> None:

@@ -1,5 +1,8 @@
 """`bento`: the admin's commands."""
 
+import os
+from typing import Any
+
 import click
 
 from bento import __version__
@@ -27,8 +30,19 @@ _COMMANDS = {
 }
 
 
+class _Bento(LazyGroup):
+    """The group that Tab asks. How it is answered has to be known to click before it looks what it is asked."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click does it."""
+        if "_BENTO_COMPLETE" in os.environ:
+            import bento.cli.completion  # noqa: F401 — it registers our answers
+
+        return super().main(*args, **extra)
+
+
 @click.group(
-    cls=LazyGroup,
+    cls=_Bento,
     places=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

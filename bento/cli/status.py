@@ -12,6 +12,7 @@ import click
 from bento.admin.inventory import load_trust
 from bento.admin.status import HostStatus
 from bento.admin.status import status as look
+from bento.admin.watching import Seen
 from bento.admin.watching import watch as look_again
 from bento.cli.context import chosen, current_fleet, json_option, on_option
 from bento.cli.render import Cell, ago, short_system, show_json, show_json_line, show_table, table
@@ -96,33 +97,40 @@ def status(context: click.Context, on: tuple[str, ...], watch: bool, interval: f
         _show(look(fleet, trust, names, warn))
 
 
-def _watch(states: Iterator[tuple[HostStatus, ...]], *, as_json: bool) -> None:
+def _watch(looks: Iterator[Seen], *, as_json: bool) -> None:
     if sys.stdout.isatty() and not as_json:
-        _watch_live(states)
+        _watch_live(looks)
         return
     known: dict[HostName, dict[str, Any]] = {}
-    for found in states:
-        facts = {one.host.name: _facts(one) for one in found}
+    troubles: tuple[str, ...] = ()
+    for seen in looks:
+        for sentence in seen.troubles if seen.troubles != troubles else ():
+            warn(sentence)
+        troubles = seen.troubles
+        facts = {one.host.name: _facts(one) for one in seen.hosts}
         changed = [name for name in facts if known.get(name) != facts[name]]
         known = facts
         if as_json:
             for name in changed:
                 show_json_line(facts[name])
         elif changed:
-            _show(found)
+            _show(seen.hosts)
             sys.stdout.flush()
 
 
-def _watch_live(states: Iterator[tuple[HostStatus, ...]]) -> None:
+def _watch_live(looks: Iterator[Seen]) -> None:
     """A table that is drawn anew. What doesn't fit is cut at the bottom: there are the hosts without trouble."""
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
-        for found in states:
-            notes = [Text(f"warning: {note}") for note in _notes(found)]
-            live.update(Group(Text(_summary(found)), table(_HEADS, _rows(found)), *notes), refresh=True)
+        for seen in looks:
+            # Above the table: it may be higher than the screen, and what follows it is not seen then.
+            above = [Text(visible(f"warning: {sentence}"), _BAD) for sentence in seen.troubles]
+            below = [Text(f"warning: {note}") for note in _notes(seen.hosts)]
+            summary = Text(_summary(seen.hosts))
+            live.update(Group(*above, summary, table(_HEADS, _rows(seen.hosts)), *below), refresh=True)
 
 
 def _show(found: tuple[HostStatus, ...]) -> None:

@@ -39,4 +39,6 @@ def _unknown(word: str, hosts: Mapping[HostName, Collection[TagName]]) -> InputE
         return InputError(
             f"no host has the tag '{printable(word)}'", *did_you_mean(word, known), "see: bento host list"
         )
-    return InputError(f"no host is called '{printable(word)}'", *did_you_mean(word, hosts), "see: bento host list")
+    tagged = any(word == tag for tags in hosts.values() for tag in tags)
+    meant = (f"it is a tag: @{word}",) if tagged else did_you_mean(word, hosts)
+    return InputError(f"no host is called '{printable(word)}'", *meant, "see: bento host list")

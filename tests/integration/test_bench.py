@@ -30,7 +30,7 @@ def test_each_benchmark_runs_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["results"]
     secrets, fleets = ["seal", "add", "rekey", "check", "install"], ["first", "shared", "unchanged", "changed"]
-    assert [one["bench"] for one in results] == [*secrets, *fleets, "status", "poll", "sshd", "sftp"]
+    assert [one["bench"] for one in results] == [*secrets, *fleets, "status", "poll", "sshd", "sftp", "sftp-all"]
     assert all(one["ratio"] > 0 and one["memory_mb"] > 0 for one in results)
     assert list(tmp_path.iterdir()) == []
 

@@ -144,6 +144,22 @@ def test_nvd_compares_where_it_is_installed(world: World, tmp_path: Path) -> Non
     assert b"\x1b" not in done.stdout
 
 
+def test_an_nvd_that_fails_costs_the_packages_and_nothing_else(world: World, tmp_path: Path) -> None:
+    web = deployed(world)
+    web.write(System("changed"))
+    add_token(world, web)
+    world.bento("deploy")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "nvd").write_text("#!/bin/sh\necho no such version >&2; exit 1\n")
+    (programs / "nvd").chmod(0o755)
+    done = world.try_bento("diff", env={"PATH": f"{programs}:{world.admin.env['PATH']}"})
+    assert done.returncode == 0, said(done)
+    assert "packages are not compared: can't compare " in done.stdout.decode()
+    assert ": no such version\n" in done.stdout.decode()
+    assert "  secret token: new\n" in done.stdout.decode()
+
+
 def test_a_system_that_is_not_here_is_said_not_guessed(world: World) -> None:
     web = world.add("web")
     settings(world, 'mode = "build"', 'mode = "dry-build"')

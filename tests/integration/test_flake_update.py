@@ -1,10 +1,6 @@
-"""`bento flake-update` with real Nix, on flakes whose inputs are folders.
-
-BENTO_OTHER_NIX may name folders (colon-separated) with other versions of Nix: everything here is then done with each.
-"""
+"""`bento flake-update` with real Nix, on flakes whose inputs are folders. `make nixes` does it with newer ones."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +9,12 @@ import pytest
 from bento.demo.systems import System, flake
 from rig.world import Machine, World, said
 
-NIXES = ["", *filter(None, os.environ.get("BENTO_OTHER_NIX", "").split(":"))]
-
 
 class Inputs:
-    """The folders that flakes take as inputs, and commands on the fleet with one version of Nix."""
+    """The folders that flakes take as inputs, and commands on the fleet."""
 
-    def __init__(self, world: World, nix: str) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.path = f"{nix}:{world.admin.env['PATH']}" if nix else world.admin.env["PATH"]
         for name in ("a", "b"):
             self.write(name, "1")
 
@@ -37,19 +30,19 @@ class Inputs:
         text = flake({machine.name: System()}).replace("{ self }", f"{{ {', '.join(('self', *names))} }}")
         lines = "".join(f'  inputs.{name}.url = "path:{self.folder(name)}";\n' for name in names)
         (machine.source / "flake.nix").write_text(text.replace("{\n", f"{{\n{lines}", 1))
-        self.world.admin.run(["nix", "flake", "lock", f"path:{machine.source}"], env={"PATH": self.path}, check=True)
+        self.world.admin.run(["nix", "flake", "lock", f"path:{machine.source}"], check=True)
         return machine.source / "flake.lock"
 
     def update(self, *words: str, code: int = 0) -> list[dict[str, Any]]:
-        done = self.world.try_bento("flake-update", "--json", *words, env={"PATH": self.path})
+        done = self.world.try_bento("flake-update", "--json", *words)
         assert done.returncode == code, said(done)
         flakes: list[dict[str, Any]] = json.loads(done.stdout)["flakes"]
         return flakes
 
 
-@pytest.fixture(params=NIXES, ids=lambda path: path or "here")
-def given(world: World, request: pytest.FixtureRequest) -> Inputs:
-    return Inputs(world, request.param)
+@pytest.fixture
+def given(world: World) -> Inputs:
+    return Inputs(world)
 
 
 def moved(flakes: list[dict[str, Any]]) -> list[list[str]]:
@@ -71,7 +64,7 @@ def test_what_moved_is_shown_and_locked_and_can_be_deployed(given: Inputs) -> No
     assert found["moved"][0]["before"].startswith(before[:15])
     assert found["moved"][0]["after"].startswith(after[:15])
     assert moved(given.update()) == [[]]
-    assert given.world.try_bento("build", env={"PATH": given.path}).returncode == 0
+    assert given.world.try_bento("build").returncode == 0
 
 
 def test_only_the_named_input_moves(given: Inputs) -> None:
@@ -118,8 +111,10 @@ exec "$REAL" "$@"
 """
     )
     (programs / "nix").chmod(0o755)
-    real = given.world.admin.text(["which", "nix"], env={"PATH": given.path})
-    done = given.world.try_bento("flake-update", env={"PATH": f"{programs}:{given.path}", "REAL": real})
+    real = given.world.admin.text(["which", "nix"])
+    done = given.world.try_bento(
+        "flake-update", env={"PATH": f"{programs}:{given.world.admin.env['PATH']}", "REAL": real}
+    )
     assert done.returncode == 1, said(done)
     assert lock.read_bytes() == before
     assert sorted(path.name for path in lock.parent.iterdir()) == ["flake.lock", "flake.nix"]
@@ -144,7 +139,7 @@ def test_an_input_that_no_flake_has_is_refused_and_one_that_some_have_moves_ther
     one, two = given.world.add("one"), given.world.add("two")
     given.use(one, "a")
     given.use(two, "b")
-    done = given.world.try_bento("flake-update", "c", env={"PATH": given.path})
+    done = given.world.try_bento("flake-update", "c")
     assert done.returncode == 2, said(done)
     assert "they have: a, b" in done.stderr.decode()
     given.write("b", "2")

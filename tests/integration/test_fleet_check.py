@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from bento.demo.systems import System
 from rig import make_ssh_key
 from rig.desk import tree
-from rig.world import Machine, World
+from rig.world import Machine, World, said
 
 Fault = Callable[["Place"], None]
 
@@ -115,6 +116,12 @@ def another_copy(place: Place) -> None:
     (place.world.fleet / "secrets" / place.web.name / "token.age").write_bytes(b"age-encryption.org/v1\n")
 
 
+def no_build_users(place: Place) -> None:
+    """As Debian's nix-bin alone leaves it: Nix's default group of build users isn't there."""
+    env = place.world.admin.env
+    env["NIX_CONFIG"] = env["NIX_CONFIG"].replace("build-users-group =", "build-users-group = no-such-builders")
+
+
 # What is broken, and the error or warning that must be there.
 FAULTS: dict[str, tuple[Fault, str, str]] = {
     "a chroot that its group may write to": (mode("web", 0o775), "error", "can be written to by others (mode 0775)"),
@@ -136,6 +143,7 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
     "a second key that may not log in": (second_key, "warning", "can't log in with that one"),
     "another key of the server": (another_server, "error", "utils/trust.toml pins another: every host would turn away"),
     "another signing key": (another_signer, "error", "is not among the signers"),
+    "no build users": (no_build_users, "error", "build users' group, no-such-builders, isn't there"),
     "a typo in bento.toml": (typo, "error", "unknown key 'bulid'"),
     "a sealed copy that isn't the lock's": (another_copy, "error", "isn't the file that secrets.lock names"),
 }
@@ -151,3 +159,14 @@ def test_each_fault_is_seen(place: Place, fault: Fault, severity: str, said: str
     assert code == (1 if any(one[0] == "error" for one in worst(found)) else 0)
     hints = [hint for one in found["findings"] if said in one["message"] for hint in one["hints"]]
     assert hints
+
+
+def test_a_build_without_build_users_fails_with_the_hint_that_the_check_gives(place: Place) -> None:
+    place.web.write(System("not built yet"))
+    no_build_users(place)
+    done = place.world.try_bento("build")
+    assert done.returncode == 1, said(done)
+    hints = [line for line in done.stderr.decode().splitlines() if line.startswith("hint: ")]
+    _, found = place.check()
+    (mine,) = [one for one in found["findings"] if "no-such-builders" in one["message"]]
+    assert hints == [f"hint: {hint}" for hint in mine["hints"]]

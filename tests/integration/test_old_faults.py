@@ -24,6 +24,7 @@ Each fault, and the test that shows it gone; one without a file is below. A last
         ../unit/admin/test_pack.py test_a_symlink_by_way_of_another_is_refused_too
     the change token is an `ls -l` line with minute precision, so a second publish in a minute is lost
         test_two_publishes_that_look_the_same_in_ls_are_both_seen
+        test_two_publishes_within_one_second_are_both_seen
         ../unit/core/test_deploy_plan.py test_a_serial_is_the_time_or_one_more_than_the_last
     state is written after failure, so it never retries
         test_a_release_that_failed_is_tried_again
@@ -36,6 +37,7 @@ Each fault, and the test that shows it gone; one without a file is below. A last
         test_a_host_name_with_underscores_goes_all_the_way
     one missing user stops the whole deploy
         test_a_host_without_a_user_stops_no_other
+        test_one_missing_user_and_one_broken_host_among_ten_harm_only_themselves
         test_hosts_that_cannot_be_packed_or_built_harm_only_themselves
     publish during an update is never "up to date"
         test_what_is_published_during_an_update_is_pending_and_taken_by_the_next_run
@@ -49,6 +51,15 @@ Each fault, and the test that shows it gone; one without a file is below. A last
         test_build_arguments_reach_the_side_that_they_are_for
     no flake update without a new configuration
         test_flake_update.py test_what_moved_is_shown_and_locked_and_can_be_deployed
+        test_self_update.py test_with_nothing_new_the_named_input_is_updated_reported_and_no_file_of_the_release_changes
+    no way to publish to another server, nor to deploy without root
+        test_sftp_publish.py test_a_publisher_who_is_nobody_s_root_deploys_and_hosts_follow
+    no word to the user of the machine
+        test_desktop_notice.py test_an_update_is_told_where_that_is_wanted
+    no trigger by ssh
+        test_pushing.py test_a_trigger_runs_the_agent_shows_what_it_says_and_ends_as_it_did
+    `TARGET_IP=… build switch`, which this Bento has no use for, switches the machine at hand
+        test_what_the_old_bento_did_to_another_machine_is_not_done_to_this_one
 """
 
 import ast
@@ -62,6 +73,8 @@ from unit.samples import manifest, report
 
 from bento.core.host_state import derive
 from bento.demo.systems import Behaviour, System, flake
+from rig import make_ssh_key
+from rig.clock import stopped
 from rig.root import PrivateRoot
 from rig.world import PROGRAMS, Machine, World, said
 
@@ -321,6 +334,51 @@ def test_build_arguments_reach_the_side_that_they_are_for(world: World) -> None:
     assert done.returncode == 0, said(done)
     assert (admin / "asked").read_text().strip().endswith(" --argstr both 1 --argstr here 1")
     assert (host / "asked").read_text().strip().endswith(" --argstr both 1 --argstr there 1")
+
+
+def test_what_the_old_bento_did_to_another_machine_is_not_done_to_this_one(world: World) -> None:
+    web = world.add("web")
+    for action in ("test", "switch"):
+        words = ("build", action, "--yes", web.name)
+        done = world.try_bento(*words, env={"TARGET_IP": "192.0.2.7", "NAME": web.name})
+        assert done.returncode == 2, said(done)
+        assert f"to deploy to that host: bento push {web.name}" in done.stderr.decode()
+    assert world.admin.running() is None
+    assert world.admin.switches() == []
+
+
+def test_one_missing_user_and_one_broken_host_among_ten_harm_only_themselves(world: World, tmp_path: Path) -> None:
+    good = [world.add(f"h{number}", kind="channel" if number % 2 else "flake") for number in range(8)]
+    broken = world.add("broken")
+    broken.write(System(build_fails=True))
+    lone = make_ssh_key(tmp_path / "lone")
+    world.bento("host", "add", "nobody-of-that-name", "--key-file", f"{lone.path}.pub")
+    source = world.fleet / "hosts/nobody-of-that-name"
+    Machine("x", source.name, broken.root, lone.path, source, "flake").write(System())
+    done = world.try_bento("deploy", "--json")
+    assert done.returncode == 3, said(done)
+    facts = json.loads(done.stdout)
+    assert set(facts["published"]) == {source.name, *(machine.name for machine in good)}
+    assert list(facts["failed"]) == [broken.name]
+    for machine in good:
+        machine.run()
+    states = {row["host"]: row["state"] for row in json.loads(world.bento("status", "--json"))}
+    assert [states.pop(machine.name) for machine in good] == ["up to date"] * 8
+    assert states == {broken.name: "not published", source.name: "new machine"}
+
+
+def test_two_publishes_within_one_second_are_both_seen(world: World) -> None:
+    web = world.add("web", system=System("one"))
+    clock, told = stopped(world.folder / "clock"), []
+    for number in (1, 2):
+        world.bento("secret", "add", web.name, "-", "--name", f"s{number}", stdin=b"x")
+        done = world.try_bento("deploy", "--json", env=clock)
+        assert done.returncode == 0, said(done)
+        told.append(json.loads(done.stdout)["published"][web.name]["serial"])
+        web.run()
+        assert web.secret(f"s{number}") == b"x"
+        assert world.status(web)["state"] == "up to date"
+    assert told[1] == told[0] + 1
 
 
 def test_every_fault_above_names_a_test_that_there_is() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bento.demo.systems import System, write_configuration
 from bento.models.agent_settings import parse_agent_settings
-from rig import MakeRoot, Sshd, make_ssh_key
+from rig import HostUser, MakeRoot, Sshd, make_ssh_key
 from rig.world import PROGRAMS, World, said
 
 README = Path(__file__).parents[2] / "README.md"
@@ -34,6 +34,25 @@ def test_the_tour_works_as_typed(make_root: MakeRoot, sshd: Sshd, tmp_path: Path
     assert done.returncode == 0, said(done)
     assert b"new machine" in done.stdout
     assert (sshd.publish / "web/release/manifest").is_file()
+
+
+def test_a_publisher_without_root_gets_by_hand_what_he_needs(world: World, host_user: HostUser) -> None:
+    web, user, key = world.add("web"), host_user("pub"), make_ssh_key(world.folder / "publisher")
+    url = world.sshd.add_publisher(user, [key.line])
+    (world.sshd.publish / ".publisher").rmdir()
+    by_hand = block("publisher").replace("/home/chroot/web", f"{world.sshd.publish}/{web.name}")
+    by_hand = by_hand.replace("/home/chroot", str(world.sshd.publish))
+    subprocess.run(
+        ["bash", "-euc", by_hand.replace("-o bento", f"-o {user}").replace("-g web", f"-g {web.name}")], check=True
+    )
+    table = block("sftp").replace("sftp://bento@bento.example.org/home/chroot", url)
+    settings = world.fleet / "bento.toml"
+    text = settings.read_text()
+    before, after = text.split("[publish]\n", 1)[0], text[text.index("[secrets]") :]
+    settings.write_text(before + table.replace("~/.ssh/id_ed25519", str(key.path)) + after)
+    assert "published 1" in said(world.try_bento("deploy"))
+    web.run()
+    assert world.status(web)["state"] == "up to date"
 
 
 def test_the_agents_settings_are_valid_as_shown() -> None:

@@ -33,8 +33,8 @@ def test_hosts_of_one_flake_repository_get_what_git_tracks_and_build_the_same_pa
     settings = world.fleet / "bento.toml"
     text = settings.read_text().replace('\naction = "switch"', '\nsource = "../my-flake"\naction = "switch"', 1)
     settings.write_text(text.replace(f"[hosts.{db.name}]\n", f'[hosts.{db.name}]\nattribute = "Data"\n'))
-    world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"MARKER-secret")
     before = contents(repository)
+    world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"MARKER-secret")
 
     done = world.try_bento("deploy")
     assert done.returncode == 0, said(done)

@@ -1,4 +1,4 @@
-"""`bento status --watch`, on a real publish folder that real agents write into."""
+"""`bento status --watch`, on a real publish folder that real agents write into, and through a real sshd."""
 
 import json
 import os
@@ -8,8 +8,9 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import IO, Any
 
+from rig import HostUser, make_ssh_key
 from rig.world import PROGRAMS, World
 
 
@@ -40,9 +41,11 @@ class Reader:
 
 
 @contextmanager
-def started(world: World, *words: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
-    argv = [PROGRAMS / "bento", "--dir", world.fleet, "status", "--watch", "--interval", "3600", *words]
-    command = world.admin.popen(argv, stdout=stdout, env={"TERM": "xterm", "COLUMNS": "150"})
+def started(
+    world: World, *words: str, stdout: int = subprocess.PIPE, stderr: int | None = None, interval: str = "3600"
+) -> Iterator[subprocess.Popen[bytes]]:
+    argv = [PROGRAMS / "bento", "--dir", world.fleet, "status", "--watch", "--interval", interval, *words]
+    command = world.admin.popen(argv, stdout=stdout, stderr=stderr, env={"TERM": "xterm", "COLUMNS": "150"})
     try:
         yield command
     finally:
@@ -50,26 +53,47 @@ def started(world: World, *words: str, stdout: int = subprocess.PIPE) -> Iterato
         assert command.wait(30) == 0
 
 
-def lines(said: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in said.splitlines()]
+def reader_of(stream: IO[bytes] | None) -> Reader:
+    assert stream is not None
+    return Reader(lambda: stream.read1(65536))  # type: ignore[attr-defined] # it is a BufferedReader
+
+
+def newest(said: bytes, name: str) -> str | None:
+    """The host's state in the last whole line that is its own."""
+    whole: list[dict[str, Any]] = [json.loads(line) for line in said[: said.rfind(b"\n") + 1].splitlines()]
+    return next((line["state"] for line in reversed(whole) if line["host"] == name), None)
 
 
 def test_watch_as_json_has_a_line_for_each_change_as_it_happens(world: World) -> None:
     web, db = world.add("web"), world.add("db")
     with started(world, "--json") as command:
-        assert command.stdout is not None
-        reader = Reader(lambda: command.stdout.read1(65536))  # type: ignore[union-attr]
-
-        def newest(name: str) -> str | None:
-            found = [line["state"] for line in lines(reader.said) if line["host"] == name]
-            return found[-1] if found else None
-
-        reader.until(lambda _: newest(web.name) == newest(db.name) == "not published")
+        reader = reader_of(command.stdout)
+        reader.until(lambda said: newest(said, web.name) == newest(said, db.name) == "not published")
         world.bento("deploy")
-        reader.until(lambda _: newest(web.name) == newest(db.name) == "new machine")
+        reader.until(lambda said: newest(said, web.name) == newest(said, db.name) == "new machine")
         db.run()
-        reader.until(lambda _: newest(db.name) == "up to date")
-        assert newest(web.name) == "new machine"
+        reader.until(lambda said: newest(said, db.name) == "up to date")
+        assert newest(reader.said, web.name) == "new machine"
+
+
+def test_through_sftp_it_is_asked_again_and_outlasts_a_server_that_goes_away(world: World, host_user: HostUser) -> None:
+    web, user, key = world.add("web"), host_user("pub"), make_ssh_key(world.folder / "publisher")
+    url = world.sshd.add_publisher(user, [key.line])
+    world.sshd.give_host(web.name, user)
+    settings = world.fleet / "bento.toml"
+    to = f'to = "{world.sshd.publish}"'
+    assert to in settings.read_text()
+    settings.write_text(settings.read_text().replace(to, f'to = "{url}"\nidentity = "{key.path}"'))
+    with started(world, "--json", stderr=subprocess.PIPE, interval="0.5") as command:
+        out, err = reader_of(command.stdout), reader_of(command.stderr)
+        out.until(lambda said: newest(said, web.name) == "not published")
+        world.bento("deploy")
+        out.until(lambda said: newest(said, web.name) == "new machine")
+        world.sshd.stop()
+        err.until(lambda said: b"shown is what was known before" in said)
+        world.sshd.start()
+        web.run()
+        out.until(lambda said: newest(said, web.name) == "up to date")
 
 
 def test_on_a_terminal_the_table_is_drawn_anew_when_a_host_reports(world: World) -> None:

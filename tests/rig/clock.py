@@ -24,6 +24,16 @@ def off_by(folder: Path, seconds: int) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
+def stopped(folder: Path) -> dict[str, str]:
+    """The same, for commands that all run within this very second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now = int(time.time())
+    (folder / "sitecustomize.py").write_text(
+        f"import time\ntime.time = lambda: {now}.5\ntime.time_ns = lambda: {now}_500_000_000\n"
+    )
+    return {"PYTHONPATH": str(folder)}
+
+
 def in_1970(folder: Path) -> dict[str, str]:
     """The same, for a machine that lost its battery: it is the second of January 1970."""
     return off_by(folder, 24 * 3600 - int(time.time()))

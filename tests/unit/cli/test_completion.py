@@ -82,6 +82,8 @@ def offered(fleet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         ("bento secret edit web to", ["token"]),
         ("bento secret add web --na", ["--name"]),
         ("bento host show nob", []),
+        ("bento build ", ["build", "dry-build", "test", "switch"]),
+        ("bento build s", ["switch"]),
     ],
 )
 def test_tab_offers_what_the_fleet_has(shell: str, line: str, names: list[str], offered: Offer) -> None:
@@ -103,11 +105,15 @@ def test_tab_is_silent_where_the_fleet_is_broken_or_none(
     assert offered(shell, "bento secret show web ") == []
 
 
-def test_the_program_itself_answers_the_shell(fleet: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("bento deploy --on web,d", "plain,web,db\n"), ("bento secret show db ", "plain,borg/pass\n")],
+)
+def test_the_program_itself_answers_the_shell(fleet: Path, line: str, said: str) -> None:
     env = {**os.environ, "BENTO_DIR": str(fleet), "_BENTO_COMPLETE": "bash_complete"}
-    env |= {"COMP_WORDS": "bento deploy --on web,d", "COMP_CWORD": "-1"}
+    env |= {"COMP_WORDS": line, "COMP_CWORD": "-1"}
     done = subprocess.run([PROGRAM], env=env, cwd="/", capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("plain,web,db\n", "")
+    assert (done.stdout, done.stderr) == (said, "")
 
 
 def parameters(command: click.Command, path: str = "bento") -> Iterator[tuple[str, click.Parameter]]:
@@ -182,6 +188,8 @@ def bash(fleet: Path) -> Iterator[Callable[[str], str]]:
         ("bento deploy --on web,@f", "deploy --on web,@front"),
         ("bento secret show web b", "secret show web borg/pass"),
         ("bento secret add web --na", "secret add web --name"),
+        ("bento secret show db ", "secret show db borg/pass"),
+        ("bento secret show @front ", "secret show @front tls"),
     ],
 )
 def test_a_real_bash_completes_words_that_it_would_break(bash: Callable[[str], str], typed: str, line: str) -> None:

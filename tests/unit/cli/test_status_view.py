@@ -11,6 +11,7 @@ from unit.samples import ESC, OTHER_SYSTEM, SYSTEM, manifest, public, report
 
 from bento.admin.inventory import Host
 from bento.admin.status import HostStatus
+from bento.admin.watching import Seen
 from bento.cli.status import _COLOURS, _facts, _show, _watch
 from bento.core.host_state import TROUBLE, derive
 from bento.models.manifest import Settings
@@ -110,10 +111,10 @@ def test_watched_as_json_every_host_has_a_line_and_then_every_change(
 ) -> None:
     one, two = seen(web, "one"), seen(web, "two")
 
-    def states() -> Iterator[tuple[HostStatus, ...]]:
-        yield one, two
-        yield one, two
-        yield one, seen(web, "two", report())
+    def states() -> Iterator[Seen]:
+        yield Seen((one, two), ())
+        yield Seen((one, two), ())
+        yield Seen((one, seen(web, "two", report())), ())
 
     _watch(states(), as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -127,5 +128,15 @@ def test_watched_as_json_every_host_has_a_line_and_then_every_change(
 def test_watched_in_a_pipe_the_table_comes_again_only_when_something_changed(
     web: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _watch(iter([(seen(web, "one"),), (seen(web, "one"),), (seen(web, "one", report()),)]), as_json=False)
+    hosts = [(seen(web, "one"),), (seen(web, "one"),), (seen(web, "one", report()),)]
+    _watch(iter([Seen(one, ()) for one in hosts]), as_json=False)
     assert first_words(capsys) == ["host", "one", "host", "one"]
+
+
+def test_watched_in_a_pipe_a_trouble_is_said_when_it_comes_and_not_again(
+    web: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hosts = (seen(web, "one"),)
+    away = Seen(hosts, ("the server is away",))
+    _watch(iter([Seen(hosts, ()), away, away, Seen(hosts, ()), away]), as_json=True)
+    assert capsys.readouterr().err == "warning: the server is away\n" * 2

@@ -40,7 +40,12 @@ def test_words_choose_hosts_in_the_order_of_the_fleet(patterns: tuple[str, ...],
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("ruoter", "did you mean router?"), ("@dc2", "did you mean @dc1?"), ("@we", "did you mean @web?")],
+    [
+        ("ruoter", "did you mean router?"),
+        ("dc1", "it is a tag: @dc1"),
+        ("@dc2", "did you mean @dc1?"),
+        ("@we", "did you mean @web?"),
+    ],
 )
 def test_a_word_that_means_nobody_is_answered_with_what_was_meant(word: str, hint: str) -> None:
     with pytest.raises(InputError, match=word) as error:
