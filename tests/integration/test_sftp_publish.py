@@ -132,6 +132,36 @@ def test_hosts_of_one_flake_share_one_file_and_what_is_lost_or_cut_short_comes_a
     db.run()
 
 
+def test_a_host_that_stands_as_it_was_left_is_left_alone_until_something_of_it_changes_on_the_server(
+    publishing: Publishing,
+) -> None:
+    world = publishing.world
+    web = publishing.add("web")
+    release = world.sshd.publish / web.name / "release"
+
+    def settle() -> None:
+        """What has changed within a tick of the clock is looked at again."""
+        for _ in range(20):
+            if "needs no build" not in publishing.deploy("--verbose"):
+                return
+        pytest.fail("it is looked at closely each time")
+
+    publishing.deploy()
+    settle()
+    (tree_object,) = (release / "objects").iterdir()
+    os.truncate(tree_object, 100)
+    assert "published 1" in publishing.deploy()
+    settle()
+    manifest = release / "manifest"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole.replace(b'"created":', b'"Created":', 1))
+    assert "could refuse the release" in publishing.deploy(code=1)
+    manifest.write_bytes(whole)
+    settle()
+    (world.sshd.publish / web.name / "reports").rmdir()
+    assert "has no reports folder" in publishing.deploy()
+
+
 def test_a_host_whose_folders_are_missing_harms_only_itself_and_the_hint_mends_it(publishing: Publishing) -> None:
     world = publishing.world
     web, db = publishing.add("web"), world.add("db")
