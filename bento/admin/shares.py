@@ -14,11 +14,16 @@ class Shares:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._first: dict[tuple[str, Digest], Future[HostName | None]] = {}
+        self._first: dict[tuple[str, Digest], Future[HostName | None]] = {}  # who puts it in this run
+        self._there: dict[tuple[str, Digest], HostName] = {}  # who had it before
 
     @contextmanager
     def turn(self, target: PublishTarget, digest: Digest, host: HostName) -> Iterator[bool]:
         """Whether the object was linked to another host's; else to be put in the block. Waits for a host that does."""
+        there = self._there.get((target.name, digest))
+        if there is not None:
+            yield target.share_object(host, digest, there)
+            return
         with self._lock:
             first = self._first.get((target.name, digest))
             if mine := first is None:
@@ -35,7 +40,4 @@ class Shares:
 
     def has(self, target: PublishTarget, digest: Digest, host: HostName) -> None:
         """The host's object is known to be whole."""
-        with self._lock:
-            if (target.name, digest) not in self._first:
-                self._first[target.name, digest] = Future()
-                self._first[target.name, digest].set_result(host)
+        self._there.setdefault((target.name, digest), host)
