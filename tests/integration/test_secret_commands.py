@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -129,21 +130,56 @@ def test_an_editor_that_changes_nothing_or_fails_changes_nothing(fleet: World, s
     assert set(Path("/dev/shm").glob("bento-*")) <= left
 
 
-def test_edit_is_ended_tidily_by_sigterm(fleet: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_edit_is_ended_tidily_by_a_signal_however_often_it_comes(fleet: World, number: signal.Signals) -> None:
     fleet.bento("secret", "add", "@dc1", "-", "--name", "key", stdin=SECRET)
     before = store_files(fleet)
+    child, folder = edit_slowly(fleet)
+    for _ in range(3):
+        child.send_signal(number)
+        child.send_signal(signal.SIGINT)
+    assert child.wait(20) == 128 + number
+    assert not folder.exists()
+    assert store_files(fleet) == before
+
+
+def edit_slowly(fleet: World) -> tuple[subprocess.Popen[bytes], Path]:
+    """An edit under way, and the folder where the text lies."""
     mark = fleet.folder / "began"
-    environment = editor(fleet, f'dirname "$1" > {mark}.new; mv {mark}.new {mark}; sleep 60')
+    environment = editor(fleet, f'dirname "$1" > {mark}.new; mv {mark}.new {mark}; exec sleep 60')
     child = fleet.admin.popen([PROGRAMS / "bento", "secret", "edit", "@dc1", "key"], cwd=fleet.fleet, env=environment)
     deadline = time.monotonic() + 120
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     folder = Path(mark.read_text().strip())
     assert hits(SECRET.strip(), folder)
-    child.send_signal(signal.SIGTERM)
-    assert child.wait(20) == 128 + signal.SIGTERM
-    assert not folder.exists()
-    assert store_files(fleet) == before
+    return child, folder
+
+
+def test_an_interrupt_is_the_editors(fleet: World) -> None:
+    fleet.bento("secret", "add", "@dc1", "-", "--name", "key", stdin=SECRET)
+    script = 'kill -INT $PPID; kill -INT $PPID; trap "echo more >> $1; exit 0" INT; kill -INT $$; sleep 60'
+    done = fleet.try_bento("secret", "edit", "@dc1", "key", env=editor(fleet, script))
+    assert done.returncode == 0, said(done)
+    assert fleet.bento("secret", "show", "@dc1", "key").encode() == SECRET + b"more\n"
+
+
+def test_an_editor_that_crashes_leaves_no_image_and_one_that_isnt_known_is_warned_of(fleet: World) -> None:
+    fleet.bento("secret", "add", "@dc1", "-", "--name", "key", stdin=SECRET)
+    crash = f"import os, sys; held = open(sys.argv[1]).read(); os.kill(os.getpid(), {signal.SIGSEGV})"
+    environment = {"EDITOR": f"{sys.executable} -c '{crash}'", "VISUAL": ""}
+    armed = ["sh", "-c", 'ulimit -c unlimited && exec "$@"', "sh", str(PROGRAMS / "bento")]
+    done = fleet.admin.run([*armed, "secret", "edit", "@dc1", "key"], cwd=fleet.fleet, env=environment)
+    assert done.returncode == 1, said(done)
+    assert b"was ended by signal 11" in done.stderr
+    assert b"may keep the text elsewhere" in done.stderr
+    assert not list(fleet.fleet.glob("core*"))
+    assert not hits(SECRET.strip(), fleet.fleet, fleet.admin.folder)
+    control = fleet.folder / "control"
+    control.write_bytes(SECRET)
+    alone = [*armed[:-1], sys.executable, "-c", crash, str(control)]
+    assert fleet.admin.run(alone, cwd=fleet.fleet).returncode == -signal.SIGSEGV
+    assert list(fleet.fleet.glob("core*")), "the same program, started by itself, leaves one"
 
 
 @pytest.mark.parametrize("program", ["vim", "vi"])
