@@ -111,7 +111,8 @@ def find_editor(environment: Mapping[str, str]) -> Editor:
         )
     known = (Path(argv[0]).name, Path(found).resolve().name)  # `vi` is often a link to vim
     quiet = next((_QUIET[name] for name in known if name in _QUIET), None)
-    return Editor((*argv, *(quiet or ())), known=quiet is not None)
+    # Before the person's own arguments: `vim -c COMMAND -c wq` would be gone before it had heard the rest.
+    return Editor((argv[0], *(quiet or ()), *argv[1:]), known=quiet is not None)
 
 
 def _environment(folder: Path) -> dict[str, str]:
