@@ -67,7 +67,7 @@ def edit_secret(
             warn(folder.warning)
         if not editor.known:
             name_ = printable(Path(editor.argv[0]).name)
-            warn(f"{name_} may keep the text elsewhere, as backup or history: bento can tell only {_KNOWN} not to")
+            warn(f"{name_} may keep the text elsewhere, as backup or history; {_KNOWN} are known to keep none")
         file = folder.path / name.split("/")[-1]
         _write(file, before.plaintext.data)
         code = attend([*editor.argv, str(file)], _environment(folder.path))
