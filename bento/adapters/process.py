@@ -368,6 +368,15 @@ def attend(argv: Sequence[str], env: Mapping[str, str]) -> int:
 
     Ctrl-C is the program's. It is ended if this process is. Raises EnvironmentFailed where it can't be started.
     """
+    # Before the child is there, and not SIG_IGN, which it would inherit.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return _attended(argv, env)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _attended(argv: Sequence[str], env: Mapping[str, str]) -> int:
     try:
         child = subprocess.Popen(list(argv), env=dict(env))
     except FileNotFoundError:
@@ -376,7 +385,6 @@ def attend(argv: Sequence[str], env: Mapping[str, str]) -> int:
         raise EnvironmentFailed(
             f"can't run {argv[0]}: {error.strerror}", f"see whether it is there: command -v {argv[0]}"
         ) from None
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return child.wait()
     except BaseException:
@@ -387,5 +395,3 @@ def attend(argv: Sequence[str], env: Mapping[str, str]) -> int:
             child.kill()
             child.wait()
         raise
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -17,7 +17,7 @@ from bento_secrets.errors import RuntimeUnsafe
 
 _SIZE = 128 * 1024 * 1024  # bytes; the largest secret, and what an editor lays beside it
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RamFolder:
 
 @contextmanager
 def ram_folder() -> Iterator[RamFolder]:
-    """A new folder on a tmpfs or ramfs, overwritten and removed at the end, also on SIGTERM and SIGHUP.
+    """A new folder on a tmpfs or ramfs, overwritten and removed at the end, also when a signal asks to end.
 
     Where that could be swapped out, root gets a tmpfs of its own without swap, which no other process sees. Raises
     EnvironmentFailed where there is no RAM filesystem.
@@ -49,11 +49,12 @@ def ram_folder() -> Iterator[RamFolder]:
                     )
             yield RamFolder(path, warning)
         finally:
-            _wipe(path)
-            if mounted:
-                _libc().umount2(os.fsencode(path), 0)
-            with suppress(OSError):
-                path.rmdir()
+            with _undisturbed():
+                _wipe(path)
+                if mounted:
+                    _libc().umount2(os.fsencode(path), 0)
+                with suppress(OSError):
+                    path.rmdir()
 
 
 def _find_base() -> tuple[str, bool]:
@@ -110,6 +111,16 @@ def _wipe(folder: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C waits until all is wiped."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_ENDING, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bento.adapters.process import attend
@@ -11,7 +12,7 @@ from bento.adapters.ramfolder import ram_folder
 from bento.admin.inventory import Fleet
 from bento.admin.secret_changes import add_given
 from bento.errors import EnvironmentFailed, InputError, WorkFailed
-from bento.names import HostName, SecretName, Target
+from bento.names import HostName, SecretName, Target, printable
 from bento_secrets.declared import Attributes
 from bento_secrets.limits import LIMITS
 from bento_secrets.sealing import Opener, Plaintext
@@ -20,13 +21,27 @@ from bento_secrets.store import NewSecret
 _VIM = ("-n", "-i", "NONE", "--cmd", "silent! set nobackup nowritebackup noswapfile viminfo=")
 _VIM_LAST = ("-c", "silent! set nobackup nowritebackup noswapfile", "-c", "silent! set noundofile")
 _EMACS = ("--eval", "(setq make-backup-files nil auto-save-default nil create-lockfiles nil)")
+_KNOWN = "vim, nvim, nano, emacs, joe, micro and kak"
 # What keeps an editor from writing the text anywhere but into its file: swap, backup, undo, history.
 _QUIET: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("vim", "vim.basic", "vim.tiny", "vim.nox", "vim.gtk3", "nvim", "gvim"), (*_VIM, *_VIM_LAST)),
+    **dict.fromkeys(("vim", "vim.basic", "vim.tiny", "vim.nox", "vim.gtk3", "nvim"), (*_VIM, *_VIM_LAST)),
+    "gvim": ("-f", *_VIM, *_VIM_LAST),  # without -f it would go on alone, after its file has gone
     "nano": ("--ignorercfiles",),
-    "emacs": _EMACS,
-    "emacs-nox": _EMACS,
+    **dict.fromkeys(("emacs", "emacs-nox", "emacs-gtk"), _EMACS),
+    **dict.fromkeys(("joe", "jmacs", "jstar", "jpico", "rjoe"), ("-nobackups", "-nodeadjoe")),
+    "micro": tuple(
+        word for option in ("backup", "permbackup", "saveundo", "savehistory") for word in (f"-{option}", "false")
+    ),
+    "kak": (),  # it writes nothing else
 }
+
+
+@dataclass(frozen=True)
+class Editor:
+    """The command; `known` if it leaves no copies: its arguments see to that."""
+
+    argv: tuple[str, ...]
+    known: bool
 
 
 def edit_secret(
@@ -46,17 +61,20 @@ def edit_secret(
     if before.declaration.target != target:
         theirs = before.declaration.target
         raise InputError(f"{target} gets {name} from {theirs}", f"edit it there: bento secret edit {theirs} {name}")
-    argv = editor_command(os.environ)
+    editor = find_editor(os.environ)
     with ram_folder() as folder:
         if folder.warning is not None:
             warn(folder.warning)
+        if not editor.known:
+            name_ = printable(Path(editor.argv[0]).name)
+            warn(f"{name_} may keep the text elsewhere, as backup or history; {_KNOWN} are known to keep none")
         file = folder.path / name.split("/")[-1]
         _write(file, before.plaintext.data)
-        code = attend([*argv, str(file)], _environment(folder.path))
+        code = attend([*editor.argv, str(file)], _environment(folder.path))
         if code != 0:
             how = f"exited with {code}" if code > 0 else f"was ended by signal {-code}"
             raise WorkFailed(
-                f"the editor {argv[0]} {how}, so nothing was changed",
+                f"the editor {editor.argv[0]} {how}, so nothing was changed",
                 "name another editor: export EDITOR=vi",
             )
         after = _read(file)
@@ -71,7 +89,7 @@ def edit_secret(
     return add_given(fleet, [item], warn, replace=True, now=clock(), seen=before.state)[0]
 
 
-def editor_command(environment: Mapping[str, str]) -> list[str]:
+def find_editor(environment: Mapping[str, str]) -> Editor:
     """The person's editor with arguments that keep it from leaving copies. Raises EnvironmentFailed."""
     for variable in ("VISUAL", "EDITOR"):
         try:
@@ -83,13 +101,18 @@ def editor_command(environment: Mapping[str, str]) -> list[str]:
         if argv:
             break
     else:
-        argv = [next((name for name in ("nano", "vim", "vi") if shutil.which(name)), "")]
-    found = shutil.which(argv[0]) if argv[0] else None
-    if found is None:
+        argv = [name for name in ("nano", "vim", "vi") if shutil.which(name)][:1]
+    if not argv:
         raise EnvironmentFailed("there is no editor here", "name yours: export EDITOR=vim")
+    found = shutil.which(argv[0])
+    if found is None:
+        raise EnvironmentFailed(
+            f"there is no program {printable(argv[0])}, which {variable} names", f"name another: export {variable}=vim"
+        )
     known = (Path(argv[0]).name, Path(found).resolve().name)  # `vi` is often a link to vim
-    quiet = next((_QUIET[name] for name in known if name in _QUIET), ())
-    return [*argv, *quiet]
+    quiet = next((_QUIET[name] for name in known if name in _QUIET), None)
+    # Before the person's own arguments: `vim -c COMMAND -c wq` would be gone before it had heard the rest.
+    return Editor((argv[0], *(quiet or ()), *argv[1:]), known=quiet is not None)
 
 
 def _environment(folder: Path) -> dict[str, str]:

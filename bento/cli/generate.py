@@ -1,5 +1,6 @@
 """`bento secret generate`."""
 
+import re
 import shlex
 import time
 
@@ -11,9 +12,11 @@ from bento.admin.secrets import check_mode
 from bento.cli.completing import SECRET, TARGET
 from bento.cli.context import current_fleet
 from bento.errors import InputError
-from bento.names import SecretName, Target
+from bento.names import SecretName, Target, printable
 from bento_secrets.declared import Attributes
 from bento_secrets.generate import KINDS, Generated, by_kind, of_command
+
+_OF_SHELLS = re.compile(r"[|&;<>]+|[0-9]?>.*")
 
 
 @click.command()
@@ -114,4 +117,10 @@ def _made(
         ) from None
     if not argv:
         raise InputError("--exec has no command", "for example: --exec 'pass show borg'")
+    # Unquoted: who types `pwgen | head -c 9` means a shell, and would seal what pwgen makes of `|` without a word.
+    if shells := next((word for word in shlex.split(command, posix=False) if _OF_SHELLS.fullmatch(word)), None):
+        raise InputError(
+            f"--exec runs no shell, and {printable(argv[0])} would take {printable(shells)} for an argument",
+            "let a shell read it: --exec 'sh -c \"COMMAND | COMMAND\"'",
+        )
     return of_command(argv)

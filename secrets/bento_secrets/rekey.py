@@ -35,8 +35,8 @@ class Rekeyed:
 class NeedsFile(InputError):
     """Secrets whose content is needed again, because no identity at hand opens a copy."""
 
-    def __init__(self, message: str, steps: Sequence[Step], *hints: str) -> None:
-        super().__init__(message, *add_again(steps), *hints)
+    def __init__(self, message: str, steps: Sequence[Step], *first: str) -> None:
+        super().__init__(message, *first, *add_again(steps))
         self.steps = tuple(steps)
 
 
@@ -110,7 +110,7 @@ def _needs_file(left: Sequence[Step], identities: Sequence[Opener], admins: Sequ
     elif not identities:
         return NeedsFile(
             f"nothing was changed: {what} can't be sealed without an identity that opens a copy", left,
-            "or name your identity: bento secret rekey --identity FILE",
+            "name your identity: bento secret rekey --identity FILE",
         )  # fmt: skip
     else:
         why = "no identity at hand opens a copy"

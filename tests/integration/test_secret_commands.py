@@ -5,6 +5,8 @@ import os
 import pty
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -122,28 +124,66 @@ def test_edit_seals_what_the_editor_left_and_leaves_nothing_in_ram_or_on_disk(fl
 @pytest.mark.parametrize("script", ["true", 'echo changed > "$1"; exit 1', 'rm "$1"', ': > "$1"', "kill -9 $$"])
 def test_an_editor_that_changes_nothing_or_fails_changes_nothing(fleet: World, script: str) -> None:
     fleet.bento("secret", "add", "@dc1", "-", "--name", "key", stdin=SECRET)
-    before, left = store_files(fleet), set(Path("/dev/shm").glob("bento-*"))
-    done = fleet.try_bento("secret", "edit", "@dc1", "key", env=editor(fleet, script))
+    before = store_files(fleet)
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="test-") as ram:
+        environment = {**editor(fleet, f'dirname "$1" > {fleet.folder}/seen; {script}'), "XDG_RUNTIME_DIR": ram}
+        done = fleet.try_bento("secret", "edit", "@dc1", "key", env=environment)
+        assert (fleet.folder / "seen").read_text().startswith(f"{ram}/bento-")
+        assert list(Path(ram).iterdir()) == []
     assert done.returncode == (0 if script == "true" else done.returncode or 99), said(done)
     assert store_files(fleet) == before
-    assert set(Path("/dev/shm").glob("bento-*")) <= left
 
 
-def test_edit_is_ended_tidily_by_sigterm(fleet: World) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_edit_is_ended_tidily_by_a_signal_however_often_it_comes(fleet: World, number: signal.Signals) -> None:
     fleet.bento("secret", "add", "@dc1", "-", "--name", "key", stdin=SECRET)
     before = store_files(fleet)
+    child, folder = edit_slowly(fleet)
+    for _ in range(3):
+        child.send_signal(number)
+        child.send_signal(signal.SIGINT)
+    assert child.wait(20) == 128 + number
+    assert not folder.exists()
+    assert store_files(fleet) == before
+
+
+def edit_slowly(fleet: World) -> tuple[subprocess.Popen[bytes], Path]:
+    """An edit under way, and the folder where the text lies."""
     mark = fleet.folder / "began"
-    environment = editor(fleet, f'dirname "$1" > {mark}.new; mv {mark}.new {mark}; sleep 60')
+    environment = editor(fleet, f'dirname "$1" > {mark}.new; mv {mark}.new {mark}; exec sleep 60')
     child = fleet.admin.popen([PROGRAMS / "bento", "secret", "edit", "@dc1", "key"], cwd=fleet.fleet, env=environment)
     deadline = time.monotonic() + 120
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     folder = Path(mark.read_text().strip())
     assert hits(SECRET.strip(), folder)
-    child.send_signal(signal.SIGTERM)
-    assert child.wait(20) == 128 + signal.SIGTERM
-    assert not folder.exists()
-    assert store_files(fleet) == before
+    return child, folder
+
+
+def test_an_interrupt_is_the_editors(fleet: World) -> None:
+    fleet.bento("secret", "add", "@dc1", "-", "--name", "key", stdin=SECRET)
+    script = 'kill -INT $PPID; kill -INT $PPID; trap "echo more >> $1; exit 0" INT; kill -INT $$; sleep 60'
+    done = fleet.try_bento("secret", "edit", "@dc1", "key", env=editor(fleet, script))
+    assert done.returncode == 0, said(done)
+    assert fleet.bento("secret", "show", "@dc1", "key").encode() == SECRET + b"more\n"
+
+
+def test_an_editor_that_crashes_leaves_no_image_and_one_that_isnt_known_is_warned_of(fleet: World) -> None:
+    fleet.bento("secret", "add", "@dc1", "-", "--name", "key", stdin=SECRET)
+    crash = f"import os, sys; held = open(sys.argv[1]).read(); os.kill(os.getpid(), {signal.SIGSEGV})"
+    environment = {"EDITOR": f"{sys.executable} -c '{crash}'", "VISUAL": ""}
+    armed = ["sh", "-c", 'ulimit -c unlimited && exec "$@"', "sh", str(PROGRAMS / "bento")]
+    done = fleet.admin.run([*armed, "secret", "edit", "@dc1", "key"], cwd=fleet.fleet, env=environment)
+    assert done.returncode == 1, said(done)
+    assert b"was ended by signal 11" in done.stderr
+    assert b"may keep the text elsewhere" in done.stderr
+    assert not list(fleet.fleet.glob("core*"))
+    assert not hits(SECRET.strip(), fleet.fleet, fleet.admin.folder)
+    control = fleet.folder / "control"
+    control.write_bytes(SECRET)
+    alone = [*armed[:-1], sys.executable, "-c", crash, str(control)]
+    assert fleet.admin.run(alone, cwd=fleet.fleet).returncode == -signal.SIGSEGV
+    assert list(fleet.fleet.glob("core*")), "the same program, started by itself, leaves one"
 
 
 @pytest.mark.parametrize("program", ["vim", "vi"])
@@ -154,17 +194,18 @@ def test_vim_keeps_no_swap_undo_or_history(fleet: World, program: str) -> None:
         f"set undofile undodir={home}/undo backup backupdir={home}/undo viminfo='100,n{home}/info\n"
     )
     fleet.bento("secret", "add", "@dc1", "-", "--name", "key", stdin=SECRET)
-    command = {"HOME": str(home), "EDITOR": f"{program} -c 'normal Gomore' -c wq", "VISUAL": "", "TERM": "dumb"}
+    keys = "normal ggyypkddGomore"  # the text is in a register, and in what could be undone
+    command = {"HOME": str(home), "EDITOR": f"{program} -c '{keys}' -c wq", "VISUAL": "", "TERM": "dumb"}
     done = fleet.try_bento("secret", "edit", "@dc1", "key", env=command)
     assert done.returncode == 0, said(done)
     assert fleet.bento("secret", "show", "@dc1", "key").encode() == SECRET + b"more\n"
-    assert not hits(SECRET.strip(), home)
-    control = subprocess.run(
-        [program, "-c", "normal Gomore", "-c", "wq", "-u", str(home / ".vimrc"), str(fleet.folder / "control")],
-        env={**os.environ, **command}, input=b"", capture_output=True, check=False,
-    )  # fmt: skip
-    assert control.returncode == 0
-    assert list((home / "undo").iterdir()), "the same vim, started by itself, writes undo or backup files"
+    assert [path for path in home.rglob("*") if path.is_file()] == [home / ".vimrc"]
+    control = fleet.folder / "control"
+    control.write_bytes(SECRET)
+    alone = [program, "-c", keys, "-c", "wq", "-u", str(home / ".vimrc"), str(control)]
+    environment = {**os.environ, **command}
+    subprocess.run(alone, env=environment, input=b"", capture_output=True, check=True)
+    assert hits(SECRET.strip(), home), "the same vim, started by itself, keeps the text"
 
 
 def test_rekey_follows_admins_and_tags_and_says_why(fleet: World) -> None:

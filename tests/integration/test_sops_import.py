@@ -1,7 +1,4 @@
-"""`bento secret import sops`, from a folder as sops-nix's documentation lays it out.
-
-The program `sops` isn't in Debian: rig/sops.py stands in.
-"""
+"""`bento secret import sops`, from a folder as sops-nix's documentation lays it out, which `sops` itself has sealed."""
 
 import json
 import subprocess
@@ -14,6 +11,8 @@ from rig import markers, sops
 from rig.acme import PLAIN, Acme, identities, tree, unchanged
 
 pytestmark = pytest.mark.programs("age", "nix-instantiate")
+
+KEYTAB = b"\5\2\0\xff" + PLAIN.encode() + b"\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +49,20 @@ creation_rules:
       - *server_azmidi
 """
     )
-    both, one = [alice, bob, azmidi, nosaxa], [alice, bob, azmidi]
     example: dict[str, Any] = {
         "example-key": PLAIN,
         "myservice": {"my_subdir": {"my_secret": PLAIN + "\n"}},
         "port": 5432,
         "note_unencrypted": "hello",
     }
-    sops.seal(acme.theirs / "secrets/example.yaml", example, both, {"kms": [], "pgp": []})
-    sops.seal(acme.theirs / "secrets/azmidi/other.json", {"github_token": PLAIN + "2"}, one)
-    sops.seal(acme.theirs / "secrets/azmidi/app.env", {"PASSWORD": PLAIN + "3"}, one)
-    sops.seal(acme.theirs / "secrets/azmidi/app.ini", {"db": {"password": PLAIN + "4"}}, one)
-    sops.seal(acme.theirs / "krb5.keytab", PLAIN.encode(), both)
+    for name, content in {
+        "secrets/example.yaml": example,
+        "secrets/azmidi/other.json": {"github_token": PLAIN + "2"},
+        "secrets/azmidi/app.env": {"PASSWORD": PLAIN + "3"},
+        "secrets/azmidi/app.ini": {"db": {"password": PLAIN + "4"}},
+    }.items():
+        sops.seal(acme.theirs / name, content, root=acme.theirs)
+    sops.seal(acme.theirs / "krb5.keytab", KEYTAB, [alice, bob, azmidi, nosaxa])
     (acme.theirs / "configuration.nix").write_text("{ sops.defaultSopsFile = ./secrets/example.yaml; }")
     return acme
 
@@ -110,7 +111,7 @@ def test_sops_import_gives_each_host_its_own(sops_nix: Acme, way: str) -> None:
         assert sops_nix.opened(host, "example-key") == PLAIN.encode()
         assert sops_nix.opened(host, "myservice/my_subdir/my_secret") == f"{PLAIN}\n".encode()
         assert sops_nix.opened(host, "port") == b"5432"
-        assert sops_nix.opened(host, "krb5.keytab") == PLAIN.encode()
+        assert sops_nix.opened(host, "krb5.keytab") == KEYTAB
     assert sops_nix.opened("azmidi", "github_token") == f"{PLAIN}2".encode()
     assert sops_nix.opened("azmidi", "app.env") == f"PASSWORD={PLAIN}3\n".encode()
     assert sops_nix.opened("azmidi", "app.ini") == f"[db]\npassword = {PLAIN}4\n".encode()
@@ -162,11 +163,50 @@ def test_sops_one_file_can_be_named(sops_nix: Acme) -> None:
 
 def test_sops_a_pgp_fingerprint_can_stand_for_a_host(sops_nix: Acme) -> None:
     file = sops_nix.theirs / "secrets/pgp.yaml"
-    pgp = [{"fp": "0FD60C8C3B664ACEB1796CE02B318DF330331003", "enc": "x"}]
-    sops.seal(file, {"extra": PLAIN}, [sops_nix.recipient("alice")], {"pgp": pgp})
+    sops.seal(file, {"extra": PLAIN}, [sops_nix.recipient("alice")])
+    pgp = "sops:\n    pgp:\n        - fp: 0FD60C8C3B664ACEB1796CE02B318DF330331003\n          enc: x\n"
+    file.write_text(file.read_text().replace("sops:\n", pgp))
     assert sops_nix.plan("sops")["secrets/pgp.yaml: extra"][0][0] is None
     mapped = "0fd60c8c3b664aceb1796ce02b318df330331003=system1"
     assert sops_nix.plan("sops", "--map", mapped)["secrets/pgp.yaml: extra"][0][0] == "system1"
+
+
+def test_sops_files_for_ssh_keys_as_they_are_go_to_the_hosts_of_these_keys(sops_nix: Acme) -> None:
+    readers = [sops_nix.public("alice"), sops_nix.public("azmidi")]  # each with its comment
+    sops.seal(sops_nix.theirs / "secrets/native.yaml", {"native": PLAIN}, readers)
+    assert sops_nix.plan("sops")["secrets/native.yaml: native"] == [("azmidi", "sealed to azmidi's key")]
+    sops_nix.take("sops", *identities(sops_nix, "alice"))
+    assert sops_nix.opened("azmidi", "native") == PLAIN.encode()
+
+
+def test_sops_comments_and_empty_values_are_no_secrets_and_keys_stay_as_written(sops_nix: Acme) -> None:
+    readers = [sops_nix.recipient("alice"), sops_nix.recipient("azmidi")]
+    text = f"# {PLAIN}\nnothing:\nempty: ''\n'1.0': {PLAIN}\nmany:\n- first\n# between\n- second: true\n"
+    sops.seal(sops_nix.theirs / "secrets/odd.yaml", text.encode(), readers)
+    taken = {source: why for source, why in sops_nix.plan("sops").items() if source.startswith("secrets/odd.yaml")}
+    assert {source: target for source, [(target, _)] in taken.items()} == {
+        "secrets/odd.yaml: nothing": None,
+        "secrets/odd.yaml: empty": None,
+        "secrets/odd.yaml: 1.0": "azmidi",
+        "secrets/odd.yaml: many/0": "azmidi",
+        "secrets/odd.yaml: many/1/second": "azmidi",
+    }
+    sops_nix.take("sops", *identities(sops_nix, "alice"))
+    assert sops_nix.opened("azmidi", "1.0") == PLAIN.encode()
+    assert sops_nix.opened("azmidi", "many/0") == b"first"
+    assert sops_nix.opened("azmidi", "many/1/second") == b"true"
+
+
+@pytest.mark.parametrize("name", ["shared.yaml", "shared.json", "shared.env", "shared.ini", "shared.bin"])
+def test_sops_files_that_take_several_groups_are_left_out(sops_nix: Acme, name: str) -> None:
+    groups = [[sops_nix.recipient("alice")], [sops_nix.recipient("azmidi")]]
+    rule = {"key_groups": [{"age": one} for one in groups], "shamir_threshold": 2}
+    (sops_nix.theirs / ".sops.yaml").write_text(json.dumps({"creation_rules": [rule]}))
+    tree: Any = {"db": {"password": PLAIN}} if name.endswith(".ini") else {"password": PLAIN}
+    content = PLAIN.encode() if name.endswith(".bin") else tree
+    sops.seal(sops_nix.theirs / name, content, root=sops_nix.theirs)
+    (row,) = [row for source, row in sops_nix.plan("sops").items() if source.startswith(name)]
+    assert row == [(None, "it takes keys of several groups together (Shamir's scheme) to open it")]
 
 
 def test_an_admin_of_the_fleet_is_no_stranger_and_can_open_what_was_imported(sops_nix: Acme) -> None:

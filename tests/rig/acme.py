@@ -26,6 +26,11 @@ def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
+def _elsewhere() -> str:
+    """PATH without the virtual environment's programs: its `sops` is there for who asks for it by name."""
+    return os.pathsep.join(one for one in os.environ["PATH"].split(os.pathsep) if Path(one) != PROGRAMS)
+
+
 class Acme:
     """A fleet, its hosts' keys, and a folder of another tool beside it."""
 
@@ -33,7 +38,7 @@ class Acme:
         self.folder, self.fleet, self.theirs = folder, folder / "fleet", folder / "theirs"
         self.programs = folder / "programs"
         self.env = {
-            "PATH": f"{PROGRAMS}:{self.programs}:{os.environ['PATH']}",
+            "PATH": f"{self.programs}:{_elsewhere()}",
             "HOME": str(folder / "home"),
             "TMPDIR": str(folder / "tmp"),
             "NIX_CONFIG": NIX,

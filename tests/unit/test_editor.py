@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bento.adapters.ramfolder import ram_folder
-from bento.admin.editing import editor_command
+from bento.admin.editing import Editor, find_editor
 from bento.errors import EnvironmentFailed
 
 
@@ -21,25 +21,32 @@ def program(folder: Path, name: str) -> str:
 
 def test_visual_comes_before_editor_and_may_have_arguments(tmp_path: Path) -> None:
     one, two = program(tmp_path, "one"), program(tmp_path, "two")
-    assert editor_command({"VISUAL": f"{one} -w 'a b'", "EDITOR": two}) == [one, "-w", "a b"]
-    assert editor_command({"VISUAL": " ", "EDITOR": two}) == [two]
+    assert find_editor({"VISUAL": f"{one} -w 'a b'", "EDITOR": two}) == Editor((one, "-w", "a b"), known=False)
+    assert find_editor({"VISUAL": " ", "EDITOR": two}) == Editor((two,), known=False)
 
 
 def test_known_editors_are_told_to_keep_no_copies_also_behind_a_link(tmp_path: Path) -> None:
-    vim, nano, emacs = (program(tmp_path, name) for name in ("vim", "nano", "emacs"))
+    vim, gvim, nano, emacs, joe, micro, kak = (
+        program(tmp_path, name) for name in ("vim", "gvim", "nano", "emacs", "joe", "micro", "kak")
+    )
     (tmp_path / "vi").symlink_to(vim)
     for name in (vim, str(tmp_path / "vi")):
-        argv = editor_command({"EDITOR": name})
-        assert argv[:4] == [name, "-n", "-i", "NONE"]
+        argv = find_editor({"EDITOR": name}).argv
+        assert argv[:4] == (name, "-n", "-i", "NONE")
         assert "noundofile" in argv[-1]
-    assert editor_command({"EDITOR": nano}) == [nano, "--ignorercfiles"]
-    assert "make-backup-files nil" in editor_command({"EDITOR": emacs})[-1]
+    assert find_editor({"EDITOR": gvim}).argv[:3] == (gvim, "-f", "-n")
+    assert find_editor({"EDITOR": nano}).argv == (nano, "--ignorercfiles")
+    assert "make-backup-files nil" in find_editor({"EDITOR": emacs}).argv[-1]
+    assert find_editor({"EDITOR": joe}).argv == (joe, "-nobackups", "-nodeadjoe")
+    assert find_editor({"EDITOR": micro}).argv[:3] == (micro, "-backup", "false")
+    for known in (vim, str(tmp_path / "vi"), gvim, nano, emacs, joe, micro, kak):
+        assert find_editor({"EDITOR": known}).known
 
 
 @pytest.mark.parametrize("said", ["/nowhere/editor", "'open"])
 def test_no_editor_is_an_error_with_a_hint(said: str) -> None:
     with pytest.raises(EnvironmentFailed) as caught:
-        editor_command({"EDITOR": said})
+        find_editor({"EDITOR": said})
     assert caught.value.hints
 
 

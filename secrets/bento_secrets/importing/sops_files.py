@@ -74,8 +74,14 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
         return
     if len(path) > IMPORT_LIMITS.MAX_DEPTH:
         raise InputError(_TOO_DEEP)
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+    members = value.items() if isinstance(value, dict) else enumerate(one for one in value if not _is_comment(one))
+    for key, inner in members:
         yield from _leaves(inner, (*path, str(key)))
+
+
+def _is_comment(value: object) -> bool:
+    """SOPS writes a list's comments among its members, and doesn't count them when it has opened them."""
+    return _is_sealed(value) and str(value).endswith(",type:comment]")
 
 
 def _is_sealed(value: object) -> bool:

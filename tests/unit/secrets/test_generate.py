@@ -229,6 +229,15 @@ def test_exec_takes_a_command_line_without_a_shell(fleet: Path, key_folder: Path
         run(fleet, "web", "other", "--exec", "true", "--length", "40")
 
 
+@pytest.mark.parametrize("shells", ["|", "&&", ";", "2>/dev/null", ">>"])
+def test_exec_takes_no_shells_line_for_arguments(fleet: Path, tmp_path: Path, shells: str) -> None:
+    with pytest.raises(InputError, match="runs no shell") as caught:
+        run(fleet, "web", "token", "--exec", f"touch {tmp_path / 'ran'} {shells} tr -d x")
+    assert "sh -c" in caught.value.hints[0]
+    assert not (tmp_path / "ran").exists()
+    run(fleet, "web", "token", "--exec", f"printf %s '{shells}' \"x {shells} y\" a&b=c")
+
+
 def test_nothing_is_run_for_a_target_that_is_not_there(fleet: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wbe"):
         run(fleet, "wbe", "token", "--exec", f"touch {tmp_path / 'ran'}")

@@ -44,6 +44,13 @@ def test_yaml_keys_stay_as_written_and_comments_are_passed_over() -> None:
     assert parsed.names == ((("on",), True), (("1.0",), True))
 
 
+def test_a_lists_comments_are_no_members_of_it() -> None:
+    comment = SEALED.replace("type:str", "type:comment")
+    parsed = sops_files.parse("x.yaml", as_json({"l": [comment, SEALED, comment, {"a": SEALED}]}))
+    assert parsed is not None
+    assert parsed.names == ((("l", "0"), True), (("l", "1", "a"), True))
+
+
 @pytest.mark.parametrize("name", ["krb5.keytab", "plain.txt", "noextension"])
 def test_other_files_are_one_secret(name: str) -> None:
     parsed = sops_files.parse(name, as_json({"data": SEALED}))

@@ -243,7 +243,7 @@ class Store(RuleBasedStateMachine):
         else:
             needed = None
         if needed is not None:
-            assert needed.hints[0].startswith("bento secret add ")
+            assert needed.hints[-1].startswith("bento secret add ")
             return
         assert done.done == plan
         left = [one for one in self.findings() if one.kind in ("stale", "missing", "orphaned", "changed")]
