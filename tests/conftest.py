@@ -6,8 +6,14 @@ on purpose: pytest -m "not root".
 
 import os
 import shutil
+import signal
 
 import pytest
+
+# Tests that run in the background, or by nohup, have these ignored; programs that they start would be deaf, too.
+for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ class Verdicts:
         """
         if not self._more:
             return
-        kept = list(self._new) if whole else [*self._new, *(self._old - self._new.keys())]
+        kept = list(self._new if whole else {**self._new, **self._old})  # what is left out is the oldest
         said = "".join(f"{mark}\n" for mark in kept[:_MOST])
         with suppress(BentoError):
             publish_text(self._path, f"{_sum(said.encode())}\n{said}")
@@ -68,13 +68,13 @@ def _sum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read(path: Path) -> frozenset[str]:
+def _read(path: Path) -> dict[str, None]:
     try:
         if path.stat().st_size > (_MOST + 1) * _LINE:
-            return frozenset()
+            return {}
         checksum, _, said = path.read_bytes().partition(b"\n")
         if checksum.decode("ascii") != _sum(said):
-            return frozenset()
-        return frozenset(said.decode("ascii").split())
+            return {}
+        return dict.fromkeys(said.decode("ascii").split())
     except (OSError, ValueError):
-        return frozenset()
+        return {}

@@ -81,6 +81,7 @@ def test_it_does_not_grow_without_end(kept: Path, monkeypatch: pytest.MonkeyPatc
     assert known(kept, b"4")
     assert known(kept, b"more 4")
     found = Verdicts(kept, "rules")
+    assert not known(kept, b"0"), "the oldest goes first"
     marks = [found.mark(b"%d" % number) for number in range(5)]
     for mark in marks:
         found.add(mark)
