@@ -79,9 +79,12 @@ def busy_lock(path: Path, what: str) -> Iterator[None]:
 
 
 def sign_lock(path: Path) -> None:
-    """Write this process into a lock that it holds, for `holder`. On a full disk it is left out."""
-    with suppress(OSError):
-        path.write_text(f"{os.getpid()}\n", "ascii")
+    """Write this process into a lock that it holds, for `holder`. On a full disk it is left out.
+
+    Always as many bytes, over those of the one before: what has its place on the disk needs no more room.
+    """
+    with suppress(OSError), path.open("r+b") as file:
+        file.write(f"{os.getpid():<10}\n".encode("ascii"))
 
 
 def holder(path: Path) -> int | None:

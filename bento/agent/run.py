@@ -95,7 +95,11 @@ def write_metrics(host: Host, code: int) -> None:
     if host.settings.metrics is None:
         return
     try:
-        publish_text(host.settings.metrics, textfile(facts_of(host), host.clock(), code))
+        facts = facts_of(host)
+    except BentoError:
+        facts = None  # how the run ended says enough of it
+    try:
+        publish_text(host.settings.metrics, textfile(facts, host.clock(), code))
     except BentoError as error:
         host.say(f"the metrics can't be written: {error.message}")
 

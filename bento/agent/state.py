@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from bento.core import spool, trust_rules
 from bento.core.journal import PHASES, Journal, Point
 from bento.core.self_update import Tried
 from bento.core.trust_rules import PROGRESS, Floor
-from bento.errors import EnvironmentFailed, InputError
+from bento.errors import BentoError, EnvironmentFailed, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.signed import SignedDocument, canonical, split
 from bento.models.strict import Table, parse_json_table
@@ -20,6 +21,7 @@ from bento.names import MAX_SERIAL, Digest, Serial
 from bento_secrets.durable import fsync_dir
 
 _SMALL = 1024 * 1024  # bytes; more than any of the small state files
+_OLD = 3600  # seconds after which a temporary file is nobody's
 _SERIAL = re.compile(r"[1-9][0-9]{0,15}")
 # What a host does without a file that is no matter of trust. Where it is one, see agent/trust.py.
 _WITHOUT = {
@@ -240,7 +242,7 @@ class State:
             if raw is None:
                 raise InputError(f"{what} is gone")
             return split(raw, what)
-        except InputError as error:
+        except (InputError, WorkFailed) as error:
             raise Damaged(
                 error.message,
                 "the next run stores it anew, if it is still what is published: bento-agent run",
@@ -264,6 +266,11 @@ class State:
                     path.unlink(missing_ok=True)
         for tree in self.config.iterdir():
             shutil.rmtree(tree, ignore_errors=True)
+        # What a kill in mid-write left. A person's command may be writing just now: that one is young.
+        for folder in (self.root, self.spool):
+            for path in folder.glob(".*.tmp"):
+                if path.lstat().st_mtime < time.time() - _OLD:
+                    path.unlink(missing_ok=True)
 
     # Links to secrets, which lie outside of the state.
 
@@ -345,7 +352,7 @@ class State:
         try:
             data = read_capped(self.root / name, _SMALL, f"{self.root / name}")
             return None if data is None else parse_json_table(data, str(self.root / name))
-        except InputError as error:
+        except (InputError, WorkFailed) as error:  # a disk that doesn't give it is no better than one that lost it
             raise self._damaged(name, error) from None
 
     def _write(self, name: str, fields: dict[str, object]) -> None:
@@ -357,7 +364,7 @@ class State:
             )
         store(self.root / name, data, 0o600)
 
-    def _damaged(self, name: str, error: InputError) -> Damaged:
+    def _damaged(self, name: str, error: BentoError) -> Damaged:
         path = shlex.quote(str(self.root / name))
         hints = (
             (f"{_WITHOUT[name]}: mv {path} {path}.damaged",)

@@ -71,6 +71,15 @@ def test_every_run_leaves_its_facts_for_prometheus_also_one_that_fails(lone: Lon
     with pytest.raises(Exception, match="can't reach the server"):
         run.run(host)
     assert "bento_last_run_exit 1\n" in metrics.read_text()
+    # where the memory is damaged too: what was well before must not look so for ever
+    lone._sshd.start()
+    floor = (host.state.root / "floor.json").read_bytes()
+    (host.state.root / "floor.json").write_bytes(b"{")
+    assert run.run(host).outcome == "refused"
+    told = [line for line in metrics.read_text().splitlines() if not line.startswith("#")]
+    assert told == [f"bento_last_run_time {host.clock()}", "bento_last_run_exit 6"]
+    (host.state.root / "floor.json").write_bytes(floor)
+    lone._sshd.stop()
     # where it can't be written the run goes on
     metrics.unlink()
     metrics.mkdir()

@@ -387,6 +387,31 @@ def test_pruning_keeps_what_is_named_and_nothing_else(state: State) -> None:
     assert state.serials() == {2}
 
 
+def test_pruning_takes_what_a_kill_in_mid_write_left_and_not_what_is_being_written(state: State) -> None:
+    for folder in (state.root, state.spool):
+        for name in (".0123456789abcdef.tmp", ".fedcba9876543210.tmp"):
+            (folder / name).write_bytes(b"half")
+        os.utime(folder / ".0123456789abcdef.tmp", (1_000_000, 1_000_000))
+    state.prune((), ())
+    for folder in (state.root, state.spool):
+        assert [path.name for path in folder.glob(".*.tmp")] == [".fedcba9876543210.tmp"]
+
+
+def test_what_the_disk_does_not_give_is_damage_and_not_a_trouble_of_the_moment(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.write_floor(FLOOR)
+    state.keep_manifest(Serial(7), b"x\n")
+
+    def unreadable(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "read", unreadable)
+    for look in (state.written_floor, lambda: state.manifest(Serial(7))):
+        with pytest.raises(Damaged, match="Input/output error"):
+            look()
+
+
 def test_what_was_told_is_remembered_until_it_is_over(state: State) -> None:
     state.write_told(digest("it"))
     assert state.last_told() == digest("it")
