@@ -22,10 +22,12 @@ __all__ = [
     "read_capped_at",
     "sign_lock",
     "store",
+    "sweep",
     "write_atomic",
 ]
 
 _AGAIN = 0.05  # seconds
+_OLD = 3600  # seconds
 
 
 class Busy(EnvironmentFailed):
@@ -38,6 +40,13 @@ def store(path: Path, data: bytes, mode: int) -> None:
         write_atomic(path, data, mode)
     except OSError as error:
         raise EnvironmentFailed(f"can't write {path}: {error.strerror}", f"see the disk: df -h {path.parent}") from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what kills in mid-`store` left in a folder; what is young may be another's that is being written."""
+    for path in folder.glob(".*.tmp"):
+        if path.lstat().st_mtime < time.time() - _OLD:
+            path.unlink(missing_ok=True)
 
 
 def publish_text(path: Path, text: str) -> None:

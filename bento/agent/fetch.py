@@ -28,8 +28,8 @@ def fetch(host: Host, session: Session, manifest: Manifest) -> None:
 
     What a run that was killed had of one goes first: cut again and again, it would fill the disk.
     """
-    for left in host.state.objects.glob(f"{_PARTIAL}*"):
-        with suppress(OSError):
+    with suppress(OSError):
+        for left in host.state.objects.glob(f"{_PARTIAL}*"):
             left.unlink()
     for digest, size in objects_of(manifest).items():
         path = host.state.objects / digest

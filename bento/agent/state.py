@@ -3,12 +3,11 @@
 import re
 import shlex
 import shutil
-import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 
-from bento.adapters.files import read_capped, store
+from bento.adapters.files import read_capped, store, sweep
 from bento.core import spool, trust_rules
 from bento.core.journal import PHASES, Journal, Point
 from bento.core.self_update import Tried
@@ -21,7 +20,6 @@ from bento.names import MAX_SERIAL, Digest, Serial
 from bento_secrets.durable import fsync_dir
 
 _SMALL = 1024 * 1024  # bytes; more than any of the small state files
-_OLD = 3600  # seconds after which a temporary file is nobody's
 _SERIAL = re.compile(r"[1-9][0-9]{0,15}")
 # What a host does without a file that is no matter of trust. Where it is one, see agent/trust.py.
 _WITHOUT = {
@@ -130,8 +128,7 @@ class State:
         if until is not None:
             self._write("suspended.json", {"until": until})
         else:
-            with _changing(self.root / "suspended.json") as path:
-                path.unlink(missing_ok=True)
+            _remove(self.root / "suspended.json")
 
     # What this host does with the inputs of its flake by itself.
 
@@ -155,8 +152,7 @@ class State:
     def write_tried(self, tried: Tried | None) -> None:
         """Persist it; None forgets it."""
         if tried is None:
-            with _changing(self.root / "self-update.json") as path:
-                path.unlink(missing_ok=True)
+            _remove(self.root / "self-update.json")
             return
         fields: dict[str, object] = {"at": tried.at, "serial": tried.serial}
         if tried.switched is not None:
@@ -217,7 +213,7 @@ class State:
         """Persist the journal."""
         fields: dict[str, object] = {
             "phase": journal.phase,
-            "committed": _plain(journal.committed),
+            "committed": asdict(journal.committed),
             "old_profile": journal.old_profile,
             "systems": dict(journal.systems),
         }
@@ -225,7 +221,7 @@ class State:
             fields["way"] = "back"
         for name, point in (("old", journal.old), ("new", journal.new)):
             if point is not None:
-                fields[name] = _plain(point)
+                fields[name] = asdict(point)
         self._write("journal.json", fields)
 
     # Releases.
@@ -250,8 +246,8 @@ class State:
             ) from None
 
     def serials(self) -> frozenset[Serial]:
-        """The releases whose manifests are stored."""
-        named = (path.name for path in self.manifests.iterdir())
+        """The releases whose manifests are stored. Raises Damaged."""
+        named = _names(self.manifests)
         return frozenset(Serial(int(name)) for name in named if _SERIAL.fullmatch(name) and int(name) <= MAX_SERIAL)
 
     def keep_manifest(self, serial: Serial, raw: bytes) -> None:
@@ -266,11 +262,8 @@ class State:
                     path.unlink(missing_ok=True)
         for tree in self.config.iterdir():
             shutil.rmtree(tree, ignore_errors=True)
-        # What a kill in mid-write left. A person's command may be writing just now: that one is young.
-        for folder in (self.root, self.spool):
-            for path in folder.glob(".*.tmp"):
-                if path.lstat().st_mtime < time.time() - _OLD:
-                    path.unlink(missing_ok=True)
+        sweep(self.root)
+        sweep(self.spool)
 
     # Links to secrets, which lie outside of the state.
 
@@ -320,31 +313,32 @@ class State:
         except InputError as error:
             raise self._damaged("told.json", error) from None
 
-    def write_told(self, told: Digest | None) -> None:
+    def told_of_damage(self) -> bool:
+        """Whether that was about this host's own memory: then it is to be told too when that is in order again."""
+        table = self._read("told.json")
+        return table is not None and table.has("damage")
+
+    def write_told(self, told: Digest | None, *, damage: bool = False) -> None:
         """Remember what was reported; None forgets it, because it is over."""
         if told is not None:
-            self._write("told.json", {"told": told})
+            self._write("told.json", {"told": told, **({"damage": "yes"} if damage else {})})
         else:
-            with _changing(self.root / "told.json") as path:
-                path.unlink(missing_ok=True)
+            _remove(self.root / "told.json")
 
     def spooled(self) -> list[Path]:
-        """Reports that wait to be sent, oldest first."""
-        return sorted(path for path in self.spool.iterdir() if path.suffix == ".report")
+        """Reports that wait to be sent, oldest first. Raises Damaged."""
+        return sorted(self.spool / name for name in _names(self.spool) if name.endswith(".report"))
 
     def put_in_spool(self, counter: int, raw: bytes) -> None:
         """Keep a report until it is sent; of too many, the oldest go."""
         store(self.spool / f"{counter:020}.report", raw, 0o600)
         waiting = self.spooled()
         for path in waiting[: spool.dropped([path.stat().st_size for path in waiting])]:
-            with _changing(path):
-                path.unlink(missing_ok=True)
+            _remove(path)
 
     def sent(self, report: Path) -> None:
         """The report is on the server."""
-        with _changing(report):
-            report.unlink(missing_ok=True)
-            fsync_dir(self.spool)
+        _remove(report)
 
     # Reading and writing.
 
@@ -377,11 +371,20 @@ class State:
         return Damaged(f"{self.root / name} is damaged: {error.message}", *hints)
 
 
-@contextmanager
-def _changing(path: Path) -> Iterator[Path]:
-    """As `store`: a disk that refuses is an EnvironmentFailed."""
+def _names(folder: Path) -> list[str]:
     try:
-        yield path
+        return [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise Damaged(f"can't read {folder}: {error.strerror}", f"see the disk: ls -l {folder}; dmesg") from None
+
+
+def _remove(path: Path) -> None:
+    """For good, if it is there. As `store`: a disk that refuses is an EnvironmentFailed."""
+    try:
+        path.unlink()
+        fsync_dir(path.parent)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise EnvironmentFailed(
             f"can't remove {path}: {error.strerror}", f"see the disk: df -h {path.parent}"
@@ -393,7 +396,3 @@ def _point(table: Table) -> Point:
     point = Point(table.optional_text("system"), None if serial is None else Serial.parse(serial))
     table.done()
     return point
-
-
-def _plain(point: Point) -> dict[str, object]:
-    return {"system": point.system, "serial": point.serial}

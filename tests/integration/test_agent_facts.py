@@ -88,6 +88,24 @@ def test_every_run_leaves_its_facts_for_prometheus_also_one_that_fails(lone: Lon
     assert "the metrics can't be written" in lone.said[-1]
 
 
+def test_that_the_memory_is_in_order_again_is_reported_where_no_release_tells_of_it(world: World) -> None:
+    web = world.add("web")
+    world.bento("deploy")
+    web.run()
+    assert world.status(web)["state"] == "up to date"
+    floor = (web.state / "floor.json").read_bytes()
+    for _ in range(2):
+        (web.state / "floor.json").write_bytes(b"{")
+        web.run(code=1)
+        assert world.status(web)["state"] == "failing"
+        (web.state / "floor.json").write_bytes(floor)  # the disk gives it again
+        for _ in range(2):
+            assert "nothing new" in web.run()
+        assert world.status(web)["state"] == "up to date"
+        assert "in order again" in world.report(web)["reason"]
+    assert len(list((world.sshd.publish / web.name / "reports").glob("*.report"))) == 1 + 2 * 2
+
+
 def test_metrics_are_well_formed(lone: LoneHost) -> None:
     for line in textfile(facts_of(lone.fresh()), 1, 0).splitlines():
         kind, name, *rest = line.split(" ") if line.startswith("#") else ("", *line.split(" "))
