@@ -52,7 +52,8 @@ class State:
         """Make the folders, 0700. Raises EnvironmentFailed."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.root.chmod(0o700)
+            if self.root.stat().st_mode & 0o077:  # else one that is read-only would hide itself
+                self.root.chmod(0o700)
             for folder in (self.manifests, self.objects, self.config, self.spool, self.roots, self.locks):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
