@@ -1,5 +1,6 @@
 """Files: durable writes, locks, capped reads of what others wrote."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -153,6 +154,7 @@ def read_capped(path: Path | str, limit: int, what: str) -> bytes | None:
 def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> bytes | None:
     """`read_capped` relative to an open folder. Raises InputError for anything but a plain file of that size.
 
+    And WorkFailed where the disk doesn't give it.
     O_NONBLOCK: a FIFO that somebody put there must not hang the reader.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -161,7 +163,8 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InputError(f"can't read {what}: {error.strerror}") from None
+        kind = WorkFailed if error.errno == errno.EIO else InputError  # the disk's fault, or what lies there
+        raise kind(f"can't read {what}: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -232,14 +232,14 @@ class State:
         return self.manifest(serial).line
 
     def manifest(self, serial: Serial) -> SignedDocument:
-        """A release's manifest, with its signatures. Raises Damaged."""
+        """A release's manifest, with its signatures. Raises Damaged; WorkFailed where only the disk doesn't give it."""
         what = f"the stored manifest {serial}"
         try:
             raw = read_capped(self.manifests / str(serial), LIMITS.manifest, what)
             if raw is None:
                 raise InputError(f"{what} is gone")
             return split(raw, what)
-        except (InputError, WorkFailed) as error:
+        except InputError as error:
             raise Damaged(
                 error.message,
                 "the next run stores it anew, if it is still what is published: bento-agent run",

@@ -14,10 +14,11 @@ from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, swi
 from bento.agent.confirm import check_health, failed_units
 from bento.agent.fetch import objects_of
 from bento.agent.host import Host
-from bento.agent.install import check_links, known_manifest, open_generation, prune_generations
+from bento.agent.install import check_links, known_manifest, open_generation, prune_generations, stored_manifest
 from bento.agent.link import reachable_within
 from bento.agent.reboot import reason_to_reboot, rescue
 from bento.agent.reporting import make_report
+from bento.agent.state import Damaged
 from bento.agent.turn import AgentBusy, refuse_busy
 from bento.core import journal as journal_rules
 from bento.core import trust_rules
@@ -259,7 +260,9 @@ def prune(host: Host) -> None:
     prune_generations(host, {serial for serial in (live, journal.committed.serial) if serial is not None})
     objects: set[Digest] = set()
     for serial in serials & host.state.serials():
-        known = known_manifest(host, serial)
-        objects |= set() if known is None else set(objects_of(known))
+        try:
+            objects |= set(objects_of(stored_manifest(host, serial)))
+        except (Damaged, InputError) as error:  # lost; one that the disk only doesn't give now needs its objects
+            host.say(error.message)
     host.state.prune(serials, objects)
     host.state.prune_locks(journal.committed.system)
