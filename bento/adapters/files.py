@@ -1,5 +1,6 @@
 """Files: durable writes, locks, capped reads of what others wrote."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -22,10 +23,12 @@ __all__ = [
     "read_capped_at",
     "sign_lock",
     "store",
+    "sweep",
     "write_atomic",
 ]
 
 _AGAIN = 0.05  # seconds
+_OLD = 3600  # seconds
 
 
 class Busy(EnvironmentFailed):
@@ -38,6 +41,13 @@ def store(path: Path, data: bytes, mode: int) -> None:
         write_atomic(path, data, mode)
     except OSError as error:
         raise EnvironmentFailed(f"can't write {path}: {error.strerror}", f"see the disk: df -h {path.parent}") from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what kills in mid-`store` left in a folder; what is young may be another's that is being written."""
+    for path in folder.glob(".*.tmp"):
+        if path.lstat().st_mtime < time.time() - _OLD:
+            path.unlink(missing_ok=True)
 
 
 def publish_text(path: Path, text: str) -> None:
@@ -79,9 +89,12 @@ def busy_lock(path: Path, what: str) -> Iterator[None]:
 
 
 def sign_lock(path: Path) -> None:
-    """Write this process into a lock that it holds, for `holder`. On a full disk it is left out."""
-    with suppress(OSError):
-        path.write_text(f"{os.getpid()}\n", "ascii")
+    """Write this process into a lock that it holds, for `holder`. On a full disk it is left out.
+
+    Always as many bytes, over those of the one before: what has its place on the disk needs no more room.
+    """
+    with suppress(OSError), path.open("r+b") as file:
+        file.write(f"{os.getpid():<10}\n".encode("ascii"))
 
 
 def holder(path: Path) -> int | None:
@@ -141,6 +154,7 @@ def read_capped(path: Path | str, limit: int, what: str) -> bytes | None:
 def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> bytes | None:
     """`read_capped` relative to an open folder. Raises InputError for anything but a plain file of that size.
 
+    And WorkFailed where the disk doesn't give it.
     O_NONBLOCK: a FIFO that somebody put there must not hang the reader.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -149,7 +163,8 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InputError(f"can't read {what}: {error.strerror}") from None
+        kind = WorkFailed if error.errno == errno.EIO else InputError  # the disk's fault, or what lies there
+        raise kind(f"can't read {what}: {error.strerror}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,14 +82,17 @@ class Systemd:
                 trouble.extend(self._call(verb, names))
         return tuple(trouble)
 
-    def apart(self, argv: Sequence[str], *, piped: bool = False) -> list[str]:
+    def apart(self, argv: Sequence[str], *, piped: bool = False, seconds: int | None = None) -> list[str]:
         """The command that runs `argv` in a unit of its own, waits for it, and exits as it does.
 
-        With `piped` it says here what `argv` says, and a person's Ctrl-C ends it.
+        With `piped` it says here what `argv` says, and a person's Ctrl-C ends it. After so many `seconds` it is ended.
         """
         if not self.present:
             return list(argv)
-        return [*self._start, *_IN_UNIT, *(("--pipe",) if piped else ()), "--", *argv]
+        options = ["--pipe"] if piped else []
+        if seconds is not None:
+            options.append(f"--property=RuntimeMaxSec={seconds}")
+        return [*self._start, *_IN_UNIT, *options, "--", *argv]
 
     def arm(self, seconds: int, argv: Sequence[str]) -> None:
         """Have systemd run `argv` in so many seconds, whatever becomes of this process, unless `disarm` comes first.
@@ -125,6 +129,11 @@ class Systemd:
             raise EnvironmentFailed(
                 f"shutdown doesn't work: {done.words(200)}", "reboot this machine by hand: systemctl reboot"
             )
+
+    def call_off_reboot(self) -> None:
+        """Have a reboot that is on its way not come. Never raises: then it comes."""
+        with suppress(EnvironmentFailed):
+            run([*self._shutdown, "-c"], timeout=60)
 
     def kexec(self, program: Path, system: Path, minutes: int, message: str) -> None:
         """As `reboot`, but straight into the kernel of `system`, which `program`, a kexec(8), loads now.

@@ -24,7 +24,7 @@ from bento.agent.install import (
     to_go_back_to,
     users_changed,
 )
-from bento.agent.turn import kexec_of, systemd_of
+from bento.agent.turn import busy_switching, kexec_of, let_others_switch, others_switch, systemd_of
 from bento.core import journal as rules
 from bento.core.journal import Journal, Point
 from bento.core.switch_outcome import REBOOT_NEEDED, Switched, judge_switch
@@ -78,10 +78,16 @@ def begin(host: Host, new: Point) -> Journal:
 
 
 def close(host: Host, journal: Journal) -> None:
-    """A switch is over, this way or that: write so, and only then disarm the timer that would have undone it."""
+    """A switch is over, this way or that: write so, and only then disarm the timer that would have undone it.
+
+    A timer that can't be disarmed is no reason to undo anything: it will find that there is nothing to do.
+    """
     host.state.write_journal(journal)
     if journal.phase == "idle":
-        systemd_of(host).disarm()
+        try:
+            systemd_of(host).disarm()
+        except BentoError as error:
+            host.say(error.message)
 
 
 def switch(host: Host, journal: Journal, log: Log, failed_before: frozenset[str] = frozenset()) -> tuple[str, ...]:
@@ -125,7 +131,14 @@ def _switch_system(host: Host, old: Point, new: Point, log: Log, failed_before: 
     if not hook:
         flip(host, new.serial)
         link(host, new.serial, old.serial)
-    code = _call(host, new.system, "test", log)
+    code = _call(host, new.system, "test", log, first=True)
+    if code != 0 and others_switch(host) and (host.running() != new.system or new.system == old.system):
+        # Ours never began: somebody was quicker by a moment, and what he switches to is his.
+        if not hook:
+            flip(host, old.serial)
+            _say_all(host, link_leniently(host, old.serial))
+        close(host, rules.abandon(host.state.journal()))
+        raise busy_switching()
     seen = Switched(code, _which(host.running(), old, new, code), failed_units(host) - failed_before)
     verdict = judge_switch(seen, host.settings.failed_units)
     if verdict.ending == "needs a reboot":
@@ -145,9 +158,14 @@ def _which(running: str | None, old: Point, new: Point, code: int) -> Literal["o
     return "old" if running == old.system else "another"
 
 
-def _call(host: Host, system: str, action: str, log: Log) -> int:
+def _call(host: Host, system: str, action: str, log: Log, *, first: bool = False) -> int:
+    """switch-to-configuration's exit code. But for the `first` of a run, somebody's own switch is waited for."""
+    if not first:
+        let_others_switch(host)
     program = f"{system}/bin/switch-to-configuration"
-    done = run_keeping_tail(systemd_of(host).apart([program, action]), tail=LIMITS.log_tail)
+    # Forwards the timer comes first. On the way back, and at boot, there may be none, and a switch can hang there too.
+    apart = systemd_of(host).apart([program, action], seconds=2 * host.settings.deadline)
+    done = run_keeping_tail(apart, tail=LIMITS.log_tail)
     # It quotes what services print, which can be a secret: that stays in this machine's journal.
     log.add(f"switch-to-configuration {action}: exit {done.code}\n")
     log.say(done.err.decode("utf-8", "replace"))

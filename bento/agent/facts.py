@@ -86,19 +86,23 @@ def facts_of(host: Host) -> Facts:
     )
 
 
-def textfile(facts: Facts, now: int, code: int) -> str:
-    """The facts as Prometheus' text format, for node_exporter's textfile collector. `code` is how the run ended."""
-    values = {
-        "committed": facts.committed,
-        "accepted": facts.accepted,
-        "tries": facts.tries,
-        "reports_waiting": facts.reports_waiting,
-        "reboot_wanted": int(facts.reboot is not None),
-        "suspended": int(facts.suspended is not None),
-        "busy": int(facts.phase != "idle"),
-        "last_run_time": now,
-        "last_run_exit": code,
-    }
+def textfile(facts: Facts | None, now: int, code: int) -> str:
+    """The facts as Prometheus' text format, for node_exporter's textfile collector. `code` is how the run ended.
+
+    Without facts, where the host's memory is damaged, at least that: the last good run's would look well for ever.
+    """
+    values: dict[str, int | None] = {}
+    if facts is not None:
+        values = {
+            "committed": facts.committed,
+            "accepted": facts.accepted,
+            "tries": facts.tries,
+            "reports_waiting": facts.reports_waiting,
+            "reboot_wanted": int(facts.reboot is not None),
+            "suspended": int(facts.suspended is not None),
+            "busy": int(facts.phase != "idle"),
+        }
+    values |= {"last_run_time": now, "last_run_exit": code}
     return "".join(
         f"# HELP bento_{name} {_HELP[name]}\n# TYPE bento_{name} gauge\nbento_{name} {value}\n"
         for name, value in values.items()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from bento.agent.host import Host
@@ -11,6 +12,8 @@ from bento.errors import EnvironmentFailed, Refused
 from bento.models.manifest import Manifest
 from bento.names import Digest
 from bento_secrets.durable import fsync_dir
+
+_PARTIAL = ".fetch-"
 
 
 def objects_of(manifest: Manifest) -> dict[Digest, int]:
@@ -21,7 +24,13 @@ def objects_of(manifest: Manifest) -> dict[Digest, int]:
 
 
 def fetch(host: Host, session: Session, manifest: Manifest) -> None:
-    """Get the objects that aren't here. Raises Refused for one that isn't what was signed, ServerAway, NotThere."""
+    """Get the objects that aren't here. Raises Refused for one that isn't what was signed, ServerAway, NotThere.
+
+    What a run that was killed had of one goes first: cut again and again, it would fill the disk.
+    """
+    with suppress(OSError):
+        for left in host.state.objects.glob(f"{_PARTIAL}*"):
+            left.unlink()
     for digest, size in objects_of(manifest).items():
         path = host.state.objects / digest
         if not path.exists():
@@ -33,7 +42,7 @@ def _fetch_one(session: Session, digest: Digest, size: int, path: Path) -> None:
     got = 0
     temporary: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".fetch-", delete=False) as out:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PARTIAL, delete=False) as out:
             temporary = Path(out.name)
 
             def take(data: bytes) -> None:

@@ -74,7 +74,11 @@ def _reboot(host: Host, settings: "Settings", reason: str, purpose: str, *, kexe
         host.say(f"{reason}: rebooting in {settings.reboot_notice} minutes (to prevent it: shutdown -c)")
         if not (kexec and _kexec(host, settings.reboot_notice, f"Bento: {reason}")):
             systemd.reboot(settings.reboot_notice, f"Bento: {reason}")
-        host.state.write_rebooted_for(purpose)
+        try:
+            host.state.write_rebooted_for(purpose)
+        except BentoError:
+            systemd.call_off_reboot()  # what it doesn't remember it would do again and again
+            raise
     except BentoError as error:
         host.say(f"can't reboot: {error.message}")
         return False
@@ -96,10 +100,11 @@ def _kexec(host: Host, minutes: int, message: str) -> bool:
 
 
 def _is_time(settings: "Settings") -> bool:
+    """Whether a reboot that is announced now would come within the window."""
     if settings.reboot_window is None:
         return True
-    now = time.localtime()
-    return Window.parse(settings.reboot_window).holds(now.tm_hour * 60 + now.tm_min)
+    then = time.localtime(time.time() + 60 * settings.reboot_notice)
+    return Window.parse(settings.reboot_window).holds(then.tm_hour * 60 + then.tm_min)
 
 
 def _parts(system: Path) -> dict[str, str | None]:

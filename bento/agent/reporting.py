@@ -83,9 +83,17 @@ def _secret_states(host: Host, manifest: "Manifest | None") -> "tuple[SecretRepo
 
 
 def send_spooled(host: Host, session: "Session") -> None:
-    """Send what waits, oldest first; each is dropped only once the server has it."""
+    """Send what waits, oldest first; each is dropped only once the server has it.
+
+    One that the disk doesn't give keeps no other from being sent, nor this host from its releases.
+    """
     for path in host.state.spooled():
-        session.put(f"reports/{path.name}", path.read_bytes())
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            host.say(f"the report {path} can't be read: {error.strerror}")
+            continue
+        session.put(f"reports/{path.name}", raw)
         host.state.sent(path)
 
 

@@ -83,7 +83,7 @@ def _tell(host: Host, error: Damaged | Refused) -> None:
             floor = host.state.floor() if isinstance(error, Refused) else None
             outcome: Outcome = "refused" if isinstance(error, Refused) else "failed"
             make_report(host, outcome, error.message, serial=None if floor is None else floor.serial)
-            host.state.write_told(told)
+            host.state.write_told(told, damage=isinstance(error, Damaged))
     except BentoError as unreported:
         host.say(f"that can't be reported: {unreported.message}")
     if isinstance(error, Damaged):
@@ -95,7 +95,11 @@ def write_metrics(host: Host, code: int) -> None:
     if host.settings.metrics is None:
         return
     try:
-        publish_text(host.settings.metrics, textfile(facts_of(host), host.clock(), code))
+        facts = facts_of(host)
+    except BentoError:
+        facts = None  # how the run ended says enough of it
+    try:
+        publish_text(host.settings.metrics, textfile(facts, host.clock(), code))
     except BentoError as error:
         host.say(f"the metrics can't be written: {error.message}")
 
@@ -278,13 +282,28 @@ def _verified(host: Host, document: SignedDocument) -> "Manifest":
 
 
 def _nothing_new(host: Host, session: "Session", verdict: NothingNew, floor: Floor) -> Ran:
+    ran = Ran(None, f"nothing new: release {floor.serial} is installed", 0, settled=True)
+    if verdict.why == "failed too often":
+        ran = Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
+    elif verdict.why == "nothing changed":
+        ran = Ran(None, f"release {floor.serial} failed here, and nothing has changed since", 1)
+    if host.state.told_of_damage():
+        _in_order_again(host, ran, floor)
+        _send(host, session)
     _send(host, session, heartbeat=True)
     host.state.write_told(None)
-    if verdict.why == "failed too often":
-        return Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
-    if verdict.why == "nothing changed":
-        return Ran(None, f"release {floor.serial} failed here, and nothing has changed since", 1)
-    return Ran(None, f"nothing new: release {floor.serial} is installed", 0, settled=True)
+    return ran
+
+
+def _in_order_again(host: Host, ran: Ran, floor: Floor) -> None:
+    """What was told to be damaged is not any more, and no release comes of it: else nobody would hear of that."""
+    from bento.agent.install import known_manifest
+
+    running = host.running()
+    outcome: Outcome = "succeeded" if ran.settled else "failed"
+    manifest = known_manifest(host, floor.serial)
+    reason = f"this host's memory is in order again; {ran.message}"
+    make_report(host, outcome, reason, manifest=manifest, serial=floor.serial, systems=(running, running))
 
 
 def _line_digest(raw: bytes) -> Digest | None:

@@ -3,16 +3,16 @@
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 
-from bento.adapters.files import read_capped, store
+from bento.adapters.files import read_capped, store, sweep
 from bento.core import spool, trust_rules
 from bento.core.journal import PHASES, Journal, Point
 from bento.core.self_update import Tried
 from bento.core.trust_rules import PROGRESS, Floor
-from bento.errors import EnvironmentFailed, InputError
+from bento.errors import BentoError, EnvironmentFailed, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.signed import SignedDocument, canonical, split
 from bento.models.strict import Table, parse_json_table
@@ -52,7 +52,8 @@ class State:
         """Make the folders, 0700. Raises EnvironmentFailed."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.root.chmod(0o700)
+            if self.root.stat().st_mode & 0o077:  # else one that is read-only would hide itself
+                self.root.chmod(0o700)
             for folder in (self.manifests, self.objects, self.config, self.spool, self.roots, self.locks):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -128,8 +129,7 @@ class State:
         if until is not None:
             self._write("suspended.json", {"until": until})
         else:
-            with _changing(self.root / "suspended.json") as path:
-                path.unlink(missing_ok=True)
+            _remove(self.root / "suspended.json")
 
     # What this host does with the inputs of its flake by itself.
 
@@ -153,8 +153,7 @@ class State:
     def write_tried(self, tried: Tried | None) -> None:
         """Persist it; None forgets it."""
         if tried is None:
-            with _changing(self.root / "self-update.json") as path:
-                path.unlink(missing_ok=True)
+            _remove(self.root / "self-update.json")
             return
         fields: dict[str, object] = {"at": tried.at, "serial": tried.serial}
         if tried.switched is not None:
@@ -215,7 +214,7 @@ class State:
         """Persist the journal."""
         fields: dict[str, object] = {
             "phase": journal.phase,
-            "committed": _plain(journal.committed),
+            "committed": asdict(journal.committed),
             "old_profile": journal.old_profile,
             "systems": dict(journal.systems),
         }
@@ -223,7 +222,7 @@ class State:
             fields["way"] = "back"
         for name, point in (("old", journal.old), ("new", journal.new)):
             if point is not None:
-                fields[name] = _plain(point)
+                fields[name] = asdict(point)
         self._write("journal.json", fields)
 
     # Releases.
@@ -233,7 +232,7 @@ class State:
         return self.manifest(serial).line
 
     def manifest(self, serial: Serial) -> SignedDocument:
-        """A release's manifest, with its signatures. Raises Damaged."""
+        """A release's manifest, with its signatures. Raises Damaged; WorkFailed where only the disk doesn't give it."""
         what = f"the stored manifest {serial}"
         try:
             raw = read_capped(self.manifests / str(serial), LIMITS.manifest, what)
@@ -248,8 +247,8 @@ class State:
             ) from None
 
     def serials(self) -> frozenset[Serial]:
-        """The releases whose manifests are stored."""
-        named = (path.name for path in self.manifests.iterdir())
+        """The releases whose manifests are stored. Raises Damaged."""
+        named = _names(self.manifests)
         return frozenset(Serial(int(name)) for name in named if _SERIAL.fullmatch(name) and int(name) <= MAX_SERIAL)
 
     def keep_manifest(self, serial: Serial, raw: bytes) -> None:
@@ -264,6 +263,8 @@ class State:
                     path.unlink(missing_ok=True)
         for tree in self.config.iterdir():
             shutil.rmtree(tree, ignore_errors=True)
+        sweep(self.root)
+        sweep(self.spool)
 
     # Links to secrets, which lie outside of the state.
 
@@ -313,31 +314,32 @@ class State:
         except InputError as error:
             raise self._damaged("told.json", error) from None
 
-    def write_told(self, told: Digest | None) -> None:
+    def told_of_damage(self) -> bool:
+        """Whether that was about this host's own memory: then it is to be told too when that is in order again."""
+        table = self._read("told.json")
+        return table is not None and table.has("damage")
+
+    def write_told(self, told: Digest | None, *, damage: bool = False) -> None:
         """Remember what was reported; None forgets it, because it is over."""
         if told is not None:
-            self._write("told.json", {"told": told})
+            self._write("told.json", {"told": told, **({"damage": "yes"} if damage else {})})
         else:
-            with _changing(self.root / "told.json") as path:
-                path.unlink(missing_ok=True)
+            _remove(self.root / "told.json")
 
     def spooled(self) -> list[Path]:
-        """Reports that wait to be sent, oldest first."""
-        return sorted(path for path in self.spool.iterdir() if path.suffix == ".report")
+        """Reports that wait to be sent, oldest first. Raises Damaged."""
+        return sorted(self.spool / name for name in _names(self.spool) if name.endswith(".report"))
 
     def put_in_spool(self, counter: int, raw: bytes) -> None:
         """Keep a report until it is sent; of too many, the oldest go."""
         store(self.spool / f"{counter:020}.report", raw, 0o600)
         waiting = self.spooled()
         for path in waiting[: spool.dropped([path.stat().st_size for path in waiting])]:
-            with _changing(path):
-                path.unlink(missing_ok=True)
+            _remove(path)
 
     def sent(self, report: Path) -> None:
         """The report is on the server."""
-        with _changing(report):
-            report.unlink(missing_ok=True)
-            fsync_dir(self.spool)
+        _remove(report)
 
     # Reading and writing.
 
@@ -345,7 +347,7 @@ class State:
         try:
             data = read_capped(self.root / name, _SMALL, f"{self.root / name}")
             return None if data is None else parse_json_table(data, str(self.root / name))
-        except InputError as error:
+        except (InputError, WorkFailed) as error:  # a disk that doesn't give it is no better than one that lost it
             raise self._damaged(name, error) from None
 
     def _write(self, name: str, fields: dict[str, object]) -> None:
@@ -357,7 +359,7 @@ class State:
             )
         store(self.root / name, data, 0o600)
 
-    def _damaged(self, name: str, error: InputError) -> Damaged:
+    def _damaged(self, name: str, error: BentoError) -> Damaged:
         path = shlex.quote(str(self.root / name))
         hints = (
             (f"{_WITHOUT[name]}: mv {path} {path}.damaged",)
@@ -370,11 +372,20 @@ class State:
         return Damaged(f"{self.root / name} is damaged: {error.message}", *hints)
 
 
-@contextmanager
-def _changing(path: Path) -> Iterator[Path]:
-    """As `store`: a disk that refuses is an EnvironmentFailed."""
+def _names(folder: Path) -> list[str]:
     try:
-        yield path
+        return [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise Damaged(f"can't read {folder}: {error.strerror}", f"see the disk: ls -l {folder}; dmesg") from None
+
+
+def _remove(path: Path) -> None:
+    """For good, if it is there. As `store`: a disk that refuses is an EnvironmentFailed."""
+    try:
+        path.unlink()
+        fsync_dir(path.parent)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise EnvironmentFailed(
             f"can't remove {path}: {error.strerror}", f"see the disk: df -h {path.parent}"
@@ -386,7 +397,3 @@ def _point(table: Table) -> Point:
     point = Point(table.optional_text("system"), None if serial is None else Serial.parse(serial))
     table.done()
     return point
-
-
-def _plain(point: Point) -> dict[str, object]:
-    return {"system": point.system, "serial": point.serial}

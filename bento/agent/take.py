@@ -14,11 +14,12 @@ from bento.agent.activate import Log, NeedsReboot, begin, commit, roll_back, swi
 from bento.agent.confirm import check_health, failed_units
 from bento.agent.fetch import objects_of
 from bento.agent.host import Host
-from bento.agent.install import check_links, known_manifest, open_generation, prune_generations
+from bento.agent.install import check_links, known_manifest, open_generation, prune_generations, stored_manifest
 from bento.agent.link import reachable_within
 from bento.agent.reboot import reason_to_reboot, rescue
 from bento.agent.reporting import make_report
-from bento.agent.turn import refuse_busy
+from bento.agent.state import Damaged
+from bento.agent.turn import AgentBusy, refuse_busy
 from bento.core import journal as journal_rules
 from bento.core import trust_rules
 from bento.core.declared import check_satisfied
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 # A builder that says nothing for two hours hangs; without an end to it no later release would ever be tried.
 _PATIENCE = ("--max-silent-time", "7200")  # seconds, to Nix
-PROBE_AGAIN = 10.0  # seconds given to the server after a rollback, to tell whose fault the silence was
+PROBE_AGAIN = 10.0  # seconds at least given to the server after a rollback, to tell whose fault the silence was
+_INSTALLED = ("succeeded", "degraded", "reboot-needed")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,12 @@ def take_release(host: Host, manifest: Manifest, floor: Floor) -> Taken:
     else:
         taken = activate_system(host, manifest, new_system, built, log)
     # The report first: a kill in between costs a second report, not the only one.
-    make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=(before, new_system), log=log.text)
+    try:
+        make_report(host, taken.outcome, taken.reason, manifest=manifest, systems=(before, new_system), log=log.text)
+    except BentoError:
+        if taken.outcome not in _INSTALLED and taken.outcome != "unconfirmed":
+            host.state.write_floor(trust_rules.failed(floor))  # another try brings the report, but not for ever
+        raise
     _settle_floor(host, floor, taken)
     notify(host, before, taken)
     tidy_up(host)
@@ -84,7 +91,7 @@ def notify(host: Host, before: str | None, taken: Taken) -> None:
 
 
 def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
-    if taken.outcome in ("succeeded", "degraded", "reboot-needed"):
+    if taken.outcome in _INSTALLED:
         host.state.write_floor(trust_rules.finished(floor))
         return
     # What was built, switched to and rolled back would be so again, and people would notice. What failed before that
@@ -181,6 +188,8 @@ def activate_system(host: Host, manifest: Manifest, system: str, built: bool, lo
             return _unreachable(host, journal, log)
         notes.extend(note for note in check_health(host, failed_before) if note not in notes)
         commit(host, journal, log)
+    except AgentBusy:
+        raise
     except NeedsReboot as error:
         return _at_next_boot(host, journal, log, error.message)
     except (BentoError, OSError) as error:
@@ -218,7 +227,8 @@ def _undo(host: Host, journal: Journal, log: Log, why: str) -> Taken:
 def _unreachable(host: Host, journal: Journal, log: Log) -> Taken:
     """The server went silent after the switch. If it stays so on the old system, the release wasn't to blame."""
     undone = _undo(host, journal, log, f"after the switch {host.silence}")
-    if undone.outcome == "rolled-back" and not reachable_within(host, PROBE_AGAIN):
+    # A network that comes back as slowly as it may come up: else a release that breaks it would be tried for ever.
+    if undone.outcome == "rolled-back" and not reachable_within(host, max(PROBE_AGAIN, host.settings.confirm_timeout)):
         return Taken("unconfirmed", f"{host.silence}, neither with the new system nor with the old")
     return undone
 
@@ -250,7 +260,9 @@ def prune(host: Host) -> None:
     prune_generations(host, {serial for serial in (live, journal.committed.serial) if serial is not None})
     objects: set[Digest] = set()
     for serial in serials & host.state.serials():
-        known = known_manifest(host, serial)
-        objects |= set() if known is None else set(objects_of(known))
+        try:
+            objects |= set(objects_of(stored_manifest(host, serial)))
+        except (Damaged, InputError) as error:  # lost; one that the disk only doesn't give now needs its objects
+            host.say(error.message)
     host.state.prune(serials, objects)
     host.state.prune_locks(journal.committed.system)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -87,6 +88,7 @@ class Tally:
     kills: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    of_all: ClassVar[dict[str, int]] = {}
 
     def count(self, done: Traced, fault: str) -> bool:
         """Whether the fault counts: the target died of it, or the trace shows the error."""
@@ -101,6 +103,7 @@ class Tally:
 
     def show(self, title: str) -> None:
         """Print all of it."""
+        self.of_all[title] = self.kills
         print(f"\n== {title}: {self.kills} kills, {dict(self.errors)}, {len(self.hits)} distinct")  # noqa: T201
         print(*self.wrong, sep="\n")  # noqa: T201
         if ALL:
@@ -212,5 +215,8 @@ def test_a_publication_broken_at_any_system_call_leaves_one_whole_release_and_is
                 tally.wrong.append(f"{fault} at {done.hit}; it said {done.said[-300:]!r}: {error!r:.300}")
     tally.show("a publication")
     assert tally.wrong == []
+    if ALL and {*SCENARIOS} < {*Tally.of_all}:
+        print(f"\n== all: {sum(Tally.of_all.values())} kills")  # noqa: T201
+        assert sum(Tally.of_all.values()) >= 1000
     assert {where for where, _, _ in tally.hits} == {"publish"}
     assert tally.kills + tally.errors.total() >= sum(call.counted for call, _, _ in wanted) * 0.95

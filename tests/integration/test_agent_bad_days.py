@@ -7,8 +7,9 @@ from socket import create_connection, socket
 
 import pytest
 
-from bento.adapters.sftp import TurnedAway
-from bento.agent import link, reporting, run, take
+from bento.adapters.sftp import ServerAway, TurnedAway
+from bento.agent import fetch, link, reporting, run, take
+from bento.agent.facts import facts_of
 from bento.agent.host import Host
 from bento.agent.install import stored_manifest
 from bento.agent.recover import recover
@@ -141,6 +142,35 @@ def test_reports_of_many_days_without_a_server_are_bounded_and_arrive_once_in_th
     assert [first[name] for name in once] == [(reports / name).stat().st_ino for name in once]
 
 
+def test_a_report_that_the_disk_does_not_give_keeps_no_other_from_the_server(lone: LoneHost) -> None:
+    host = lone.fresh()
+    make_report(host, "failed", "the first")
+    (bad,) = host.state.spooled()
+    make_report(host, "failed", "the second")
+    bad.unlink()
+    bad.mkdir()  # what can't be read as a file
+    assert run.run(host).outcome == "refused"  # and the run goes on to the manifest, which is none
+    assert f"the report {bad} can't be read" in "".join(lone.said)
+    assert host.state.spooled() == [bad]
+    assert len(list((lone._sshd.publish / lone.name / "reports").glob("*.report"))) == 2
+
+
+def test_what_runs_that_were_killed_had_of_an_object_is_gone_before_the_next_is_fetched(lone: LoneHost) -> None:
+    host = lone.fresh()
+    objects = host.state.objects
+
+    class Away:
+        def stream(self, *_: object) -> None:
+            assert not list(objects.glob(".fetch-*"))[1:]
+            raise ServerAway("the link broke")
+
+    for number in range(3):
+        (objects / f".fetch-{number}").write_bytes(b"x" * 1000)
+    with pytest.raises(ServerAway):
+        fetch.fetch(host, Away(), stored_manifest(host, Serial(2)))  # type: ignore[arg-type] — nothing else is asked
+    assert list(objects.glob(".fetch-*")) == []
+
+
 def test_a_host_whose_var_is_read_only_says_so_and_takes_nothing_until_it_isn_t(world: World) -> None:
     web = world.add("web")
     world.bento("secret", "add", web.name, "-", "--name", "token", stdin=b"first")
@@ -171,7 +201,8 @@ def test_a_var_that_turns_read_only_in_mid_switch_is_undone_once_it_can_be_writt
         assert lone.default() == lone.system("old")  # what a reboot starts
         assert host.state.journal().phase == "switching"
         with pytest.raises(BentoError, match="Read-only file system"):
-            lone.host()
+            run.run(lone.host())
+        assert facts_of(lone.host()).state == "switching"  # a person can look all the same
     finally:
         subprocess.run(["umount", str(state)], check=True)
     host = lone.host()

@@ -71,12 +71,39 @@ def test_every_run_leaves_its_facts_for_prometheus_also_one_that_fails(lone: Lon
     with pytest.raises(Exception, match="can't reach the server"):
         run.run(host)
     assert "bento_last_run_exit 1\n" in metrics.read_text()
+    # where the memory is damaged too: what was well before must not look so for ever
+    lone._sshd.start()
+    floor = (host.state.root / "floor.json").read_bytes()
+    (host.state.root / "floor.json").write_bytes(b"{")
+    assert run.run(host).outcome == "refused"
+    told = [line for line in metrics.read_text().splitlines() if not line.startswith("#")]
+    assert told == [f"bento_last_run_time {host.clock()}", "bento_last_run_exit 6"]
+    (host.state.root / "floor.json").write_bytes(floor)
+    lone._sshd.stop()
     # where it can't be written the run goes on
     metrics.unlink()
     metrics.mkdir()
     lone._sshd.start()
     assert run.run(host).outcome == "refused"
     assert "the metrics can't be written" in lone.said[-1]
+
+
+def test_that_the_memory_is_in_order_again_is_reported_where_no_release_tells_of_it(world: World) -> None:
+    web = world.add("web")
+    world.bento("deploy")
+    web.run()
+    assert world.status(web)["state"] == "up to date"
+    floor = (web.state / "floor.json").read_bytes()
+    for _ in range(2):
+        (web.state / "floor.json").write_bytes(b"{")
+        web.run(code=1)
+        assert world.status(web)["state"] == "failing"
+        (web.state / "floor.json").write_bytes(floor)  # the disk gives it again
+        for _ in range(2):
+            assert "nothing new" in web.run()
+        assert world.status(web)["state"] == "up to date"
+        assert "in order again" in world.report(web)["reason"]
+    assert len(list((world.sshd.publish / web.name / "reports").glob("*.report"))) == 1 + 2 * 2
 
 
 def test_metrics_are_well_formed(lone: LoneHost) -> None:

@@ -1,5 +1,6 @@
 """A host reboots by itself where its admin allows it, in its window, with notice, and once for each thing."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from bento.agent.install import stored_manifest
 from bento.agent.reboot import reason_to_reboot, reboot_if_wanted
 from bento.agent.recover import recover
 from bento.core import trust_rules
+from bento.errors import EnvironmentFailed
 from bento.names import Serial
 from rig.lone import LoneHost
 
@@ -118,6 +120,39 @@ def test_outside_of_its_window_a_host_waits(lone: LoneHost, monkeypatch: pytest.
     monkeypatch.setenv("PATH", f"{lone.folder}/bin:/usr/bin:/bin")
     reboot_if_wanted(host)
     assert len(shutdowns(lone)) == 1
+
+
+def test_a_reboot_is_announced_so_that_it_comes_within_the_window(
+    lone: LoneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lone.settings |= {"reboot_window": "02:00-02:05", "reboot_notice": 10}
+    for clock, wanted in (("01:45", 0), ("01:51", 1), ("01:56", 0), ("02:01", 0)):
+        now = time.mktime(time.strptime(f"2026-03-10 {clock}", "%Y-%m-%d %H:%M"))
+        with monkeypatch.context() as patch:
+            patch.setattr(reboot.time, "time", lambda now=now: now)
+            take_it(booted(lone))
+        assert len(shutdowns(lone)) == wanted, clock
+
+
+def test_a_reboot_that_this_host_could_not_remember_is_called_off(lone: LoneHost) -> None:
+    host = booted(lone)
+    (host.state.root / "rebooted.json").mkdir()
+    (lone.folder / "systems/new/kernel").write_bytes(b"another")
+    take_it(host)
+    assert "can't reboot" in lone.said[-1]
+    assert shutdowns(lone) == []
+    (host.state.root / "rebooted.json").rmdir()
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def full(*_: object) -> None:
+            raise EnvironmentFailed("the disk is full")
+
+        patch.setattr(type(host.state), "write_rebooted_for", full)
+        for _ in range(2):
+            reboot_if_wanted(host)
+    assert [line.split()[1] for line in shutdowns(lone)] == ["--reboot", "-c"] * 2
+    assert host.state.rebooted_for() is None
 
 
 def test_where_going_back_fails_the_old_system_is_booted_and_then_all_is_as_before(lone: LoneHost) -> None:

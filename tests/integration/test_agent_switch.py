@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from bento.agent.turn import AgentBusy, locked
 from bento.core import trust_rules
 from bento.core.journal import Point
 from bento.core.trust_rules import Take
+from bento.errors import EnvironmentFailed
 from bento.names import Serial
 from rig.lone import LoneHost
 
@@ -220,6 +224,99 @@ def test_somebodys_own_switch_is_waited_for_and_is_no_try(lone: LoneHost, host: 
     assert host.state.spooled() == []
     (lone.folder / "busy").unlink()
     assert take_it(host)[0] == "succeeded"
+
+
+def test_somebody_who_is_quicker_by_a_moment_loses_nothing_and_it_is_no_try(lone: LoneHost, host: Host) -> None:
+    start = lone.folder / "bin/systemd-run"
+    real = start.read_text()
+    # he begins between the look and the switch
+    start.write_text(
+        real.replace("#!/bin/sh\n", f"#!/bin/sh\ncase $* in *--on-active*) touch {lone.folder}/busy;; esac\n")
+    )
+    with pytest.raises(AgentBusy, match="a switch of this system is under way"):
+        take_it(host)
+    assert lone.actions() == []
+    assert in_force(lone, host) == everything(lone, "old")
+    floor = host.state.floor()
+    assert floor is not None
+    assert (host.state.journal().phase, host.state.spooled(), floor.tries) == ("idle", [], 0)
+    assert lone.asked()[-1] == "stop bento-dead-man.timer"
+    start.write_text(real)
+    (lone.folder / "busy").unlink()
+    assert take_it(host)[0] == "succeeded"
+
+
+@pytest.mark.parametrize(("check", "word"), [("true", "new"), ("false", "old")])
+def test_somebodys_switch_while_the_new_system_is_confirmed_is_waited_for(
+    lone: LoneHost, check: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
+    busy = lone.folder / "busy"
+    lone.confirm = f'commands = [{{ run = ["sh", "-c", "touch {busy}; {check}"] }}]'
+
+    def he_is_done() -> None:
+        while not any("somebody else has begun" in line for line in lone.said):
+            time.sleep(0.05)
+        busy.unlink()
+
+    threading.Thread(target=he_is_done, daemon=True).start()
+    got = take_it(host := lone.fresh())
+    assert got[0] == ("succeeded" if word == "new" else "rolled-back"), got
+    assert not busy.exists()
+    assert in_force(lone, host) == everything(lone, word)
+
+
+def test_a_timer_that_cannot_be_disarmed_is_no_reason_to_undo_anything(lone: LoneHost, host: Host) -> None:
+    lone.fault("new", "boot", f"rm {lone.folder}/bin/systemctl", when="after")
+    assert take_it(host)[0] == "succeeded"
+    assert "is not installed" in lone.said[-1]
+    assert in_force(lone, host) == everything(lone, "new")
+    assert host.state.journal().committed.serial == 2
+
+
+def test_a_release_that_breaks_a_slow_network_is_a_try_and_not_the_servers_fault(
+    lone: LoneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
+    monkeypatch.setattr(take, "PROBE_AGAIN", 0.1)
+    lone.timeout = 5
+    host = lone.fresh()
+    switch, roll_back = take.switch, take.roll_back
+
+    def breaking(*args: Any) -> Any:
+        done = switch(*args)
+        lone._sshd.stop()
+        return done
+
+    def mending(*args: Any) -> None:
+        roll_back(*args)
+        threading.Timer(1, lone._sshd.start).start()
+
+    monkeypatch.setattr(take, "switch", breaking)
+    monkeypatch.setattr(take, "roll_back", mending)
+    outcome, reason = take_it(host)
+    assert (outcome, "the server could not be reached" in reason) == ("rolled-back", True)
+    floor = host.state.floor()
+    assert floor is not None
+    assert floor.tries == 1
+
+
+def test_a_release_whose_failure_cannot_be_reported_isn_t_tried_for_ever(lone: LoneHost, host: Host) -> None:
+    lone.fault("new", "test", "exit 2", when="after")
+    spool = host.state.spool
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(spool)], check=True)
+    try:
+        (spool / "filler").write_bytes(b"x" * 4096)
+        for tries in (1, 2, 3):
+            with pytest.raises(EnvironmentFailed, match="No space left"):
+                take_it(host)
+            assert in_force(lone, host) == everything(lone, "old")
+            floor = host.state.floor()
+            assert floor is not None
+            assert (host.state.journal().phase, floor.tries) == ("idle", tries)
+    finally:
+        subprocess.run(["umount", str(spool)], check=True)
+    assert trust_rules.again(floor) == trust_rules.NothingNew("failed too often")
 
 
 def entry(lone: LoneHost, word: str) -> str:

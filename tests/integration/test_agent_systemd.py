@@ -148,6 +148,24 @@ def test_a_run_that_dies_or_hangs_is_undone_by_the_timer(machine: Nspawn, lone: 
     assert [state(machine, unit) for unit in ("bento-dead-man.timer", UNIT, "run.service")] == ["inactive"] * 3
 
 
+def test_a_way_back_that_hangs_is_ended_said_and_gone_again(machine: Nspawn, lone: LoneHost) -> None:
+    lone.fault("old", "test", "sleep 1000")
+    start(machine, lone)
+    until(lambda: lone.host().state.spooled() != [])
+    (report,) = lone.host().state.spooled()
+    assert b'"failed"' in report.read_bytes()
+    assert b"rolling back failed" in report.read_bytes()
+    assert lone.host().state.journal().going_back
+    assert (lone.default(), lone.host().running()) == (lone.system("old"), lone.system("new"))
+    until(lambda: [state(machine, unit) for unit in (UNIT, "bento-dead-man.service")] == ["inactive"] * 2)
+
+    lone.mend("old", "test")
+    path = f"--setenv=PATH={lone.folder}/nix:/usr/bin:/bin"
+    machine.run(["systemd-run", "--wait", "--quiet", "--collect", path, *lone.command, "recover"])
+    assert (lone.host().state.journal().phase, lone.host().running()) == ("idle", lone.system("old"))
+    assert lone.content() == b"content 1"
+
+
 # A machine whose power goes. Its secrets lie on a tmpfs that it mounts itself, and loses.
 
 # A whole run but for the server: it recovers, then takes the second release, which the admin confirms.

@@ -1,8 +1,11 @@
 """The stored manifest of the live secrets is gone: the host mends that, and takes and undoes releases all the same."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,6 +133,24 @@ def test_what_can_be_forgotten_is_though_a_manifest_is_lost(lone: LoneHost, how:
     (host.state.objects / "stray").write_text("x")
     take.prune(host)
     assert not (host.state.objects / "stray").exists()
+
+
+def test_a_manifest_that_the_disk_does_not_give_just_now_keeps_its_objects(
+    lone: LoneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = lone.fresh()
+    before = sorted(host.state.objects.iterdir())
+    real = os.open
+
+    def opened(path: str, *args: Any, **kwargs: Any) -> int:
+        if path == str(host.state.manifests / "1"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", opened)
+    take.tidy_up(host)
+    assert any("can't remove what isn't needed any more" in line for line in lone.said)
+    assert sorted(host.state.objects.iterdir()) == before
 
 
 def test_secrets_for_users_come_back_too_and_are_activated(lone: LoneHost) -> None:

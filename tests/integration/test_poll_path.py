@@ -5,7 +5,7 @@ import sys
 
 from rig.world import Machine, World, said
 
-# What such a poll has no use for. paramiko (with nacl) and click it needs; `invoke` brings the last four.
+# What such a poll has no use for. paramiko (with nacl) and click it needs; `invoke` brings yaml, asyncio and unittest.
 SLOW = {
     "pydantic",
     "pydantic_core",
@@ -17,6 +17,8 @@ SLOW = {
     "yaml",
     "asyncio",
     "unittest",
+    "importlib.metadata",
+    "email",
 }
 
 _RUN = """

@@ -129,6 +129,37 @@ def test_without_the_server_after_the_switch_everything_goes_back_and_it_is_call
     assert web.secret("token") == b"new"
 
 
+def test_a_real_server_that_goes_in_the_build_or_the_rollback_gets_the_report_once_it_is_back(
+    world: World, web: Machine
+) -> None:
+    before = in_force(web)
+    change(world, web, Behaviour.FAIL_BOOT)
+    # the units are restarted forwards, and then on the way back
+    again, recorder = web.folder / "again", web.folder / "systemctl"
+    real, kill = recorder.read_text(), f"kill -9 {world.sshd._process.pid}"
+    recorder.write_text(f"#!/bin/sh\n[ ! -e {again} ] || {kill}\ntouch {again}\n")
+    web.run(code=5)
+    world.sshd.stop()
+    recorder.write_text(real)
+    assert (in_force(web), outcomes(world, web)) == (before, ["succeeded"])
+    world.sshd.start()
+    assert "nothing has changed since" in web.run(code=1)
+    assert outcomes(world, web) == ["succeeded", "rolled-back"]
+
+    change(world, web, Behaviour.OK)
+    folder = web.folder / "programs"
+    folder.mkdir()
+    (folder / "nix").write_text(f'#!/bin/sh\nkill -9 {world.sshd._process.pid}\nexec {shutil.which("nix")} "$@"\n')
+    (folder / "nix").chmod(0o755)
+    assert web.agent("run", env={"PATH": f"{folder}:{os.environ['PATH']}"}).returncode == 1
+    world.sshd.stop()
+    assert (in_force(web), len(outcomes(world, web))) == (before, 2)
+    world.sshd.start()
+    web.run()
+    assert outcomes(world, web)[2:] == ["unconfirmed", "succeeded"]
+    assert web.secret("token") == b"new"
+
+
 def test_a_new_owner_that_never_comes_fails_the_run_and_rolls_back_naming_the_secret(
     world: World, web: Machine
 ) -> None:

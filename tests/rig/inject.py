@@ -65,8 +65,13 @@ class Traced:
     said: str
 
 
-def traced(work: Callable[[], object], folder: Path, fault: tuple[Call, str] | None = None) -> Traced:
-    """Run `work`; with a fault ("KILL" or an errno's name) at that call. `folder` holds all that matters."""
+def traced(
+    work: Callable[[], object], folder: Path, fault: tuple[Call, str] | None = None, *, reads: bool = False
+) -> Traced:
+    """Run `work`; with a fault ("KILL" or an errno's name) at that call. `folder` holds all that matters.
+
+    `reads`: its calls are those that open files and folders to read them, in place of those that change something.
+    """
     output, words = folder / "trace", folder / "said"
     ready, go = os.pipe()
     child = os.fork()
@@ -89,7 +94,7 @@ def traced(work: Callable[[], object], folder: Path, fault: tuple[Call, str] | N
         strace.communicate()
     assert b"attached" in line, line
     _wait_for_session(child)
-    calls, hit = _read(output, folder)
+    calls, hit = _read(output, folder, _opens if reads else _matters)
     said = words.read_text() if words.exists() else ""
     words.unlink(missing_ok=True)
     return Traced(os.waitstatus_to_exitcode(status), calls, hit, said)
@@ -124,7 +129,7 @@ def _session(pid: str) -> int:
     return -1
 
 
-def _read(output: Path, folder: Path) -> tuple[tuple[Call, ...], Call | None]:
+def _read(output: Path, folder: Path, wanted: Callable[[Call, str], bool]) -> tuple[tuple[Call, ...], Call | None]:
     """The calls that concern the folder, in order, and the one that the fault was put into."""
     now, calls, hit = "start", [], None
     numbers: Counter[str] = Counter()
@@ -144,7 +149,7 @@ def _read(output: Path, folder: Path) -> tuple[tuple[Call, ...], Call | None]:
         last = Call(now, name, _path(name, rest, folder), numbers[name])
         if "(INJECTED)" in rest:
             hit = last
-        if _matters(last, rest):
+        if wanted(last, rest):
             calls.append(last)
     return tuple(calls), hit
 
@@ -155,6 +160,10 @@ def _matters(call: Call, rest: str) -> bool:
     if not call.path:
         return False
     return call.name != "openat" or any(flag in rest for flag in ("O_CREAT", "O_WRONLY", "O_RDWR"))
+
+
+def _opens(call: Call, rest: str) -> bool:
+    return call.name == "openat" and bool(call.path) and "O_RDONLY" in rest and "ENOENT" not in rest
 
 
 def _path(name: str, rest: str, folder: Path) -> str:

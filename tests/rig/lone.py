@@ -56,6 +56,7 @@ _SYSTEMD_RUN = """\
 #!/bin/sh
 echo "run $*" >>{folder}/asked
 case "$*" in *--on-active*) exit 0 ;; esac
+[ ! -e {folder}/busy ] || exit 1
 while [ "$1" != -- ]; do shift; done
 shift
 exec "$@"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bento.adapters.files import Busy, WaitingLock, busy_lock, read_capped, read_capped_at
+from bento.adapters.files import Busy, WaitingLock, busy_lock, holder, read_capped, read_capped_at, sign_lock
 from bento.agent.turn import AgentBusy
 from bento.errors import EnvironmentFailed, InputError
 
@@ -71,6 +71,18 @@ def test_a_waiting_lock_may_be_taken_again_by_its_holder_and_is_held_to_the_last
 def test_on_a_host_busy_is_the_exit_that_means_try_again() -> None:
     assert AgentBusy("it").exit_code == os.EX_TEMPFAIL == 75
     assert issubclass(AgentBusy, Busy)
+
+
+def test_a_lock_says_who_holds_it_and_is_never_empty_meanwhile(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with busy_lock(lock, "it"):
+        assert holder(lock) is None
+        sign_lock(lock)
+        assert holder(lock) == os.getpid()
+        lock.write_bytes(b"4194304   \n")
+        size = lock.stat().st_size
+        sign_lock(lock)
+    assert (holder(lock), lock.stat().st_size) == (os.getpid(), size)
 
 
 def test_a_lock_that_cannot_be_made_is_named(tmp_path: Path) -> None:

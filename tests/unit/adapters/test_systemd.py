@@ -69,6 +69,8 @@ def test_with_a_systemd_a_switch_runs_in_a_unit_of_nixos_rebuilds_name_and_survi
     assert argv[-3:] == ["--", "/system/bin/switch", "test"]
     assert {"--wait", "--collect", "--unit=nixos-rebuild-switch-to-configuration"} <= set(argv)
     assert "--pipe" not in argv  # it would die with its reader
+    limited = Systemd([str(recorder)]).apart(["/system/bin/switch", "test"], seconds=7)
+    assert set(limited) - set(argv) == {"--property=RuntimeMaxSec=7"}
     other = Systemd([str(recorder)], ["/stand-in", "x"]).apart(["a"])
     assert (other[:2], other[2:]) == (["/stand-in", "x"], [*argv[1:-2], "a"])
 

@@ -16,7 +16,7 @@ from bento.agent.state import Damaged, State
 from bento.core.journal import Journal, Point
 from bento.core.spool import MOST, MOST_BYTES
 from bento.core.trust_rules import Floor
-from bento.errors import BentoError, EnvironmentFailed
+from bento.errors import BentoError, EnvironmentFailed, WorkFailed
 from bento.models.signed import SignedDocument
 from bento.names import Serial
 
@@ -385,6 +385,32 @@ def test_pruning_keeps_what_is_named_and_nothing_else(state: State) -> None:
     assert list(state.config.iterdir()) == []
     assert state.floor() == FLOOR
     assert state.serials() == {2}
+
+
+def test_pruning_takes_what_a_kill_in_mid_write_left_and_not_what_is_being_written(state: State) -> None:
+    for folder in (state.root, state.spool):
+        for name in (".0123456789abcdef.tmp", ".fedcba9876543210.tmp"):
+            (folder / name).write_bytes(b"half")
+        os.utime(folder / ".0123456789abcdef.tmp", (1_000_000, 1_000_000))
+    state.prune((), ())
+    for folder in (state.root, state.spool):
+        assert [path.name for path in folder.glob(".*.tmp")] == [".fedcba9876543210.tmp"]
+
+
+def test_what_the_disk_does_not_give_is_damage_and_not_a_trouble_of_the_moment(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.write_floor(FLOOR)
+    state.keep_manifest(Serial(7), b"x\n")
+
+    def unreadable(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "read", unreadable)
+    with pytest.raises(Damaged, match="Input/output error"):
+        state.written_floor()
+    with pytest.raises(WorkFailed, match="Input/output error"):  # a lost manifest's objects would be forgotten
+        state.manifest(Serial(7))
 
 
 def test_what_was_told_is_remembered_until_it_is_over(state: State) -> None:
