@@ -25,7 +25,7 @@ from bento.admin.build import (
 )
 from bento.admin.content import Content, Sealed
 from bento.admin.hold import go_on, held_content
-from bento.admin.inventory import Fleet, Host
+from bento.admin.inventory import Fleet, Host, note_keys
 from bento.admin.pack import Tree
 from bento.admin.progress import Say, State
 from bento.admin.publishing import Deployed, Prepared, publish_prepared
@@ -91,7 +91,7 @@ def deploy(
         done = publish_prepared(
             prepared, chosen, fleet, trust, usable, workspace, clock, say, drop_signers=drop_signers
         )
-        forget_old_trees(fleet, chosen, workspace, prepared, stamps)
+        tidy_up(fleet, chosen, workspace, prepared, stamps)
     return done
 
 
@@ -258,10 +258,11 @@ def _sealed(store: SecretStore, lock: Copies, host: Host, wanted: Mapping[Secret
     return Sealed(tuple(refs), ciphertexts)
 
 
-def forget_old_trees(
+def tidy_up(
     fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared, stamps: Stamps
 ) -> None:
-    """Packed trees are only of use until they are published; after a deploy of everything, the rest is old."""
+    """Keep what the next command needn't find out again. After a deploy of everything, other packed trees are old."""
+    note_keys(fleet, workspace)
     whole = set(chosen) == set(fleet.hosts)
     stamps.save(whole=whole)
     if whole:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from bento.admin.build import AS_USUAL, How
-from bento.admin.deploy import forget_old_trees, plan_hosts, prepare
+from bento.admin.deploy import plan_hosts, prepare, tidy_up
 from bento.admin.inventory import Fleet
 from bento.admin.progress import Say
 from bento.admin.publish import Published
@@ -111,7 +111,7 @@ def deploy_in_waves(
             return Waved(replace(first, failed={**prepared.failed, **first.failed}), seen, left, proved, interrupted)
         with writing(targets) as reached:
             rest = publish(prepared, others, reached)
-        forget_old_trees(fleet, chosen, workspace, prepared, stamps)
+        tidy_up(fleet, chosen, workspace, prepared, stamps)
     done = Deployed(
         {**first.published, **rest.published},
         {**first.failed, **rest.failed},

@@ -76,6 +76,7 @@ from bento.demo.systems import Behaviour, System, flake
 from rig import make_ssh_key
 from rig.clock import stopped
 from rig.root import PrivateRoot
+from rig.sources import parsed
 from rig.world import PROGRAMS, Machine, World, said
 
 HERE = Path(__file__)
@@ -384,10 +385,10 @@ def test_two_publishes_within_one_second_are_both_seen(world: World) -> None:
 def test_every_fault_above_names_a_test_that_there_is() -> None:
     named = re.findall(
         r"^        (?:(\S+\.py) )?(test_\w+)$",
-        ast.get_docstring(ast.parse(HERE.read_text()), clean=False) or "",
+        ast.get_docstring(parsed(HERE), clean=False) or "",
         re.MULTILINE,
     )
     assert len(named) > 20
     for file, name in named:
-        source = ast.parse((HERE.parent / file if file else HERE).read_text("utf-8"))
+        source = parsed(HERE.parent / file if file else HERE)
         assert name in {node.name for node in ast.walk(source) if isinstance(node, ast.FunctionDef)}, (file, name)

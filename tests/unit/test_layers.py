@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rig.sources import parsed
+
 ROOT = Path(__file__).parents[2]
 
 _LOW = {"bento", "bento.errors", "bento.names"}
@@ -54,7 +56,7 @@ def modules(root: Path) -> Iterator[tuple[str, Path]]:
 def imported(module: str, path: Path) -> Iterator[str]:
     """Every module that the file imports, at any depth, in any form."""
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -15,6 +15,7 @@ from click.core import UNSET
 
 from bento.cli.agent import agent
 from bento.cli.main import bento
+from rig.sources import parsed
 
 ROOT = Path(__file__).parents[3]
 PROGRAMS: dict[str, click.Group] = {"bento": bento, "bento-agent": agent}
@@ -25,7 +26,7 @@ HOLE = "HOLE"
 
 def texts(file: Path) -> Iterator[tuple[int, str]]:
     """The strings of a file that aren't docstrings."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
