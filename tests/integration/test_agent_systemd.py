@@ -63,7 +63,7 @@ def lone(
 ) -> Iterator[LoneHost]:
     made = LoneHost(folder, host_user("lone"), sshd)
     made.systemd = ""
-    made.deadline = 8
+    made.deadline = 12
     with made.mounted(monkeypatch):
         yield made
 
@@ -137,7 +137,7 @@ def test_a_run_that_dies_or_hangs_is_undone_by_the_timer(machine: Nspawn, lone: 
     assert f"PATH={lone.folder}/nix:" in has
     assert state(machine, UNIT) == ("active" if hang else "inactive")
     if not hang:
-        until(lambda: state(machine, "run.service") == "inactive", 7)
+        until(lambda: state(machine, "run.service") == "inactive", 11)
 
     until(lambda: lone.host().state.journal().phase == "idle")
 
