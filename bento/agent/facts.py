@@ -65,7 +65,7 @@ def facts_of(host: Host) -> Facts:
     elif floor.progress == "accepted":
         state = "updating"
     elif floor.progress == "failed":
-        left = not isinstance(trust_rules.again(floor, host.circumstances()), trust_rules.Take)
+        left = not isinstance(trust_rules.again(floor, host.circumstances(), host.clock()), trust_rules.Take)
         state = "failed" if left else "failing"
     else:
         state = "up to date" if reboot is None else "reboot wanted"

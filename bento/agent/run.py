@@ -190,7 +190,7 @@ def _judge(host: Host, session: "Session", raw: bytes) -> "Ran | tuple[Manifest,
     document = _split(raw)
     floor = host.state.floor()
     if floor is not None and document.line_digest == floor.line:
-        known = trust_rules.again(floor, None if floor.until is None else host.circumstances())
+        known = trust_rules.again(floor, None if floor.until is None else host.circumstances(), host.clock())
         if isinstance(known, NothingNew):
             _store_again(host, session, document, floor)
             return _nothing_new(host, session, known, floor)
@@ -284,7 +284,8 @@ def _verified(host: Host, document: SignedDocument) -> "Manifest":
 def _nothing_new(host: Host, session: "Session", verdict: NothingNew, floor: Floor) -> Ran:
     ran = Ran(None, f"nothing new: release {floor.serial} is installed", 0, settled=True)
     if verdict.why == "failed too often":
-        ran = Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for another", 1)
+        wait = "another" if floor.later is None else f"another, or {-(-(floor.later - host.clock()) // 60)} minutes"
+        ran = Ran(None, f"release {floor.serial} failed {floor.tries} times; waiting for {wait}", 1)
     elif verdict.why == "nothing changed":
         ran = Ran(None, f"release {floor.serial} failed here, and nothing has changed since", 1)
     if host.state.told_of_damage():

@@ -90,6 +90,7 @@ class State:
                 table.number("tries", least=0, most=1_000_000),
                 table.parse("until", table.text("until"), Digest.parse) if table.has("until") else None,
                 Serial.parse(table.number("over", least=1, most=MAX_SERIAL)) if table.has("over") else None,
+                table.number("later", least=0, most=MAX_SERIAL) if table.has("later") else None,
             )
             table.done()
         except InputError as error:
@@ -100,7 +101,7 @@ class State:
         """Persist the floor."""
         fields: dict[str, object] = {"serial": floor.serial, "line": floor.line, "progress": floor.progress}
         fields["tries"] = floor.tries
-        further = {"until": floor.until, "over": floor.over}
+        further = {"until": floor.until, "over": floor.over, "later": floor.later}
         fields |= {name: value for name, value in further.items() if value is not None}
         self._write("floor.json", fields)
 

@@ -95,11 +95,12 @@ def _settle_floor(host: Host, floor: Floor, taken: Taken) -> None:
         host.state.write_floor(trust_rules.finished(floor))
         return
     # What was built, switched to and rolled back would be so again, and people would notice. What failed before that
-    # (a build without a link to its caches, say) disturbs nobody: it is tried again at once, though not for ever.
+    # (a build without a link to its caches, say) disturbs nobody: it is tried again at once, and then more seldom.
     refused = taken.outcome == "refused" and not taken.again
     disturbed = refused or taken.outcome == "rolled-back" or host.state.journal().phase != "idle"
-    until = host.circumstances() if disturbed else None
-    host.state.write_floor(trust_rules.failed(floor, counts=taken.outcome != "unconfirmed", until=until))
+    until, clock = (host.circumstances(), None) if disturbed else (None, host.clock())
+    counts = taken.outcome != "unconfirmed"
+    host.state.write_floor(trust_rules.failed(floor, counts=counts, until=until, clock=clock))
 
 
 def _system(host: Host, manifest: Manifest, log: Log) -> tuple[str, bool]:

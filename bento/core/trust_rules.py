@@ -10,7 +10,8 @@ from typing import Literal
 from bento.errors import InputError
 from bento.names import Digest, HostName, Serial, printable
 
-MAX_TRIES = 3  # a release that failed is tried this often, then left until something changes
+MAX_TRIES = 3  # a release that failed is tried this often, then left until something changes, or for some time
+_HOUR, _DAY = 3600, 24 * 3600  # seconds
 
 Progress = Literal["accepted", "failed", "finished"]
 PROGRESS: tuple[Progress, ...] = ("accepted", "failed", "finished")
@@ -23,6 +24,7 @@ class Floor:
     `line` is None where a person set the floor, and only its serial is known. `over` is the highest serial that this
     host knew of when a person set the floor below it: up to there, being below is no damage.
     `until` stands for the circumstances in which a try failed: while they are the same, so would be the next one.
+    `later` is when one that disturbed nobody is tried again, though it failed too often, in UTC seconds.
     """
 
     serial: Serial
@@ -31,6 +33,7 @@ class Floor:
     tries: int = 0
     until: Digest | None = None
     over: Serial | None = None
+    later: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,28 +87,33 @@ def judge(offer: Offer, fleet: str, host: HostName, floor: Floor | None) -> Verd
     return Take(_resumed(floor))
 
 
-def again(floor: Floor, now: Digest | None = None) -> Take | NothingNew:
+def again(floor: Floor, now: Digest | None = None, clock: int = 0) -> Take | NothingNew:
     """The release of the floor is offered once more: resume it unless it is done with. Needs no signature.
 
-    `now` stands for today's circumstances; it matters only to a floor with an `until`.
+    `now` stands for today's circumstances; it matters only to a floor with an `until`. `clock` is UTC seconds.
     """
     if floor.progress == "finished":
         return NothingNew()
-    if floor.tries >= MAX_TRIES:
+    if floor.tries >= MAX_TRIES and not _is_later(floor, clock):
         return NothingNew("failed too often")
     if floor.until is not None and floor.until == now:
         return NothingNew("nothing changed")
     return Take(_resumed(floor))
 
 
+def _is_later(floor: Floor, clock: int) -> bool:
+    """Whether the pause is over. One that would last longer than any is a clock that was wrong."""
+    return floor.later is not None and not clock < floor.later <= clock + _DAY
+
+
 def _resumed(floor: Floor) -> Floor:
     """A try under way is "accepted": one that is cut off is counted by the recovery, one that ended counts itself."""
-    return replace(floor, progress="accepted", until=None)
+    return replace(floor, progress="accepted", until=None, later=None)
 
 
 def finished(floor: Floor) -> Floor:
     """The release is installed."""
-    return replace(floor, progress="finished", tries=0, until=None)
+    return replace(floor, progress="finished", tries=0, until=None, later=None)
 
 
 def retried(floor: Floor) -> Floor:
@@ -113,15 +121,18 @@ def retried(floor: Floor) -> Floor:
     return replace(_resumed(floor), tries=0) if floor.progress == "failed" else floor
 
 
-def failed(floor: Floor, *, counts: bool = True, until: Digest | None = None) -> Floor:
+def failed(floor: Floor, *, counts: bool = True, until: Digest | None = None, clock: int | None = None) -> Floor:
     """A try didn't succeed. It doesn't count where something else was the trouble (the server gone, for one).
 
     Each try counts once: what a recovery finds counted is left. With `until`, the next try waits for other
-    circumstances than these.
+    circumstances than these. A try that disturbed nobody says when it failed (`clock`, UTC seconds): too many of them
+    only make the pauses long, an hour and then twice as long each time, a day at most.
     """
     if floor.progress == "failed":
         return replace(floor, until=until)
-    return replace(floor, progress="failed", tries=floor.tries + (1 if counts else 0), until=until)
+    tries = floor.tries + (1 if counts else 0)
+    pause = min(_HOUR << min(max(tries - MAX_TRIES, 0), 5), _DAY)
+    return replace(floor, progress="failed", tries=tries, until=until, later=None if clock is None else clock + pause)
 
 
 def highest(floor: Floor | None, others: Iterable[Serial]) -> Serial | None:

@@ -18,7 +18,7 @@ from bento.agent.turn import AgentBusy, locked
 from bento.core import trust_rules
 from bento.core.journal import Point
 from bento.core.trust_rules import Take
-from bento.errors import EnvironmentFailed
+from bento.errors import EnvironmentFailed, WorkFailed
 from bento.names import Serial
 from rig.lone import LoneHost
 
@@ -317,6 +317,30 @@ def test_a_release_whose_failure_cannot_be_reported_isn_t_tried_for_ever(lone: L
     finally:
         subprocess.run(["umount", str(spool)], check=True)
     assert trust_rules.again(floor) == trust_rules.NothingNew("failed too often")
+
+
+def test_a_build_that_fails_again_and_again_is_tried_an_hour_later_and_a_rollback_is_not(
+    lone: LoneHost, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unbuildable(*_: object) -> tuple[str, bool]:
+        raise WorkFailed("no link to the cache")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(take, "_system", unbuildable)
+        for _ in range(trust_rules.MAX_TRIES):
+            assert take_it(host)[0] == "failed"
+    floor = host.state.floor()
+    assert floor is not None
+    assert floor.later is not None
+    assert trust_rules.again(floor, None, floor.later - 1) == trust_rules.NothingNew("failed too often")
+    lone.fault("new", "test", "exit 2", when="after")
+    verdict = trust_rules.again(floor, None, floor.later)
+    assert isinstance(verdict, Take)
+    assert take.take_release(host, stored_manifest(host, Serial(2)), verdict.floor).outcome == "rolled-back"
+    floor = host.state.floor()
+    assert floor is not None
+    assert trust_rules.again(floor, None, host.clock() + 10**6) == trust_rules.NothingNew("failed too often")
+    assert in_force(lone, host) == everything(lone, "old")
 
 
 def entry(lone: LoneHost, word: str) -> str:

@@ -121,6 +121,24 @@ def test_what_failed_waits_for_other_circumstances_and_never_for_more_than_its_t
     assert finished(waiting) == floor(progress="finished")
 
 
+def test_what_disturbs_nobody_is_tried_for_ever_with_longer_and_longer_pauses() -> None:
+    now, clock, pauses = floor(), 1_700_000_000, []
+    for _ in range(10):
+        now = failed(now, clock=clock)
+        pause = 0
+        while isinstance(verdict := again(now, None, clock + pause), NothingNew):
+            assert verdict.why == "failed too often"
+            pause += 1800
+        pauses.append(pause // 3600)
+        now, clock = verdict.floor, clock + pause
+        assert now.later is None
+    assert pauses == [0, 0, 1, 2, 4, 8, 16, 24, 24, 24]
+    waiting = failed(floor(tries=MAX_TRIES), clock=clock)
+    assert isinstance(again(waiting, None, clock - 10**6), Take), "a clock that was wrong holds nobody up for longer"
+    assert retried(waiting) == floor()
+    assert finished(waiting) == floor(progress="finished")
+
+
 def test_a_person_may_have_a_failed_release_tried_again_and_no_other() -> None:
     for one in (failed(floor(), until=A), failed(floor(tries=MAX_TRIES - 1))):
         assert retried(one) == floor()
