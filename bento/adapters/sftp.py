@@ -20,7 +20,7 @@ from bento.names import HostName
 
 __all__ = ["NotThere", "ServerAway", "Session", "TurnedAway", "connect", "logged_in"]
 
-# paramiko still offers these to any server that asks (facts: hmac-md5, hmac-sha1, 3des).
+# paramiko still offers these to any server that asks.
 _WEAK = {
     "macs": ["hmac-sha1", "hmac-md5", "hmac-sha1-96", "hmac-md5-96"],
     "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],

@@ -1,4 +1,4 @@
-"""A publish target that is reached by SFTP, as a user who needs no root there (design: Release; docs/decisions/0013).
+"""A publish target that is reached by SFTP, as a user who needs no root there (docs/decisions/0013).
 
 Requests of many hosts are under way on one connection at once, so that a deploy costs bandwidth and not round trips.
 """

@@ -1,4 +1,4 @@
-"""Imports go one way (design: Rooms). Read from the source, so an import inside a function counts too."""
+"""Imports go one way (docs/rooms.md). Read from the source, so an import inside a function counts too."""
 
 import ast
 import re
