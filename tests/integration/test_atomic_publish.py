@@ -72,7 +72,7 @@ class Publisher:
     number: int = 0
     spans: list[tuple[float, float]] = field(default_factory=list)
 
-    def once(self) -> Manifest:
+    def once(self) -> None:
         self.number += 1
         data, sealed = tar_of(self.number), f"{self.number:06}".encode()
         tar = self.work / f"{self.number}.tar"
@@ -89,10 +89,9 @@ class Publisher:
         with self.folder.locked():
             began = time.monotonic()
             memory = Memory(self.work / "memory")
-            done = publish([self.folder], content, self.trust, (self.key,), next(self.clock), memory, Shares())
+            publish([self.folder], content, self.trust, (self.key,), next(self.clock), memory, Shares())
             self.spans.append((began, time.monotonic()))
         tar.unlink()
-        return done.manifest
 
 
 def _secret(sealed: bytes) -> SecretRef:
