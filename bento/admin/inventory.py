@@ -16,7 +16,7 @@ from bento.models.strict import Source
 from bento.models.targets import SftpPlace
 from bento.models.trigger import TriggerPlace
 from bento.models.trust import Trust, parse_trust
-from bento.names import HostName, Serial, TagName, did_you_mean, printable
+from bento.names import Digest, HostName, Serial, TagName, did_you_mean, printable
 from bento_secrets.lost import ELSEWHERE, in_git
 from bento_secrets.members import Member
 from bento_secrets.recipients import Recipient, check_host_key
@@ -237,10 +237,9 @@ def _wrong_key(main: Source, host: HostName, error: InputError) -> InputError:
 def _check_keys(hosts: Iterable[Host], main: Source, workspace: Workspace) -> None:
     """All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to.
 
-    The same keys are checked once: of a thousand it is most of what reading a fleet takes.
+    Those of the last deploy aren't checked again: of a thousand it is most of what reading a fleet takes.
     """
-    mark = sha256("\n".join(key.line for host in hosts for key in host.keys).encode())
-    if workspace.knows("keys", mark):
+    if workspace.knows("keys", _mark(hosts)):
         return
     for host in hosts:
         try:
@@ -248,7 +247,17 @@ def _check_keys(hosts: Iterable[Host], main: Source, workspace: Workspace) -> No
                 check_host_key(key)
         except InputError as error:
             raise _wrong_key(main, host.name, error) from None
-    workspace.note("keys", mark)
+
+
+def remember_keys(fleet: Fleet, workspace: Workspace) -> None:
+    """Note that the keys of this fleet were checked when it was read. Who only looks at a fleet leaves no note."""
+    mark = _mark(fleet.hosts.values())
+    if not workspace.knows("keys", mark):
+        workspace.note("keys", mark)
+
+
+def _mark(hosts: Iterable[Host]) -> Digest:
+    return sha256("\n".join(key.line for host in hosts for key in host.keys).encode())
 
 
 def _source(root: Path, main: Source, name: HostName, given: str | None) -> Path:

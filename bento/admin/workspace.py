@@ -85,7 +85,7 @@ class Workspace:
             return False
 
     def note(self, what: str, mark: Digest) -> None:
-        """It was found in order. Not to keep that costs time only; who only looks makes no folder for it."""
+        """It was found in order. Not to keep that costs time only."""
         with suppress(BentoError):
             publish_text(self.root / what, f"{__version__} {mark}\n")
 
