@@ -1,4 +1,4 @@
-"""A publish target that is a folder on this machine: each host's chroot under it (design: Release)."""
+"""A publish target that is a folder on this machine: each host's chroot under it."""
 
 import hashlib
 import os
@@ -108,7 +108,7 @@ class PublishFolder:
         return self.root / host / "release"
 
     def ensure_host(self, host: HostName) -> None:
-        """Make the host's folders with the design's owners and modes. Only root can give them away."""
+        """Make the host's folders with their owners and modes. Only root can give them away."""
         base = f"{self.root}/{host}"
         objects, reports = f"{base}/release/objects", f"{base}/reports"
         try:

@@ -10,7 +10,7 @@ from bento.errors import EnvironmentFailed, InputError
 from bento.models.trust import bracketed
 from bento_secrets.ssh_keys import SshPublicKey
 
-KINDS = ("ssh-ed25519", "ssh-rsa")  # what a host key may be: age can seal to these (design: Sealing)
+KINDS = ("ssh-ed25519", "ssh-rsa")  # what a host key may be: age can seal to these (secrets/README.md)
 _NAMES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}  # as a server offers them
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bento.adapters import proxy, sftp_files
-from bento.adapters import wire as sftp
+from bento.adapters import wire as protocol
 from bento.adapters.bounded import transport_over
 from bento.adapters.lean import paramiko
 from bento.adapters.wire import NotThere, SaidNo, ServerAway, TurnedAway, Wire, plain
@@ -20,7 +20,7 @@ from bento.names import HostName
 
 __all__ = ["NotThere", "ServerAway", "Session", "TurnedAway", "connect", "logged_in"]
 
-# paramiko still offers these to any server that asks (facts: hmac-md5, hmac-sha1, 3des).
+# paramiko still offers these to any server that asks.
 _WEAK = {
     "macs": ["hmac-sha1", "hmac-md5", "hmac-sha1-96", "hmac-md5-96"],
     "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],
@@ -72,8 +72,10 @@ class Session:
     def _chunks(self, path: str, limit: int) -> Iterator[bytes]:
         doing = f"reading {path}"
         with _doing(doing), self._wire.within(self._timeout):
-            handle = self._wire.handle(sftp.OPEN, sftp.text(path), sftp.u32(sftp.FLAG_READ), sftp.mode_only(0))
-            found = sftp.expect(self._wire.ask(sftp.FSTAT, handle), sftp.ATTRS).attributes()
+            handle = self._wire.handle(
+                protocol.OPEN, protocol.text(path), protocol.u32(protocol.FLAG_READ), protocol.mode_only(0)
+            )
+            found = protocol.expect(self._wire.ask(protocol.FSTAT, handle), protocol.ATTRS).attributes()
         if not found.is_file:
             raise Refused(f"{path} on the server is not a plain file")
         size = limit + 1 if found.size is None else found.size
@@ -92,20 +94,24 @@ class Session:
                     raise Refused(f"{path} on the server is larger than {limit} bytes")
                 yield piece
         with _doing(doing), self._wire.within(self._timeout):
-            self._wire.do(sftp.CLOSE, handle)
+            self._wire.do(protocol.CLOSE, handle)
 
     def put(self, path: str, data: bytes) -> None:
         """Write a file, 0644, so that a reader sees all of it or nothing. Raises WorkFailed, ServerAway."""
         folder, _, name = path.rpartition("/")
         temporary = f"{folder}/.{name}.tmp"
-        flags = sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_TRUNCATE
+        flags = protocol.FLAG_WRITE | protocol.FLAG_CREATE | protocol.FLAG_TRUNCATE
         with _doing(f"writing {path}"), self._wire.within(self._timeout + len(data) / LIMITS.slowest):
-            handle = self._wire.handle(sftp.OPEN, sftp.text(temporary), sftp.u32(flags), sftp.mode_only(0o644))
-            mode = sftp.mode_only(0o644)
+            handle = self._wire.handle(
+                protocol.OPEN, protocol.text(temporary), protocol.u32(flags), protocol.mode_only(0o644)
+            )
+            mode = protocol.mode_only(0o644)
             sftp_files.begin_write(
-                self._wire, handle, data, _SENT_AT_ONCE, lambda: [self._wire.ask(sftp.FSETSTAT, handle, mode)]
+                self._wire, handle, data, _SENT_AT_ONCE, lambda: [self._wire.ask(protocol.FSETSTAT, handle, mode)]
             )()
-            sftp.done(self._wire.extended("posix-rename@openssh.com", sftp.text(temporary), sftp.text(path)))
+            protocol.done(
+                self._wire.extended("posix-rename@openssh.com", protocol.text(temporary), protocol.text(path))
+            )
 
 
 @contextmanager
@@ -113,7 +119,7 @@ def _doing(what: str) -> Iterator[None]:
     try:
         yield
     except (SaidNo, ServerAway) as error:
-        sftp.rethrow(error, what)
+        protocol.rethrow(error, what)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from bento.adapters import sftp_files
-from bento.adapters import wire as sftp
+from bento.adapters import wire as protocol
 from bento.adapters.sftp_files import PIECE
 from bento.adapters.transport import newest_first
 from bento.adapters.wire import Answer, Attributes, Fields, NotThere, Request, SaidNo, Wire
@@ -66,13 +66,13 @@ def _of_host(base: str, paths: Sequence[str], reports: int, found: Ahead) -> _Ta
     manifest, folder = f"{base}/release/manifest", f"{base}/reports"
     opened, listed, *stats = yield [
         _opening(manifest),
-        (sftp.OPENDIR, sftp.text(folder)),
-        *((sftp.LSTAT, sftp.text(path)) for path in paths),
+        (protocol.OPENDIR, protocol.text(folder)),
+        *((protocol.LSTAT, protocol.text(path)) for path in paths),
     ]
     for path, answer in zip(paths, stats, strict=True):
         if _is_gone(answer):
             found.stats[path] = None
-        elif (fields := _fields(answer, sftp.ATTRS)) is not None:
+        elif (fields := _fields(answer, protocol.ATTRS)) is not None:
             found.stats[path] = fields.attributes()
     if _is_gone(opened):
         found.files[manifest] = None
@@ -99,14 +99,14 @@ def _reports(folder: str, handle: bytes, answers: list[Answer], newest: int, fou
         if more:
             answers = yield _listing(handle)
     if more:
-        return [(sftp.CLOSE, handle)]
+        return [(protocol.CLOSE, handle)]
     found.folders[folder] = there
     # Nothing but plain files is opened: a link of the host's would be followed as this user.
     wanted = [*newest_first(there)[:newest], *(["heartbeat"] if newest else [])]
     paths = [f"{folder}/{name}" for name in wanted if name in there and there[name].is_file]
     if not paths:
-        return [(sftp.CLOSE, handle)]
-    _, *opened = yield [(sftp.CLOSE, handle), *map(_opening, paths)]
+        return [(protocol.CLOSE, handle)]
+    _, *opened = yield [(protocol.CLOSE, handle), *map(_opening, paths)]
     files = [(path, file) for path, answer in zip(paths, opened, strict=True) if (file := _handle(answer)) is not None]
     answers = yield [request for _, file in files for request in _reading(file)]
     for (path, _), answer in zip(files, answers[::2], strict=True):
@@ -115,25 +115,25 @@ def _reports(folder: str, handle: bytes, answers: list[Answer], newest: int, fou
 
 
 def _opening(path: str) -> Request:
-    return sftp.OPEN, sftp.text(path) + sftp.u32(sftp.FLAG_READ) + sftp.mode_only(0)
+    return protocol.OPEN, protocol.text(path) + protocol.u32(protocol.FLAG_READ) + protocol.mode_only(0)
 
 
 def _reading(handle: bytes | None) -> list[Request]:
     if handle is None:
         return []
-    return [(sftp.READ, handle + sftp.u64(0) + sftp.u32(PIECE)), (sftp.CLOSE, handle)]
+    return [(protocol.READ, handle + protocol.u64(0) + protocol.u32(PIECE)), (protocol.CLOSE, handle)]
 
 
 def _listing(handle: bytes | None) -> list[Request]:
-    return [] if handle is None else [(sftp.READDIR, handle)] * 2  # of a small folder the second is its end
+    return [] if handle is None else [(protocol.READDIR, handle)] * 2  # of a small folder the second is its end
 
 
 def _keep(found: Ahead, path: str, answer: Answer) -> None:
     """A file's content, unless there may be more of it than one read gives."""
     try:
-        data = sftp.expect(answer, sftp.DATA).text()
+        data = protocol.expect(answer, protocol.DATA).text()
     except SaidNo as error:
-        if error.code == sftp.EOF:
+        if error.code == protocol.EOF:
             found.files[path] = b""
         return
     if len(data) < PIECE:
@@ -143,14 +143,14 @@ def _keep(found: Ahead, path: str, answer: Answer) -> None:
 def _fields(answer: Answer, kind: int) -> Fields | None:
     """An answer's body; None where the server said no."""
     try:
-        return sftp.expect(answer, kind)
+        return protocol.expect(answer, kind)
     except SaidNo:
         return None
 
 
 def _handle(answer: Answer) -> bytes | None:
-    fields = _fields(answer, sftp.HANDLE)
-    return None if fields is None else sftp.text(fields.text())
+    fields = _fields(answer, protocol.HANDLE)
+    return None if fields is None else protocol.text(fields.text())
 
 
 def _is_gone(answer: Answer) -> bool:

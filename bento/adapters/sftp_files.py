@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from bento.adapters import wire as sftp
+from bento.adapters import wire as protocol
 from bento.adapters.wire import Answer, Attributes, SaidNo, ServerAway, Wire
 from bento.models.limits import LIMITS
 
@@ -20,14 +20,14 @@ def read_pieces(wire: Wire, handle: bytes, size: int) -> Iterator[bytes]:
     while under_way or asked < size:
         while asked < size and len(under_way) < LIMITS.reads:
             length = min(PIECE, size - asked)
-            under_way.append((length, wire.ask(sftp.READ, handle, sftp.u64(asked), sftp.u32(length))))
+            under_way.append((length, wire.ask(protocol.READ, handle, protocol.u64(asked), protocol.u32(length))))
             asked += length
         length, answer = under_way.popleft()
         while length:
             try:
-                data = sftp.expect(answer, sftp.DATA).text()
+                data = protocol.expect(answer, protocol.DATA).text()
             except SaidNo as error:
-                if error.code != sftp.EOF:
+                if error.code != protocol.EOF:
                     raise
                 return
             if not 0 < len(data) <= length:
@@ -35,7 +35,7 @@ def read_pieces(wire: Wire, handle: bytes, size: int) -> Iterator[bytes]:
             yield data
             at, length = at + len(data), length - len(data)
             if length:  # less than was asked for: the rest by itself
-                answer = wire.ask(sftp.READ, handle, sftp.u64(at), sftp.u32(length))
+                answer = wire.ask(protocol.READ, handle, protocol.u64(at), protocol.u32(length))
 
 
 class TooLarge(SaidNo):
@@ -45,20 +45,20 @@ class TooLarge(SaidNo):
 def read_small(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes]:
     """Files, in two round trips if they are small. Raises SaidNo for one that can't be read, TooLarge, ServerAway."""
     pace = wire.pace()
-    read = sftp.u32(sftp.FLAG_READ) + sftp.mode_only(0)
-    opened = [wire.ask(sftp.OPEN, sftp.text(path), read) for path in paths]
+    read = protocol.u32(protocol.FLAG_READ) + protocol.mode_only(0)
+    opened = [wire.ask(protocol.OPEN, protocol.text(path), read) for path in paths]
     asked: list[tuple[bytes, Answer, Answer]] = []
     failed: SaidNo | None = None
     for answer in opened:
         try:
-            handle = sftp.text(sftp.expect(answer, sftp.HANDLE).text())
+            handle = protocol.text(protocol.expect(answer, protocol.HANDLE).text())
         except SaidNo as error:
             failed = failed or error
             continue
         finally:
             pace()
-        first = wire.ask(sftp.READ, handle, sftp.u64(0), sftp.u32(PIECE))
-        asked.append((handle, wire.ask(sftp.FSTAT, handle), first))
+        first = wire.ask(protocol.READ, handle, protocol.u64(0), protocol.u32(PIECE))
+        asked.append((handle, wire.ask(protocol.FSTAT, handle), first))
     found: list[bytes] = []
     try:
         if failed is not None:
@@ -67,17 +67,17 @@ def read_small(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes]:
             found.append(_content(wire, handle, stat, first, limit, pace))
     finally:
         for handle, _, _ in asked:
-            wire.ask(sftp.CLOSE, handle)
+            wire.ask(protocol.CLOSE, handle)
     return found
 
 
 def _content(wire: Wire, handle: bytes, stat: Answer, first: Answer, limit: int, pace: Callable[[], None]) -> bytes:
-    size = sftp.expect(stat, sftp.ATTRS).attributes().size
+    size = protocol.expect(stat, protocol.ATTRS).attributes().size
     if size is None or size > limit:
         raise TooLarge("too large")
     if size == 0:
         return b""
-    data = sftp.expect(first, sftp.DATA).text()
+    data = protocol.expect(first, protocol.DATA).text()
     pace()
     if len(data) >= size:
         return data[:size]
@@ -102,7 +102,7 @@ def begin_write(
         nonlocal failed
         while len(under_way) > left:
             try:
-                sftp.done(under_way.popleft())
+                protocol.done(under_way.popleft())
             except SaidNo as error:
                 failed = failed or error
 
@@ -110,8 +110,10 @@ def begin_write(
         settle(at_once - 1)
         if failed is not None:
             break
-        under_way.append(wire.ask(sftp.WRITE, handle, sftp.u64(offset), sftp.text(data[offset : offset + PIECE])))
-    under_way.extend([*(() if failed else last()), wire.ask(sftp.CLOSE, handle)])
+        under_way.append(
+            wire.ask(protocol.WRITE, handle, protocol.u64(offset), protocol.text(data[offset : offset + PIECE]))
+        )
+    under_way.extend([*(() if failed else last()), wire.ask(protocol.CLOSE, handle)])
 
     def finish() -> None:
         settle(0)
@@ -123,15 +125,15 @@ def begin_write(
 
 def list_folder(wire: Wire, path: str, most: int) -> dict[str, Attributes]:
     """What is in a folder, not followed through links; not more than about `most` names. Raises SaidNo, ServerAway."""
-    handle = wire.handle(sftp.OPENDIR, sftp.text(path))
+    handle = wire.handle(protocol.OPENDIR, protocol.text(path))
     found: dict[str, Attributes] = {}
     pace = wire.pace()
     for _ in range(most):  # each answer has a name at least; of a small folder the second is its end
-        more = take_names(wire.ask_all([(sftp.READDIR, handle)] * 2), found)
+        more = take_names(wire.ask_all([(protocol.READDIR, handle)] * 2), found)
         pace()
         if not more or len(found) >= most:
             break
-    wire.ask(sftp.CLOSE, handle)
+    wire.ask(protocol.CLOSE, handle)
     return found
 
 
@@ -140,9 +142,9 @@ def take_names(answers: Sequence[Answer], found: dict[str, Attributes]) -> bool:
     more = True
     for answer in answers:
         try:
-            fields = sftp.expect(answer, sftp.NAME)
+            fields = protocol.expect(answer, protocol.NAME)
         except SaidNo as error:
-            if error.code != sftp.EOF:
+            if error.code != protocol.EOF:
                 raise
             more = False
             continue

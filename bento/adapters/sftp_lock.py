@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bento.adapters import sftp_files
-from bento.adapters import wire as sftp
+from bento.adapters import wire as protocol
 from bento.adapters.files import Busy
 from bento.adapters.wire import NotThere, SaidNo, Wire
 from bento.core.deploy_plan import MAX_AHEAD
@@ -38,13 +38,13 @@ def take(
     Raises Busy, EnvironmentFailed where there is no place for it, WorkFailed where the clocks differ, ServerAway.
     """
     path = lock_path(root)
-    flags = sftp.u32(sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_EXCLUSIVE)
-    made = wire.ask(sftp.MKDIR, sftp.text(path.rpartition("/")[0]), sftp.mode_only(0o700))
+    flags = protocol.u32(protocol.FLAG_WRITE | protocol.FLAG_CREATE | protocol.FLAG_EXCLUSIVE)
+    made = wire.ask(protocol.MKDIR, protocol.text(path.rpartition("/")[0]), protocol.mode_only(0o700))
     for last in (False, True):
-        opened = wire.ask(sftp.OPEN, sftp.text(path), flags, sftp.mode_only(0o600))
+        opened = wire.ask(protocol.OPEN, protocol.text(path), flags, protocol.mode_only(0o600))
         made.exception()  # it may be there, or not be ours to make: what is asked after it tells
         try:
-            handle = sftp.text(sftp.expect(opened, sftp.HANDLE).text())
+            handle = protocol.text(protocol.expect(opened, protocol.HANDLE).text())
             break
         except SaidNo as error:
             holder = _holder(wire, path)
@@ -55,16 +55,16 @@ def take(
                 ) from None
             if last or not (break_lock or holder.token == owner.token):
                 raise _busy(holder, clock(), target) from None
-            wire.do(sftp.REMOVE, sftp.text(path))
+            wire.do(protocol.REMOVE, protocol.text(path))
     now = clock()
     line = canonical({"owner": owner.name, "time": now, "token": owner.token})
-    written = wire.ask(sftp.WRITE, handle, sftp.u64(0), sftp.text(line))
-    stat, closed = wire.ask(sftp.FSTAT, handle), wire.ask(sftp.CLOSE, handle)
-    sftp.done(written)
-    theirs = sftp.expect(stat, sftp.ATTRS).attributes().mtime
-    sftp.done(closed)
+    written = wire.ask(protocol.WRITE, handle, protocol.u64(0), protocol.text(line))
+    stat, closed = wire.ask(protocol.FSTAT, handle), wire.ask(protocol.CLOSE, handle)
+    protocol.done(written)
+    theirs = protocol.expect(stat, protocol.ATTRS).attributes().mtime
+    protocol.done(closed)
     if theirs is not None and abs(theirs - now) > MAX_AHEAD:
-        wire.do(sftp.REMOVE, sftp.text(path))
+        wire.do(protocol.REMOVE, protocol.text(path))
         raise WorkFailed(
             f"{target}: the server's clock is {abs(theirs - now)} seconds {'ahead of' if theirs > now else 'behind'} "
             "this machine's",
@@ -81,7 +81,7 @@ def is_held(wire: Wire, root: str, owner: Owner) -> bool:
 def release(wire: Wire, root: str, owner: Owner) -> None:
     """Remove the lock, unless somebody broke it and made his own. Raises ServerAway, SaidNo."""
     if is_held(wire, root, owner):
-        wire.do(sftp.REMOVE, sftp.text(lock_path(root)))
+        wire.do(protocol.REMOVE, protocol.text(lock_path(root)))
 
 
 def lock_path(root: str) -> str:
@@ -105,7 +105,7 @@ def _holder(wire: Wire, path: str) -> _Holder | None:
     except NotThere:
         return None
     except SaidNo as error:
-        return None if error.code == sftp.PERMISSION_DENIED else _Holder("somebody", "", None)
+        return None if error.code == protocol.PERMISSION_DENIED else _Holder("somebody", "", None)
     try:
         said = json.loads(raw)
         return _Holder(str(said["owner"]), str(said["token"]), int(said["time"]))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from bento.adapters import sftp_files
-from bento.adapters import wire as sftp
+from bento.adapters import wire as protocol
 from bento.adapters.wire import Answer, SaidNo, Wire
 
 _FILES = 32  # open at once: the server may have few descriptors
@@ -30,34 +30,34 @@ def _put(wire: Wire, files: Sequence[tuple[str, bytes]]) -> None:
         for finish in writes:
             finish()
         for renamed in [rename(wire, name, path) for name, path in names]:
-            sftp.done(renamed)
+            protocol.done(renamed)
     except SaidNo:
-        for removed in [wire.ask(sftp.REMOVE, sftp.text(name)) for name, _ in names]:
+        for removed in [wire.ask(protocol.REMOVE, protocol.text(name)) for name, _ in names]:
             removed.exception()  # what can't be removed stays, for the next time
         raise
 
 
 def _create(wire: Wire, paths: Sequence[str]) -> list[bytes]:
     """New files, 0644; their handles. Raises SaidNo, and then none is open."""
-    flags = sftp.FLAG_WRITE | sftp.FLAG_CREATE | sftp.FLAG_EXCLUSIVE
-    how = sftp.u32(flags) + sftp.mode_only(0o644)
+    flags = protocol.FLAG_WRITE | protocol.FLAG_CREATE | protocol.FLAG_EXCLUSIVE
+    how = protocol.u32(flags) + protocol.mode_only(0o644)
     handles: list[bytes] = []
     failed: SaidNo | None = None
-    for answer in [wire.ask(sftp.OPEN, sftp.text(path), how) for path in paths]:
+    for answer in [wire.ask(protocol.OPEN, protocol.text(path), how) for path in paths]:
         try:
-            handles.append(sftp.text(sftp.expect(answer, sftp.HANDLE).text()))
+            handles.append(protocol.text(protocol.expect(answer, protocol.HANDLE).text()))
         except SaidNo as error:
             failed = failed or error
     if failed is not None:
         for handle in handles:
-            wire.ask(sftp.CLOSE, handle)
+            wire.ask(protocol.CLOSE, handle)
         raise failed
     return handles
 
 
 def _settled(wire: Wire, handle: bytes) -> list[Answer]:
     """The mode whatever the umask there, and the content on the disk where the server can do that."""
-    asked = [wire.ask(sftp.FSETSTAT, handle, sftp.mode_only(0o644))]
+    asked = [wire.ask(protocol.FSETSTAT, handle, protocol.mode_only(0o644))]
     if b"fsync@openssh.com" in wire.extensions:
         asked.append(wire.extended("fsync@openssh.com", handle))
     return asked
@@ -65,7 +65,7 @@ def _settled(wire: Wire, handle: bytes) -> list[Answer]:
 
 def rename(wire: Wire, old: str, new: str) -> Answer:
     """Put a file in another's place, if there is one."""
-    return wire.extended("posix-rename@openssh.com", sftp.text(old), sftp.text(new))
+    return wire.extended("posix-rename@openssh.com", protocol.text(old), protocol.text(new))
 
 
 def temporary(path: str) -> str:

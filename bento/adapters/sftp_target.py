@@ -1,4 +1,4 @@
-"""A publish target that is reached by SFTP, as a user who needs no root there (design: Release; docs/decisions/0013).
+"""A publish target that is reached by SFTP, as a user who needs no root there (docs/decisions/0013).
 
 Requests of many hosts are under way on one connection at once, so that a deploy costs bandwidth and not round trips.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from bento.adapters import sftp_ahead, sftp_files, sftp_lock, sftp_put
-from bento.adapters import wire as sftp
+from bento.adapters import wire as protocol
 from bento.adapters.files import Busy
 from bento.adapters.sftp_ahead import Ahead
 from bento.adapters.stamps import Part
@@ -107,7 +107,7 @@ class SftpTarget:
         try:
             yield
         except (SaidNo, ServerAway) as error:
-            sftp.rethrow(error, f"{self.name}: {what}")
+            protocol.rethrow(error, f"{self.name}: {what}")
 
     def _host(self, host: HostName) -> str:
         return f"{self._place.path.rstrip('/')}/{host}"
@@ -143,14 +143,19 @@ class SftpTarget:
             return
         self._forget(host)
         with self._doing(f"looking at the folders of {host}"):
-            there = [_succeeds(answer) for answer in [self._wire.ask(sftp.LSTAT, sftp.text(path)) for path in folders]]
+            there = [
+                _succeeds(answer)
+                for answer in [self._wire.ask(protocol.LSTAT, protocol.text(path)) for path in folders]
+            ]
         if not there[-1]:
             self._without_reports.add(host)
         try:
             for path, present in zip(folders[:-1], there[:-1], strict=True):
                 if not present:
-                    self._wire.do(sftp.MKDIR, sftp.text(path), sftp.mode_only(0o755))
-                    self._wire.do(sftp.SETSTAT, sftp.text(path), sftp.mode_only(0o755))  # whatever the umask there
+                    self._wire.do(protocol.MKDIR, protocol.text(path), protocol.mode_only(0o755))
+                    self._wire.do(
+                        protocol.SETSTAT, protocol.text(path), protocol.mode_only(0o755)
+                    )  # whatever the umask there
         except SaidNo as error:
             raise EnvironmentFailed(
                 f"{self.name}: can't make the folders of {host}: {error.message}", *self._hints(host)
@@ -198,10 +203,10 @@ class SftpTarget:
         paths = {digest: self._object(host, digest) for digest in wanted}
         asked = [path for path in paths.values() if path not in stats]
         with self._doing(f"looking at the objects of {host}"):
-            answers = self._wire.ask_all([(sftp.LSTAT, sftp.text(path)) for path in asked])
+            answers = self._wire.ask_all([(protocol.LSTAT, protocol.text(path)) for path in asked])
             for path, answer in zip(asked, answers, strict=True):
                 with suppress(SaidNo):
-                    stats[path] = sftp.expect(answer, sftp.ATTRS).attributes()
+                    stats[path] = protocol.expect(answer, protocol.ATTRS).attributes()
         found = ((digest, stats.get(path)) for digest, path in paths.items())
         return frozenset(one for one, its in found if its is not None and its.is_file and its.size == wanted[one])
 
@@ -234,9 +239,9 @@ class SftpTarget:
         self._forget(host)
         with self._doing(f"linking an object of {host}"):
             # If the first fails so does the second. The name stays where both are the same file already: the third.
-            linked = self._wire.extended("hardlink@openssh.com", sftp.text(source), sftp.text(temporary))
+            linked = self._wire.extended("hardlink@openssh.com", protocol.text(source), protocol.text(temporary))
             renamed = sftp_put.rename(self._wire, temporary, target)
-            removed = self._wire.ask(sftp.REMOVE, sftp.text(temporary))
+            removed = self._wire.ask(protocol.REMOVE, protocol.text(temporary))
             done = [_succeeds(answer) for answer in (linked, renamed, removed)]
         return done[0] and done[1]
 
@@ -271,7 +276,7 @@ class SftpTarget:
     def _remove(self, paths: list[str]) -> None:
         """What can't be removed stays, for the next time."""
         for answer in [
-            self._wire.ask(sftp.REMOVE, sftp.text(path.encode("utf-8", "surrogateescape"))) for path in paths
+            self._wire.ask(protocol.REMOVE, protocol.text(path.encode("utf-8", "surrogateescape"))) for path in paths
         ]:
             _succeeds(answer)
 
@@ -301,7 +306,9 @@ class SftpTarget:
             return None
         with self._doing(f"reading the heartbeat of {host}"):
             try:
-                found = sftp.expect(self._wire.ask(sftp.LSTAT, sftp.text(path)), sftp.ATTRS).attributes()
+                found = protocol.expect(
+                    self._wire.ask(protocol.LSTAT, protocol.text(path)), protocol.ATTRS
+                ).attributes()
             except SaidNo:
                 return None
         return self._quietly([path])[0] if found.is_file else None

@@ -51,7 +51,7 @@ class PublishTarget(Protocol):
         """
 
     def ensure_host(self, host: HostName) -> None:
-        """Make the host's folders with the design's owners and modes, as far as may be."""
+        """Make the host's folders with their owners and modes, as far as may be."""
 
     def complaints(self, hosts: Iterable[HostName]) -> tuple[str, ...]:
         """Sentences on what keeps published hosts from using it."""

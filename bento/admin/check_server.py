@@ -1,4 +1,4 @@
-"""`bento check`, the server: chroots, accounts and sshd's settings, compared with what the design asks of them.
+"""`bento check`, the server: chroots, accounts and sshd's settings, compared with what they should be.
 
 The comparisons are functions of what was read, so that whatever sets a server up can use them too.
 """

@@ -25,7 +25,7 @@ from bento.admin.build import (
 )
 from bento.admin.content import Content, Sealed
 from bento.admin.hold import go_on, held_content
-from bento.admin.inventory import Fleet, Host, note_keys
+from bento.admin.inventory import Fleet, Host, remember_keys
 from bento.admin.pack import Tree
 from bento.admin.progress import Say, State
 from bento.admin.publishing import Deployed, Prepared, publish_prepared
@@ -121,6 +121,7 @@ def prepare(
     how: How = AS_USUAL,
 ) -> Prepared:
     """Build what is new; for hosts that are held, find what they are held at. All locks must be held."""
+    remember_keys(fleet, workspace)
     contents: dict[HostName, Content] = {}
     failed = dict(plan.failed)
     warnings = list(plan.warnings)
@@ -262,7 +263,6 @@ def tidy_up(
     fleet: Fleet, chosen: tuple[HostName, ...], workspace: Workspace, prepared: Prepared, stamps: Stamps
 ) -> None:
     """Keep what the next command needn't find out again. After a deploy of everything, other packed trees are old."""
-    note_keys(fleet, workspace)
     whole = set(chosen) == set(fleet.hosts)
     stamps.save(whole=whole)
     if whole:

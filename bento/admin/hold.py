@@ -87,10 +87,19 @@ def held_content(targets: Sequence[PublishTarget], host: Host, trust: Trust, wor
 
     Raises InputError where that release or its objects are gone, or where the host couldn't open its secrets.
     """
-    if host.hold is None:
-        raise AssertionError("only for a host that is held")
-    found = past(targets, host.name, trust)
-    return content_of(found, host, find(found.releases, host.name, host.hold), workspace)
+    found, earlier = _held_at(targets, host, trust)
+    return content_of(found, host, earlier, workspace)
+
+
+def content_to_plan(targets: Sequence[PublishTarget], host: Host, trust: Trust, workspace: Workspace) -> Content:
+    """As `held_content`, but no object is fetched: that they are there is enough.
+
+    A target that fails here is named by what looks at it next.
+    """
+    found, earlier = _held_at(targets, host, trust)
+    check_openable(host, earlier)
+    check_there(found, earlier, to_fetch(found, earlier, workspace))
+    return _content(earlier, {}, workspace)
 
 
 def content_of(found: Past, host: Host, earlier: Manifest, workspace: Workspace) -> Content:
@@ -104,8 +113,19 @@ def content_of(found: Past, host: Host, earlier: Manifest, workspace: Workspace)
             workspace.keep_tar(digest, data)
         else:
             ciphertexts[digest] = data
+    return _content(earlier, ciphertexts, workspace)
+
+
+def _held_at(targets: Sequence[PublishTarget], host: Host, trust: Trust) -> tuple[Past, Manifest]:
+    if host.hold is None:
+        raise AssertionError("only for a host that is held")
+    found = past(targets, host.name, trust)
+    return found, find(found.releases, host.name, host.hold)
+
+
+def _content(earlier: Manifest, ciphertexts: Mapping[Digest, bytes], workspace: Workspace) -> Content:
     return Content(
-        host=host.name,
+        host=earlier.host,
         config=earlier.config,
         system=earlier.system,
         secrets=earlier.secrets,

@@ -1,4 +1,4 @@
-"""`bento init`: make the fleet folder of the design, each file saying what may stand in it."""
+"""`bento init`: make a fleet folder, each file saying what may stand in it."""
 
 import os
 import shlex

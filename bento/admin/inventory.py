@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -234,12 +234,11 @@ def _wrong_key(main: Source, host: HostName, error: InputError) -> InputError:
     return InputError(f"{place}: the key of {host} is wrong: {error.message}", *error.hints)
 
 
-def _check_keys(hosts: Iterable[Host], main: Source, workspace: Workspace) -> None:
+def _check_keys(hosts: Collection[Host], main: Source, workspace: Workspace) -> None:
     """All of them: a weak key that may log in and sign reports is as bad as one that secrets are sealed to.
 
-    The same keys are checked once: of a thousand it is most of what reading a fleet takes.
+    Those of the last deploy aren't checked again: of a thousand it is most of what reading a fleet takes.
     """
-    hosts = tuple(hosts)
     if workspace.knows("keys", _mark(hosts)):
         return
     for host in hosts:
@@ -250,8 +249,8 @@ def _check_keys(hosts: Iterable[Host], main: Source, workspace: Workspace) -> No
             raise _wrong_key(main, host.name, error) from None
 
 
-def note_keys(fleet: Fleet, workspace: Workspace) -> None:
-    """The keys of this fleet are sound: they needn't be checked again."""
+def remember_keys(fleet: Fleet, workspace: Workspace) -> None:
+    """Note that the keys of this fleet were checked when it was read. Who only looks at a fleet leaves no note."""
     mark = _mark(fleet.hosts.values())
     if not workspace.knows("keys", mark):
         workspace.note("keys", mark)

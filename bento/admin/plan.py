@@ -1,14 +1,15 @@
 """What `bento deploy` would do now, without doing it: nothing is written, built or signed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
+from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
-from bento.admin.build import AS_USUAL, How, build_keys, look_here, measure_hosts
-from bento.admin.content import Content
+from bento.admin.build import AS_USUAL, How, Packed, build_keys, look_here, measure_hosts
+from bento.admin.content import Content, Sealed
 from bento.admin.deploy import content_of_today, plan_hosts
-from bento.admin.hold import check_openable, check_there, find, go_on, past, to_fetch
+from bento.admin.hold import content_to_plan, go_on
 from bento.admin.inventory import Fleet, Host
 from bento.admin.publish import Change, changes, draft, lacking, look_at
 from bento.admin.publishing import taking_over
@@ -18,7 +19,7 @@ from bento.admin.workspace import Workspace
 from bento.errors import BentoError
 from bento.models.manifest import Manifest
 from bento.models.trust import Trust
-from bento.names import HostName
+from bento.names import HostName, SystemPath
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,62 @@ class Planning:
     missed: Mapping[str, BentoError]
 
 
+@dataclass(frozen=True)
+class _Work:
+    """A plan in the making. `others` are hosts whose release is another machine's."""
+
+    fleet: Fleet
+    trust: Trust
+    targets: Sequence[PublishTarget]
+    workspace: Workspace
+    stamps: Stamps
+    now: int
+    signing: bool
+    drop_signers: bool
+    failed: dict[HostName, BentoError]
+    warnings: list[str]
+    missed: dict[str, BentoError]
+    planned: dict[HostName, Planned] = field(default_factory=dict)
+    others: list[HostName] = field(default_factory=list)
+
+    def follow(self, one: Packed, sealed: Sealed, known: SystemPath | None, *, anew: bool) -> None:
+        """A host that follows the fleet; `known` is the system that is known to come of its files."""
+        system = None if anew else known
+        build = system is None and self.fleet.file.build.mode != "dry-build"
+        try:
+            self._add(one.host, content_of_today(one, sealed, system, self.workspace, anew=anew), build=build)
+        except BentoError as error:
+            self.failed[one.host.name] = error
+
+    def hold(self, host: Host) -> None:
+        """A host that stays at an earlier release."""
+        try:
+            self._add(host, content_to_plan(self.targets, host, self.trust, self.workspace), build=False)
+        except BentoError as error:
+            self.failed[host.name] = error
+        else:
+            self.warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
+
+    def _add(self, host: Host, content: Content, *, build: bool) -> None:
+        keys = self.fleet.signing_keys
+        seen = look_at(self.targets, content, self.trust, self.now, self.workspace.memory, self.stamps)
+        self.warnings.extend(seen.warnings)
+        self.missed.update(seen.missed)
+        if seen.current:
+            more = self.signing and lacking(seen.whole[0], keys)
+            manifest = seen.whole[0].release[0]
+            healed = tuple(one.target.name for one in seen.standings if one not in seen.whole)
+            self.planned[host.name] = Planned(manifest, manifest, ("signatures",) if more else None, build, healed)
+            return
+        if self.signing and not self.drop_signers:
+            seen.check(partial(check_accepted, self.targets, host, self.trust, keys))
+        after = draft(seen, self.trust, self.now)
+        changed = changes(seen.before, after)
+        self.planned[host.name] = Planned(seen.before, after, changed, build)
+        if seen.takes_over and changed != ("objects",):
+            self.others.append(host.name)
+
+
 def plan_deploy(
     fleet: Fleet,
     trust: Trust,
@@ -70,72 +127,21 @@ def plan_deploy(
     ready = plan_hosts(fleet, chosen, now, stamps)
     packed = measure_hosts([host for host in ready.hosts if host.name in ready.sealed], ready.trees)
     keys = build_keys(packed, look_here(fleet, [one.config.kind for one in packed])) if packed else {}
-    planned: dict[HostName, Planned] = {}
+    known = workspace.expected if fleet.file.build.mode == "dry-build" else workspace.built
     failed, warnings = dict(ready.failed), list(ready.warnings)
-    missed: dict[str, BentoError] = {}
-    others: list[HostName] = []  # hosts whose release is another machine's
-    dry = fleet.file.build.mode == "dry-build"
     with reading(targets_of(fleet, trust, stamps=stamps)) as reached:
-        missed.update(reached.missed)
-
-        def add(host: Host, content: Content, *, build: bool) -> None:
-            seen = look_at(reached.targets, content, trust, now, workspace.memory, stamps)
-            warnings.extend(seen.warnings)
-            missed.update(seen.missed)
-            if seen.current:
-                more = signing and lacking(seen.whole[0], fleet.signing_keys)
-                manifest = seen.whole[0].release[0]
-                healed = tuple(one.target.name for one in seen.standings if one not in seen.whole)
-                planned[host.name] = Planned(manifest, manifest, ("signatures",) if more else None, build, healed)
-                return
-            if signing and not drop_signers:
-                seen.check(partial(check_accepted, reached.targets, host, trust, fleet.signing_keys))
-            after = draft(seen, trust, now)
-            planned[host.name] = Planned(seen.before, after, changes(seen.before, after), build)
-            if seen.takes_over and planned[host.name].changes != ("objects",):
-                others.append(host.name)
-
+        missed = dict(reached.missed)
+        work = _Work(
+            fleet, trust, reached.targets, workspace, stamps, now, signing, drop_signers, failed, warnings, missed
+        )
         for target in reached.targets:
             target.look_ahead(
                 {one.host.name: (one.config.digest, *ready.sealed[one.host.name].ciphertexts) for one in packed}
             )
         for one in packed:
             name = one.host.name
-            known = workspace.expected(name, keys[name]) if dry else workspace.built(name, keys[name])
-            system = None if how.anew else known
-            try:
-                content = content_of_today(one, ready.sealed[name], system, workspace, anew=how.anew)
-                add(one.host, content, build=system is None and not dry)
-            except BentoError as error:
-                failed[name] = error
+            work.follow(one, ready.sealed[name], known(name, keys[name]), anew=how.anew)
         for host in ready.held:
-            try:
-                content = _held(reached.targets, host, trust, workspace)
-                add(host, content, build=False)
-                warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
-            except BentoError as error:
-                failed[host.name] = error
-    warnings.extend(taking_over(others))
-    return Planning({name: planned[name] for name in chosen if name in planned}, failed, tuple(warnings), missed)
-
-
-def _held(targets: Sequence[PublishTarget], host: Host, trust: Trust, workspace: Workspace) -> Content:
-    """What a held host would get. As `held_content`, but no object is fetched: that they are there is enough.
-
-    A target that fails here is named by what looks at it next.
-    """
-    found = past(targets, host.name, trust)
-    earlier = find(found.releases, host.name, host.hold) if host.hold is not None else found.published
-    check_openable(host, earlier)
-    check_there(found, earlier, to_fetch(found, earlier, workspace))
-    return Content(
-        host=host.name,
-        config=earlier.config,
-        system=earlier.system,
-        secrets=earlier.secrets,
-        settings=earlier.settings,
-        tar=workspace.tar(earlier.config.digest),
-        ciphertexts={},
-        templates=earlier.templates,
-        hold=earlier.serial,
-    )
+            work.hold(host)
+    planned = {name: work.planned[name] for name in chosen if name in work.planned}
+    return Planning(planned, failed, (*warnings, *taking_over(work.others)), missed)

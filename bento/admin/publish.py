@@ -160,27 +160,6 @@ def draft(seen: Look, trust: Trust, now: int) -> Manifest:
     return manifest
 
 
-def publish(
-    targets: Sequence[PublishTarget],
-    content: Content,
-    trust: Trust,
-    keys: tuple[Path, ...],
-    now: int,
-    memory: Memory,
-    shares: Shares,
-    before_signing: BeforeSigning = lambda _: None,
-) -> Published:
-    """Publish `content` to all targets, unless the same is published already. `now` in UTC seconds.
-
-    `before_signing` is handed what is published before a new release takes its place, None if that is nobody's, and may
-    raise.
-
-    Raises InputError and WorkFailed before anything is written, and what the first target raised if in the end none has
-    the release.
-    """
-    return bring(look_at(targets, content, trust, now, memory), trust, keys, now, memory, shares, before_signing)
-
-
 def bring(
     seen: Look,
     trust: Trust,
@@ -188,9 +167,16 @@ def bring(
     now: int,
     memory: Memory,
     shares: Shares,
-    before_signing: BeforeSigning = lambda _: None,
+    before_signing: BeforeSigning,
 ) -> Published:
-    """Publish what was looked at a moment ago: the other half of `publish`."""
+    """Publish what was looked at a moment ago, unless the same is published already. `now` in UTC seconds.
+
+    `before_signing` is handed what is published before a new release takes its place, None if that is nobody's, and may
+    raise.
+
+    Raises InputError and WorkFailed before anything is written, and what the first target raised if in the end none has
+    the release.
+    """
     if seen.current:
         return _keep(seen, keys, now, memory, shares)
     seen.check(before_signing)

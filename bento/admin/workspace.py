@@ -168,12 +168,12 @@ class Workspace:
             return None
 
     def built(self, host: HostName, key: Digest) -> SystemPath | None:
-        """The system built from these inputs, if that was the last build and the store still has it."""
+        """The system built from these inputs, if that was the last build and the Nix store still has it."""
         system = self.expected(host, key)
         return system if system is not None and self.has(host, system) else None
 
     def has(self, host: HostName, system: SystemPath) -> bool:
-        """Whether this is the host's newest system, and still in the store."""
+        """Whether this is the host's newest system, and still in the Nix store."""
         try:
             return os.readlink(f"{self.root}/roots/{host}") == system and os.path.exists(system)  # noqa: PTH110, PTH115
         except OSError:

@@ -1,7 +1,7 @@
 """Activate a system and its secrets together, and bring both back together.
 
-The order is design.md's: test first, profile and boot default only after confirmation, so that a power cut in between
-boots the old system. What happened is decided by the running system, not by an exit code alone.
+Test first, profile and boot default only after confirmation, so that a power cut in between boots the old system. What
+happened is decided by the running system, not by an exit code alone.
 """
 
 import sys

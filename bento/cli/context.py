@@ -1,4 +1,4 @@
-"""What the commands share: finding the fleet, `--on`, reading it."""
+"""What the commands share: finding the fleet and reading it, options, questions to a person."""
 
 import getpass
 import os
@@ -63,6 +63,23 @@ def identity_option(function: F) -> F:
         metavar="FILE",
         help="Opens secrets: an age identity file, or an SSH private key. Default: those that bento.toml names.",
     )(function)
+
+
+def attribute_options(function: F) -> F:
+    """What a secret looks like on a host, the same for one that is brought and one that is made."""
+    for option in (
+        click.option(
+            "--max-age", metavar="AGE", help="Have `check` tell when the content is older: 36h, 90d, 12w, 1y."
+        ),
+        click.option("--reload", multiple=True, metavar="UNIT", help="Reload this unit when it changes."),
+        click.option("--restart", multiple=True, metavar="UNIT", help="Restart this unit when it changes."),
+        click.option("--path", metavar="PATH", help="Also a link to it there. It lies at /run/bento/secrets/NAME."),
+        click.option("--mode", metavar="MODE", help="Its mode, octal. Default: 0400."),
+        click.option("--group", metavar="GROUP", help="Its group on the host. Default: root."),
+        click.option("--owner", metavar="USER", help="Who owns it on the host. Default: root."),
+    ):
+        function = option(function)
+    return function
 
 
 def ask(prompt: str) -> str:

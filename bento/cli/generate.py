@@ -10,7 +10,7 @@ from bento.admin.public_halves import public_half
 from bento.admin.secret_changes import add_generated
 from bento.admin.secrets import check_mode
 from bento.cli.completing import SECRET, TARGET
-from bento.cli.context import current_fleet
+from bento.cli.context import attribute_options, current_fleet
 from bento.errors import InputError
 from bento.names import SecretName, Target, printable
 from bento_secrets.declared import Attributes
@@ -30,13 +30,7 @@ _OF_SHELLS = re.compile(r"[|&;<>]+|[0-9]?>.*")
     help="Of a password: alnum (the default), lower, digits, symbols, or the characters themselves.",
 )
 @click.option("--exec", "command", metavar="CMD", help="Take what this command writes to stdout. No shell reads it.")
-@click.option("--owner", metavar="USER", help="Who owns it on the host. Default: root.")
-@click.option("--group", metavar="GROUP", help="Its group on the host. Default: root.")
-@click.option("--mode", metavar="MODE", help="Its mode, octal. Default: 0400.")
-@click.option("--path", metavar="PATH", help="Also a link to it there. It lies at /run/bento/secrets/NAME.")
-@click.option("--restart", multiple=True, metavar="UNIT", help="Restart this unit when it changes.")
-@click.option("--reload", multiple=True, metavar="UNIT", help="Reload this unit when it changes.")
-@click.option("--max-age", metavar="AGE", help="Have `check` tell when the content is older: 36h, 90d, 12w, 1y.")
+@attribute_options
 @click.option("--replace", is_flag=True, help="Give an existing secret new content; unsaid options stay.")
 @click.option("--weak", is_flag=True, help="Also make what can be guessed (below 80 bits).")
 @click.option("--force", is_flag=True, help="Also a mode that shows it to every user of the host.")

@@ -12,7 +12,7 @@ from bento.admin.inventory import Fleet
 from bento.admin.secret_changes import add_given
 from bento.admin.secrets import check_mode, new_secrets
 from bento.cli.completing import SECRET, TARGET
-from bento.cli.context import current_fleet, json_option
+from bento.cli.context import attribute_options, current_fleet, json_option
 from bento.cli.generate import generate
 from bento.cli.importing import import_
 from bento.cli.render import ago, show_json, show_table
@@ -35,13 +35,7 @@ def secret() -> None:
 @click.argument("target", type=TARGET)
 @click.argument("files", metavar="FILE…|DIR|-", nargs=-1, required=True, type=click.Path())
 @click.option("--name", type=SECRET, metavar="NAME", help="The secret's name. Default: the file's.")
-@click.option("--owner", metavar="USER", help="Who owns it on the host. Default: root.")
-@click.option("--group", metavar="GROUP", help="Its group on the host. Default: root.")
-@click.option("--mode", metavar="MODE", help="Its mode, octal. Default: 0400.")
-@click.option("--path", metavar="PATH", help="Also a link to it there. It lies at /run/bento/secrets/NAME.")
-@click.option("--restart", multiple=True, metavar="UNIT", help="Restart this unit when it changes.")
-@click.option("--reload", multiple=True, metavar="UNIT", help="Reload this unit when it changes.")
-@click.option("--max-age", metavar="AGE", help="Have `check` tell when the content is older: 36h, 90d, 12w, 1y.")
+@attribute_options
 @click.option("--replace", is_flag=True, help="Give an existing secret this content; unsaid options stay.")
 @click.option("--force", is_flag=True, help="Also a mode that shows it to every user of the host.")
 @click.pass_context

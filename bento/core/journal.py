@@ -136,7 +136,7 @@ def recovery(journal: Journal, current_system: str | None) -> Action:
 
 
 def serial_for(journal: Journal, system: str | None, stored: Container[Serial]) -> Serial | None:
-    """Whose secrets belong to `system` while it is being activated (design: "At boot, before services").
+    """Whose secrets belong to `system` while it is being activated (docs/recovery.md, "What is true in each state").
 
     While switching to it: the candidate. Going back: the captured old one. Else the newest committed with that path;
     an unknown path, or none given, or one whose release isn't `stored` any more, gets the committed release.

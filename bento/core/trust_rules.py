@@ -71,7 +71,7 @@ Verdict = Take | Refuse
 
 
 def judge(offer: Offer, fleet: str, host: HostName, floor: Floor | None) -> Verdict:
-    """The rules of design.md, "The agent's run", in their order. Whether the floor's own is done with, ask `again`."""
+    """Rules 3 and 4 of docs/security.md, "What a host enforces". Whether the floor's own is done with, ask `again`."""
     if offer.fleet != fleet:
         return Refuse(f"the release is for the fleet '{printable(offer.fleet)}', this host belongs to '{fleet}'")
     if offer.host != host:

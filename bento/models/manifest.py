@@ -1,4 +1,4 @@
-"""The manifest: the signed description of one release (design: Release)."""
+"""The manifest: the signed description of one release (docs/reference.md, The manifest)."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

@@ -205,11 +205,6 @@ def _parse_value(place: _Place, key: str, parse: Callable[[], _T]) -> _T:
         raise InputError(f"{place.of(key)}: {error}", *error.hints) from None
 
 
-def put_declaration(text: str, declaration: Declaration, file: str = "secrets.toml") -> str:
-    """As put_declarations, for one."""
-    return put_declarations(text, [declaration], file)
-
-
 def put_declarations(text: str, declarations: Sequence[Declaration], file: str = "secrets.toml") -> str:
     """`text` with each added at the end, or its table changed where it stands; comments and order stay.
 

@@ -149,7 +149,6 @@ def by_kind(kind: str, name: SecretName, length: int | None, alphabet: str | Non
 
 
 KINDS = ("password", "hex", "base64", "ssh-ed25519", "wireguard", "age")
-PAIRS = frozenset({"ssh-ed25519", "wireguard", "age"})
 
 _VISIBLE = frozenset(chr(code) for code in range(0x21, 0x7F))
 _MAX_LENGTH = 4096

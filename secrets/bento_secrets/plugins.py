@@ -43,10 +43,7 @@ def native_recipient(plugin: str, texts: Sequence[str]) -> age.NativeRecipient:
     try:
         return age.plugin_recipient(plugin, texts, Terminal(plugin))
     except ValueError as error:
-        raise PluginFailed(
-            f"age-plugin-{plugin} can't be used: {printable(str(error), 300)}",
-            f"see that it works by itself: age-plugin-{plugin} --version",
-        ) from None
+        raise _unusable(plugin, error) from None
 
 
 def native_identity(plugin: str, texts: Sequence[str]) -> age.NativeIdentity:
@@ -55,10 +52,14 @@ def native_identity(plugin: str, texts: Sequence[str]) -> age.NativeIdentity:
     try:
         return age.plugin_identity(plugin, texts, Terminal(plugin))
     except ValueError as error:
-        raise PluginFailed(
-            f"age-plugin-{plugin} can't be used: {printable(str(error), 300)}",
-            f"see that it works by itself: age-plugin-{plugin} --version",
-        ) from None
+        raise _unusable(plugin, error) from None
+
+
+def _unusable(plugin: str, error: ValueError) -> PluginFailed:
+    return PluginFailed(
+        f"age-plugin-{plugin} can't be used: {printable(str(error), 300)}",
+        f"see that it works by itself: age-plugin-{plugin} --version",
+    )
 
 
 def _find(plugin: str) -> None:

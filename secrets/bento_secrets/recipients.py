@@ -76,10 +76,7 @@ class Recipient:
         try:
             return age.recipient(self.text)
         except ValueError as error:
-            raise InputError(
-                f"'{printable(self.text)}' is no recipient: {error}",
-                "see how they look: age1…, or the line of an ssh-ed25519 or ssh-rsa .pub file",
-            ) from None
+            raise _no_recipient(self.text, error) from None
 
 
 def check_host_key(key: SshPublicKey) -> None:
@@ -111,10 +108,14 @@ def _plugin(recipient: Recipient) -> str:
     try:
         return plugins.plugin_of_recipient(recipient.text)
     except ValueError as error:
-        raise InputError(
-            f"'{printable(recipient.text)}' is no recipient: {error}",
-            "see how they look: age1…, or the line of an ssh-ed25519 or ssh-rsa .pub file",
-        ) from None
+        raise _no_recipient(recipient.text, error) from None
+
+
+def _no_recipient(text: str, error: ValueError) -> InputError:
+    return InputError(
+        f"'{printable(text)}' is no recipient: {error}",
+        "see how they look: age1…, or the line of an ssh-ed25519 or ssh-rsa .pub file",
+    )
 
 
 def texts(recipients: Iterable[Recipient]) -> tuple[str, ...]:

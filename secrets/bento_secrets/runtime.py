@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import re
+import shlex
 import shutil
 import stat
 from collections.abc import Collection, Iterator, Sequence
@@ -35,7 +36,10 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 @dataclass(frozen=True)
 class Installed:
-    """One secret as a host installs it. `mode` is four octal digits; `digest` is of the sealed file."""
+    """One secret, or one rendered template, as a host installs it. `mode` is four octal digits.
+
+    `digest` is of the sealed file; a template's, of all that its text follows from.
+    """
 
     name: SecretName
     owner: str
@@ -236,7 +240,8 @@ class Runtime:
             if error.errno == errno.ENOSPC:
                 raise RuntimeFailed(
                     f"can't {what}: {self.root} is full",
-                    "give it more room in the agent's settings, or the host fewer secrets",
+                    f"see what takes the room: du -ah {shlex.quote(str(self.root))}",
+                    "or give this host fewer or smaller secrets, on the admin's machine",
                 ) from None
             raise RuntimeFailed(f"can't {what} in {self.root}: {(error.strerror or 'unknown error').lower()}") from None
 

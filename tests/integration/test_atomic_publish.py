@@ -21,7 +21,6 @@ from bento.adapters.sftp import NotThere, Session
 from bento.admin.content import Content
 from bento.admin.history import KEEP_RELEASES, KEEP_SECONDS
 from bento.admin.memory import Memory
-from bento.admin.publish import publish
 from bento.admin.shares import Shares
 from bento.agent import run as agent_run
 from bento.agent.host import Host, open_host
@@ -33,6 +32,7 @@ from bento.models.signed import sha256
 from bento.models.trust import Trust, parse_trust
 from bento.names import Digest, HostName, SecretName, SystemPath
 from rig.cuts import EVERY
+from rig.publishing import publish
 from rig.world import Machine, World
 
 PULLS, SERIALS, OVERLAPS = (200, 20, 50) if EVERY else (50, 5, 12)
@@ -72,7 +72,7 @@ class Publisher:
     number: int = 0
     spans: list[tuple[float, float]] = field(default_factory=list)
 
-    def once(self) -> Manifest:
+    def once(self) -> None:
         self.number += 1
         data, sealed = tar_of(self.number), f"{self.number:06}".encode()
         tar = self.work / f"{self.number}.tar"
@@ -89,10 +89,9 @@ class Publisher:
         with self.folder.locked():
             began = time.monotonic()
             memory = Memory(self.work / "memory")
-            done = publish([self.folder], content, self.trust, (self.key,), next(self.clock), memory, Shares())
+            publish([self.folder], content, self.trust, (self.key,), next(self.clock), memory, Shares())
             self.spans.append((began, time.monotonic()))
         tar.unlink()
-        return done.manifest
 
 
 def _secret(sealed: bytes) -> SecretRef:

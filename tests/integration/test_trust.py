@@ -310,7 +310,7 @@ def test_without_that_word_it_installs_what_it_builds_and_tells_the_admin_of_bot
     assert f"this host builds {host.root.running()}, the admin built {theirs}" in report["log_tail"]
 
 
-def test_the_manual_line_of_the_design_verifies_each_of_two_armours(world: World) -> None:
+def test_the_line_to_check_a_release_by_hand_verifies_each_of_two_armours(world: World) -> None:
     second = make_ssh_key(world.folder / "second-signing", comment="second")
     trust = world.fleet / "utils/trust.toml"
     trust.write_text(trust.read_text().replace('signers = ["', f'signers = ["{second.line}", "'))

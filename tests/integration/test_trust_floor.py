@@ -41,7 +41,7 @@ def gone(path: Path) -> None:
 DAMAGES: dict[str, tuple[tuple[str, Callable[[Path], None]], ...]] = {
     "journal gone": (("journal.json", gone),),
     "both garbled": (("floor.json", garbage), ("journal.json", garbage)),
-}  # tests/unit/agent/test_state.py has them all, and that each is closed
+}  # tests/unit/agent/test_state_damaged.py has them all, and that each is closed
 
 
 def test_each_damage_is_closed_seen_by_the_admin_and_mended_by_a_person_to_the_same_release(world: World) -> None:

@@ -23,7 +23,7 @@ from bento.adapters.folder import PublishFolder
 from bento.adapters.sftp import NotThere
 from bento.admin.content import Content
 from bento.admin.memory import Memory
-from bento.admin.publish import Published, publish
+from bento.admin.publish import Published
 from bento.admin.shares import Shares
 from bento.agent import fetch, link, recover, run, take
 from bento.agent.host import Host
@@ -41,6 +41,7 @@ from bento_secrets.sealing import Plaintext, seal
 from rig.inject import state
 from rig.keys import make_ssh_key
 from rig.lone import LoneHost
+from rig.publishing import publish
 
 NOW = 1_700_000_000
 MARKER = f"plain-{secrets.token_hex(24)}"  # in each secret: wherever else it is seen, that is a leak

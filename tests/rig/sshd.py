@@ -1,4 +1,4 @@
-"""Debian's OpenSSH server on loopback, with a chrooted account per host, as the design's server has them."""
+"""Debian's OpenSSH server on loopback, with a chrooted account per host, as a fleet's server has them."""
 
 import grp
 import os

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from bento.core.journal import Journal, Point
+from bento.core.trust_rules import Floor
 from bento.errors import InputError
 from bento.models.manifest import ConfigRef, Manifest, SecretRef, Settings
 from bento.models.report import Report
@@ -112,6 +114,11 @@ def report(counter: int = 1, **changes: Any) -> Report:
     }
     return Report(**{**fields, **changes})
 
+
+FLOOR = Floor(Serial(5), digest("line"), "failed", 2)
+JOURNAL = Journal(
+    "switching", Point("/a", Serial(1)), Point("/a", Serial(1)), Point("/b", Serial(2)), "/a", {"/a": Serial(1)}
+)
 
 digests = st.from_regex(r"[0-9a-f]{64}", fullmatch=True).map(Digest)
 serials = st.integers(1, 2**53 - 1).map(Serial)

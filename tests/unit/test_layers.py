@@ -1,6 +1,7 @@
-"""Imports go one way (design: Rooms). Read from the source, so an import inside a function counts too."""
+"""Imports go one way (docs/rooms.md). Read from the source, so an import inside a function counts too."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,6 +139,18 @@ def test_an_import_the_right_way_passes(tmp_path: Path, file: str, line: str) ->
     path.parent.mkdir(parents=True)
     path.write_text(f"{line}\n")
     assert offences(tmp_path) == []
+
+
+@pytest.mark.parametrize("room", ["models", "core", "adapters", "admin", "agent"])
+def test_the_page_of_the_rooms_names_each_file_and_no_other(room: str) -> None:
+    section = (ROOT / "docs/rooms.md").read_text("utf-8").partition(f"## bento/{room}\n")[2].partition("\n## ")[0]
+    named = [
+        path.name
+        for one in re.findall(r"`([a-z_*]+\.py)`", section)
+        for path in sorted((ROOT / "bento" / room).glob(one)) or [Path(f"{one} is gone")]
+    ]
+    there = {path.name for path in (ROOT / "bento" / room).glob("*.py")} - {"__init__.py"}
+    assert set(named) == there
 
 
 def test_the_secrets_folder_does_not_shadow_the_standard_library() -> None:

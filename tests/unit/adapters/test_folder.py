@@ -38,7 +38,7 @@ def name(counter: int) -> str:
     return f"{counter:020}.report"
 
 
-def test_a_host_s_folders_have_the_modes_that_sshd_and_the_design_ask_for(target: PublishFolder) -> None:
+def test_a_host_s_folders_have_the_modes_that_sshd_and_the_agent_ask_for(target: PublishFolder) -> None:
     umask = os.umask(0o077)
     try:
         target.ensure_host(DB)

@@ -39,7 +39,7 @@ def told(found: Iterable[Found]) -> list[tuple[str, str]]:
     ]
 
 
-def test_the_design_s_settings_are_right() -> None:
+def test_of_good_settings_nothing_is_said() -> None:
     assert told(compare_settings(GOOD, WEB, CHROOT, 100)) == []
     with_arguments = GOOD | {"forcecommand": "internal-sftp -l INFO", "chrootdirectory": "/home/chroot/web"}
     assert told(compare_settings(with_arguments, WEB, CHROOT, 100)) == []

@@ -13,7 +13,7 @@ from bento.adapters.transport import PublishTarget
 from bento.admin.content import Content
 from bento.admin.history import KEEP_SECONDS
 from bento.admin.memory import Memory
-from bento.admin.publish import Published, publish
+from bento.admin.publish import Published
 from bento.admin.shares import Shares
 from bento.admin.signing import check_signers
 from bento.admin.standing import read_published
@@ -22,6 +22,7 @@ from bento.models.manifest import ConfigRef, Manifest, Settings, parse_manifest
 from bento.models.signed import sha256, split
 from bento.models.trust import Trust
 from bento.names import Digest, HostName
+from rig.publishing import publish
 
 DAY = KEEP_SECONDS
 START = 1_700_000_000

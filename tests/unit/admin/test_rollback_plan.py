@@ -14,7 +14,6 @@ from bento.admin.history import KEEP_SECONDS, history
 from bento.admin.hold import ObjectsGone, held_content
 from bento.admin.inventory import Fleet, load_fleet, load_trust
 from bento.admin.plan import plan_deploy
-from bento.admin.publish import publish
 from bento.admin.rollback import earlier_releases, let_go, plan_rollback, roll_back
 from bento.admin.shares import Shares
 from bento.admin.standing import read_published
@@ -25,6 +24,7 @@ from bento.models.manifest import ConfigRef, Manifest, Settings
 from bento.models.signed import sha256
 from bento.names import Digest, Serial
 from bento_secrets.recipients import Recipient
+from rig.publishing import publish
 
 DAY = KEEP_SECONDS
 START = 1_700_000_000

@@ -11,7 +11,7 @@ from bento.adapters.signatures import sign, signed_by, verified
 from bento.admin.content import Content
 from bento.admin.inventory import Host, load_fleet
 from bento.admin.memory import Memory
-from bento.admin.publish import Published, publish
+from bento.admin.publish import Published
 from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted, known_signers
 from bento.errors import InputError
@@ -20,6 +20,7 @@ from bento.models.report import Heartbeat
 from bento.models.signed import SignedDocument, split
 from bento.models.trust import Trust
 from bento.names import HostName
+from rig.publishing import publish
 
 OLD, NEW = public(1), public(2)
 SPACE = "bento-release"

@@ -217,7 +217,7 @@ def test_watching_reads_the_host_that_reported_and_no_other(place: Place, monkey
         place.put(f"{4:020}.report", report(4, serial=place.manifest().serial, outcome="failed").line)
         place.opened.clear()
         place.verified = 0
-        found = next(states)
+        found = next(states).hosts
         assert set(place.opened) == {"web"}
         assert place.verified == 1, "what was there before is not verified again"
         assert [one.state.state for one in found.hosts] == ["failing", "not published"]

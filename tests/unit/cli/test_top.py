@@ -77,7 +77,7 @@ def test_each_error_has_its_exit_code_its_sentence_and_its_hints(
     assert ended == (code, "", "error: the thing is wrong\nhint: type this\nhint: or that\n")
 
 
-def test_the_agent_s_outcomes_have_the_design_s_exits() -> None:
+def test_the_agent_s_outcomes_have_their_exits() -> None:
     assert EXIT == {
         "succeeded": 0,
         "reboot-needed": 0,

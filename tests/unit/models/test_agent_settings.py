@@ -1,4 +1,4 @@
-"""agent.toml: defaults as the design has them; every mistake named by file, line and key."""
+"""agent.toml: defaults as docs/reference.md has them; every mistake named by file, line and key."""
 
 from pathlib import Path
 

@@ -4,6 +4,8 @@ import copy
 import os
 import pickle
 import pty
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -297,8 +299,12 @@ def in_terminal(arguments: list[str], typed: bytes, after: bytes) -> bytes:
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(sys.executable, [sys.executable, "-c", OPEN, *arguments])  # noqa: S606
-    shown, deadline = b"", time.monotonic() + 120
+    shown, deadline, keys = b"", time.monotonic() + 120, typed
     while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 5)[0]:
+            if keys == b"\x03" and not typed:  # one that comes just before Python reads is lost
+                os.write(terminal, keys)
+            continue
         try:
             shown += os.read(terminal, 4096)
         except OSError:  # the other end has closed
@@ -307,6 +313,8 @@ def in_terminal(arguments: list[str], typed: bytes, after: bytes) -> bytes:
             time.sleep(0.2)  # getpass throws away what was typed before it turned the echo off
             os.write(terminal, typed)
             typed = b""
+    else:
+        os.kill(pid, signal.SIGKILL)
     os.close(terminal)
     os.waitpid(pid, 0)
     return shown

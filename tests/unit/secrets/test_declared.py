@@ -11,7 +11,7 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bento_secrets.declared import Attributes, Declaration, drop_declaration, parse_declarations, put_declaration
+from bento_secrets.declared import Attributes, Declaration, drop_declaration, parse_declarations, put_declarations
 from bento_secrets.declared_templates import parse_templates
 from bento_secrets.errors import BentoError, InputError
 from bento_secrets.lock import Copy, parse_lock, render_lock
@@ -65,7 +65,7 @@ name = "tls"
 
 def put_all(text: str, many: list[Declaration]) -> str:
     for one in many:
-        text = put_declaration(text, one)
+        text = put_declarations(text, [one])
     return text
 
 
@@ -78,7 +78,7 @@ def test_declarations_written_are_declarations_read(many: list[Declaration]) -> 
 @given(declarations)
 @settings(deadline=None)
 def test_adding_keeps_every_line_a_person_wrote(new: Declaration) -> None:
-    edited = put_declaration(TOML, new)
+    edited = put_declarations(TOML, [new])
     assert edited.startswith(TOML)
     assert parse_declarations(edited) == (*parse_declarations(TOML), new)
 
@@ -88,15 +88,15 @@ def test_adding_keeps_every_line_a_person_wrote(new: Declaration) -> None:
 def test_replacing_keeps_comments_order_and_the_others(number: int, values: Declaration) -> None:
     before = parse_declarations(TOML)
     new = Declaration(before[number].target, before[number].name, *list(vars(values).values())[2:])
-    edited = put_declaration(TOML, new)
+    edited = put_declarations(TOML, [new])
     assert parse_declarations(edited) == (*before[:number], new, *before[number + 1 :])
     for comment in ("# The fleet's secrets.", "# the router's", "# wireguard", "# between", "# the end"):
         assert comment in edited
-    assert put_declaration(edited, new) == edited
+    assert put_declarations(edited, [new]) == edited
 
 
 def test_replacing_with_the_same_changes_nothing() -> None:
-    assert put_declaration(TOML, parse_declarations(TOML)[0]) == TOML
+    assert put_declarations(TOML, parse_declarations(TOML)[:1]) == TOML
 
 
 MIXED = """\
@@ -132,11 +132,11 @@ file = "templates/other"
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_only_the_lines_of_one_table_change_where_secrets_and_templates_take_turns(name: str) -> None:
     one = next(one for one in parse_declarations(MIXED) if one.name == name)
-    edited = put_declaration(MIXED, replace(one, mode="0440"))
+    edited = put_declarations(MIXED, [replace(one, mode="0440")])
     added = [line for line in edited.splitlines() if line not in MIXED.splitlines()]
     assert added == ['mode = "0440"']
     assert edited.replace('mode = "0440"\n', "") == MIXED
-    assert put_declaration(edited, one) == MIXED
+    assert put_declarations(edited, [one]) == MIXED
     kept = drop_declaration(MIXED, one.target, one.name)
     table = {
         "a": '[[secret]]\ntarget = "web"\nname = "a"\nrestart = [\n  "a.service",\n]\n',
@@ -150,7 +150,7 @@ def test_only_the_lines_of_one_table_change_where_secrets_and_templates_take_tur
 def test_a_text_that_looks_like_tables_keeps_its_content(name: str) -> None:
     text = MIXED.replace("[database]", "[[secret]]")
     declared = replace(parse_declarations(MIXED)[0], name=SecretName(name), mode="0440", restart=())
-    edited = put_declaration(text, declared)
+    edited = put_declarations(text, [declared])
     assert declared in parse_declarations(edited)
     assert parse_templates(edited) == parse_templates(text)
 
@@ -159,14 +159,14 @@ def test_an_edit_that_would_change_a_template_is_refused(monkeypatch: pytest.Mon
     real = tomlkit.dumps
     monkeypatch.setattr(tomlkit, "dumps", lambda table: real(table) + '[[template]]\nname = "x"\n')
     with pytest.raises(InputError, match="can't edit"):
-        put_declaration(MIXED, replace(parse_declarations(MIXED)[0], mode="0440"))
+        put_declarations(MIXED, [replace(parse_declarations(MIXED)[0], mode="0440")])
 
 
 def test_an_inline_list_is_refused_rather_than_spoilt() -> None:
     text = 'secret = [{target = "router", name = "a"}]\n'
     assert len(parse_declarations(text)) == 1
     with pytest.raises(InputError, match="can't edit"):
-        put_declaration(text, Declaration(Target("router"), SecretName("b")))
+        put_declarations(text, [Declaration(Target("router"), SecretName("b"))])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""One host's release, published as a deploy publishes those of many."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bento.adapters.transport import PublishTarget
+from bento.admin.content import Content
+from bento.admin.memory import Memory
+from bento.admin.publish import BeforeSigning, Published, bring, look_at
+from bento.admin.shares import Shares
+from bento.models.trust import Trust
+
+
+def publish(
+    targets: Sequence[PublishTarget],
+    content: Content,
+    trust: Trust,
+    keys: tuple[Path, ...],
+    now: int,
+    memory: Memory,
+    shares: Shares,
+    before_signing: BeforeSigning = lambda _: None,
+) -> Published:
+    """Look at the targets, and bring them what they lack."""
+    return bring(look_at(targets, content, trust, now, memory), trust, keys, now, memory, shares, before_signing)
