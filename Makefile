@@ -62,6 +62,7 @@ check: $(DEV) ## formatting, lint, types and layers: the quick ones
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests bench
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
 
 unit: $(DEV) ## run the unit tests (without those that need root, if you aren't root)

@@ -167,7 +167,7 @@ def test_what_runs_that_were_killed_had_of_an_object_is_gone_before_the_next_is_
     for number in range(3):
         (objects / f".fetch-{number}").write_bytes(b"x" * 1000)
     with pytest.raises(ServerAway):
-        fetch.fetch(host, Away(), stored_manifest(host, Serial(2)))  # type: ignore[arg-type] — nothing else is asked
+        fetch.fetch(host, Away(), stored_manifest(host, Serial(2)))  # nothing else is asked
     assert list(objects.glob(".fetch-*")) == []
 
 

@@ -118,7 +118,7 @@ def test_without_the_server_after_the_switch_everything_goes_back_and_it_is_call
     change(world, web, Behaviour.OK)
     # activation itself takes the server away: the recorder of restarts runs in the middle of the switch
     stop = web.folder / "systemctl"
-    stop.write_text(f'#!/bin/sh\necho "$*" >>{web.folder}/systemctl.log\nkill -9 {world.sshd._process.pid}\n')
+    stop.write_text(f'#!/bin/sh\necho "$*" >>{web.folder}/systemctl.log\nkill -9 {world.sshd.pid}\n')
     web.run(code=1)
     world.sshd.stop()
     assert in_force(web) == before
@@ -136,7 +136,7 @@ def test_a_real_server_that_goes_in_the_build_or_the_rollback_gets_the_report_on
     change(world, web, Behaviour.FAIL_BOOT)
     # the units are restarted forwards, and then on the way back
     again, recorder = web.folder / "again", web.folder / "systemctl"
-    real, kill = recorder.read_text(), f"kill -9 {world.sshd._process.pid}"
+    real, kill = recorder.read_text(), f"kill -9 {world.sshd.pid}"
     recorder.write_text(f"#!/bin/sh\n[ ! -e {again} ] || {kill}\ntouch {again}\n")
     web.run(code=5)
     world.sshd.stop()
@@ -149,7 +149,7 @@ def test_a_real_server_that_goes_in_the_build_or_the_rollback_gets_the_report_on
     change(world, web, Behaviour.OK)
     folder = web.folder / "programs"
     folder.mkdir()
-    (folder / "nix").write_text(f'#!/bin/sh\nkill -9 {world.sshd._process.pid}\nexec {shutil.which("nix")} "$@"\n')
+    (folder / "nix").write_text(f'#!/bin/sh\nkill -9 {world.sshd.pid}\nexec {shutil.which("nix")} "$@"\n')
     (folder / "nix").chmod(0o755)
     assert web.agent("run", env={"PATH": f"{folder}:{os.environ['PATH']}"}).returncode == 1
     world.sshd.stop()

@@ -125,7 +125,7 @@ class FaultyHost(LoneHost):
 
     def __init__(self, folder: Path, *, same: bool = False) -> None:
         self.server = Folder(folder)
-        super().__init__(folder, "lone", self.server)  # type: ignore[arg-type] — of Sshd it uses these words only
+        super().__init__(folder, "lone", self.server)  # of Sshd it uses these words only
         self.same = same
         self._script("bin/nix-build", _NIX_BUILD.format(folder=folder))
         self.confirm = 'commands = [{ run = ["true"], timeout = 20 }]'

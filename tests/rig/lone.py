@@ -172,10 +172,10 @@ deadline = {self.deadline}
                 place.unlink()
             elif place.exists():
                 shutil.rmtree(place)
-        for path in self.folder.glob("fault-*"):
-            path.unlink()
-        for path in self.runtime.root.iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for fault in self.folder.glob("fault-*"):
+            fault.unlink()
+        for left in self.runtime.root.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         host = self.host()
         manifests = {serial: self._store(host, serial, **(releases or {}).get(serial, {})) for serial in (1, 2)}
         for link_name in ("current-system", "profile"):

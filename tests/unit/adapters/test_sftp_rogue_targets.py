@@ -77,7 +77,7 @@ class Dripping(paramiko.SFTPServer):
             time.sleep(SILENCE / 10)
         if t == CMD_READDIR:
             name = f"{type(self).asked:020}.report"
-            self._response(request_number, CMD_NAME, 1, name, name, paramiko.SFTPAttributes())
+            self._response(request_number, CMD_NAME, 1, name, name, paramiko.SFTPAttributes())  # type: ignore[attr-defined]
         else:
             super()._process(t, request_number, msg)
 
@@ -128,7 +128,7 @@ def test_a_folder_that_has_no_end_ends(target: SftpTarget, monkeypatch: pytest.M
             if t == CMD_READDIR:
                 asked += 1
                 entry = (name, name, paramiko.SFTPAttributes())
-                self._response(request_number, CMD_NAME, *((1, *entry) if name else (0,)))
+                self._response(request_number, CMD_NAME, *((1, *entry) if name else (0,)))  # type: ignore[attr-defined]
             else:
                 super()._process(t, request_number, msg)
 
@@ -151,7 +151,7 @@ def test_names_that_no_file_can_have_are_not_kept(target: SftpTarget, monkeypatc
             nonlocal asked
             if t == CMD_READDIR:
                 asked += 1
-                self._response(request_number, CMD_NAME, 1, f"{asked:0200000}", "", paramiko.SFTPAttributes())
+                self._response(request_number, CMD_NAME, 1, f"{asked:0200000}", "", paramiko.SFTPAttributes())  # type: ignore[attr-defined]
             else:
                 super()._process(t, request_number, msg)
 

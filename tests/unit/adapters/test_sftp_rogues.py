@@ -273,9 +273,9 @@ def test_what_was_not_asked_for_ends_the_session(
     class Chatty(paramiko.SFTPServer):
         def _process(self, _t: int, request_number: int, _msg: paramiko.Message) -> None:
             if kind == "unasked":
-                self._send_status(request_number + 1000, SFTP_OK)
+                self._send_status(request_number + 1000, SFTP_OK)  # type: ignore[attr-defined]
             else:
-                self._response(request_number, wire.DATA, b"x" * 300_000)
+                self._response(request_number, wire.DATA, b"x" * 300_000)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(paramiko, "SFTPServer", Chatty)
     with (

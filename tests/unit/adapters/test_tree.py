@@ -249,7 +249,7 @@ def entry(word: str, value: str) -> bytes:
 def with_size(block: bytes, size: int) -> bytes:
     """A header that says another size, in the spelling that can be negative; its checksum is right."""
     changed = bytearray(block)
-    changed[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    changed[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)  # type: ignore[attr-defined]
     changed[148:156] = b" " * 8
     changed[148:156] = b"%06o\0 " % sum(changed)
     return bytes(changed)

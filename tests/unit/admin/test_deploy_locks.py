@@ -28,7 +28,10 @@ def no_nix(fleet_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def held(root: Path, what: str) -> Iterator[None]:
     with ExitStack() as stack:
-        locks = {"publish": PublishFolder(root.parent / "publish"), "workspace": Workspace(root)}
+        locks: dict[str, PublishFolder | Workspace] = {
+            "publish": PublishFolder(root.parent / "publish"),
+            "workspace": Workspace(root),
+        }
         stack.enter_context(locks[what].locked())
         yield
 
