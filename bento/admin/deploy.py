@@ -119,8 +119,12 @@ def prepare(
     workspace: Workspace,
     say: Say,
     how: How = AS_USUAL,
+    later: AbstractSet[HostName] = frozenset(),
 ) -> Prepared:
-    """Build what is new; for hosts that are held, find what they are held at. All locks must be held."""
+    """Build what is new; for hosts that are held, find what they are held at. All locks must be held.
+
+    Those `later` are published after a wait, under other locks.
+    """
     contents: dict[HostName, Content] = {}
     failed = dict(plan.failed)
     warnings = list(plan.warnings)
@@ -128,7 +132,7 @@ def prepare(
     here = look_here(fleet, {plan.trees[host.source].kind for host in ready}) if ready else None
     unchanged = Unchanged(fleet, trust, targets, workspace, plan.stamps)
     if here is not None:
-        unchanged.find([(host, plan.trees[host.source], plan.sealed[host.name]) for host in ready], here)
+        unchanged.find([(host, plan.trees[host.source], plan.sealed[host.name]) for host in ready], here, later)
     for host in plan.held:
         try:
             contents[host.name] = held_content(targets, host, trust, workspace)
