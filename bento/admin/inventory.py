@@ -158,7 +158,7 @@ def find_fleet(start: Path, named: Path | None) -> Path:
         if (folder / MAIN).is_file():
             return folder.resolve()
     if named is not None:
-        raise InputError(f"{named} is no fleet: it has no {MAIN}", f"make one: bento init {named}")
+        raise InputError(f"{named} is no fleet: it has no {MAIN}", f"make one: bento init {shlex.quote(str(named))}")
     raise InputError(
         f"{start} is not in a fleet: no {MAIN} here or above",
         "make one: bento init DIR",
@@ -192,7 +192,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {path}") from None
+        raise InputError(
+            f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {shlex.quote(str(path))}"
+        ) from None
     except OSError as error:
         hints: tuple[str, ...] = (ELSEWHERE,)
         if in_git(path.parent):  # whatever folder the command is given in, git must look at the fleet's

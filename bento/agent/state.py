@@ -58,7 +58,7 @@ class State:
         except OSError as error:
             raise EnvironmentFailed(
                 f"can't make the state folder {self.root}: {error.strerror}",
-                f"run it as root, or see whose it is: ls -ld {self.root.parent}",
+                f"run it as root, or see whose it is: ls -ld {shlex.quote(str(self.root.parent))}",
             ) from None
 
     # What this host has accepted.
@@ -377,7 +377,7 @@ def _changing(path: Path) -> Iterator[Path]:
         yield path
     except OSError as error:
         raise EnvironmentFailed(
-            f"can't remove {path}: {error.strerror}", f"see the disk: df -h {path.parent}"
+            f"can't remove {path}: {error.strerror}", f"see the disk: df -h {shlex.quote(str(path.parent))}"
         ) from None
 
 

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
@@ -63,6 +64,7 @@ def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
 
     def main() -> NoReturn:
         _open_standard_streams()
+        _name_a_home()
         leave_no_core()
         signal.signal(signal.SIGTERM, _stop)
         output = _watched_stdout()
@@ -129,6 +131,14 @@ def _open_standard_streams() -> None:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
+
+
+def _name_a_home() -> None:
+    """Somebody without an account may have none: then what would lie there isn't there, and can't be made."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
 
 
 def _stop(_signal: int, _frame: object) -> NoReturn:
