@@ -43,6 +43,7 @@ def _signs(key: Path) -> Iterator[Found]:
             return
         told = run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], timeout=60)
         if key.suffix == ".pub" or told.code != 0:
+            signatures.refuse_open(key)
             # With a passphrase, or elsewhere: ssh-keygen would ask on the terminal. The agent tells without asking.
             if public.line not in _in_agent():
                 private = key.with_suffix("") if key.suffix == ".pub" else key
