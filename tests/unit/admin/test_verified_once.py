@@ -220,7 +220,7 @@ def test_watching_reads_the_host_that_reported_and_no_other(place: Place, monkey
         found = next(states)
         assert set(place.opened) == {"web"}
         assert place.verified == 1, "what was there before is not verified again"
-        assert [one.state.state for one in found] == ["failing", "not published"]
+        assert [one.state.state for one in found.hosts] == ["failing", "not published"]
         states.close()  # type: ignore[attr-defined] # a generator
 
 
