@@ -172,7 +172,7 @@ def _run(command: click.Command, name: str) -> int:
     except OSError as error:
         if getattr(getattr(sys.stdout.buffer, "raw", None), "failed", None) is error:
             return 1  # `main` says so
-        complain(_lower(str(error)), [] if debug else ["run it again with --debug to see where"])
+        _complain_of(error, debug=debug)
         if debug:
             traceback.print_exc()
         return 1
@@ -182,6 +182,15 @@ def _run(command: click.Command, name: str) -> int:
         complain(f"{name} has a bug: {type(error).__name__}", ["run it again with --debug and report what it prints"])
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _complain_of(error: OSError, *, debug: bool) -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        complain("the working folder is gone", ["go to another one: cd DIR"])
+    else:
+        complain(_lower(str(error)), [] if debug else ["run it again with --debug to see where"])
 
 
 def _lower(message: str) -> str:

@@ -32,6 +32,25 @@ def test_ctrl_c_while_the_program_is_still_being_read_is_no_traceback(tmp_path: 
     assert (process.returncode, err) == (-signal.SIGINT, b"")
 
 
+def test_in_a_folder_that_is_gone_a_fleet_with_its_whole_path_is_found_and_else_that_is_said(
+    desk: Desk, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+
+    def run(words: str) -> subprocess.CompletedProcess[str]:
+        argv = ["sh", "-c", f'cd "$0" && rmdir "$0" && exec "$@" {words}', gone, PROGRAMS / "bento"]
+        gone.mkdir(exist_ok=True)
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    found = run(f"--dir {desk.root} host list")
+    assert (found.returncode, found.stdout.splitlines()[1].split()[0]) == (0, "web"), found.stderr
+    for words in ("host list", "init here"):
+        refused = run(words)
+        assert refused.returncode != 0
+        assert refused.stderr.startswith("error: the working folder is gone\nhint: go to "), refused.stderr
+
+
 def test_where_ctrl_c_is_ignored_it_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr("bento.cli.main.main", lambda: seen.append(signal.getsignal(signal.SIGINT)))
