@@ -16,7 +16,7 @@ from bento.models.strict import Source
 from bento.models.targets import SftpPlace
 from bento.models.trigger import TriggerPlace
 from bento.models.trust import Trust, parse_trust
-from bento.names import HostName, Serial, TagName, did_you_mean, printable
+from bento.names import Digest, HostName, Serial, TagName, did_you_mean, printable
 from bento_secrets.lost import ELSEWHERE, in_git
 from bento_secrets.members import Member
 from bento_secrets.recipients import Recipient, check_host_key
@@ -241,8 +241,7 @@ def _check_keys(hosts: Iterable[Host], main: Source, workspace: Workspace) -> No
 
     The same keys are checked once: of a thousand it is most of what reading a fleet takes.
     """
-    mark = sha256("\n".join(key.line for host in hosts for key in host.keys).encode())
-    if workspace.knows("keys", mark):
+    if workspace.knows("keys", _mark(hosts)):
         return
     for host in hosts:
         try:
@@ -250,7 +249,17 @@ def _check_keys(hosts: Iterable[Host], main: Source, workspace: Workspace) -> No
                 check_host_key(key)
         except InputError as error:
             raise _wrong_key(main, host.name, error) from None
-    workspace.note("keys", mark)
+
+
+def note_keys(fleet: Fleet, workspace: Workspace) -> None:
+    """All hosts' keys are in order. For commands that write there anyway: one that refuses leaves nothing behind."""
+    mark = _mark(fleet.hosts.values())
+    if not workspace.knows("keys", mark):
+        workspace.note("keys", mark)
+
+
+def _mark(hosts: Iterable[Host]) -> Digest:
+    return sha256("\n".join(key.line for host in hosts for key in host.keys).encode())
 
 
 def _source(root: Path, main: Source, name: HostName, given: str | None) -> Path:

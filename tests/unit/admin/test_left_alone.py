@@ -142,6 +142,11 @@ def test_what_concerns_all_hosts_has_all_of_them_looked_at(
     assert desk.looked_at(desk.deploy) == {"web", "db"}
 
 
+def test_a_deploy_notes_that_the_hosts_keys_are_in_order(desk: Desk) -> None:
+    desk.deploy()
+    assert len(list((desk.root.parent / "state").rglob("keys"))) == 1
+
+
 def test_a_system_that_the_store_has_lost_is_built_again(desk: Desk) -> None:
     desk.settle()
     built, desk.in_store = desk.builds, False
