@@ -40,7 +40,9 @@ def store(path: Path, data: bytes, mode: int) -> None:
     try:
         write_atomic(path, data, mode)
     except OSError as error:
-        raise EnvironmentFailed(f"can't write {path}: {error.strerror}", f"see the disk: df -h {path.parent}") from None
+        raise EnvironmentFailed(
+            f"can't write {path}: {error.strerror}", f"see the disk: df -h {quote(str(path.parent))}"
+        ) from None
 
 
 def sweep(folder: Path) -> None:

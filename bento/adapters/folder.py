@@ -205,7 +205,8 @@ class PublishFolder:
             reports = os.lstat(f"{base}/reports")
         except OSError:
             return None
-        parts.append((f"reports {reports.st_mode} {reports.st_uid} {reports.st_gid} {self._group(host)}", None))
+        whose = f"{reports.st_mode} {reports.st_uid} {reports.st_gid}"
+        parts.append((f"reports {whose} {self._group(host)} {os.geteuid() == 0}", None))  # only root gives them away
         if self._stamps is not None:
             self._stamps.keep(f"objects {release}/objects")  # for a look that isn't taken here
         return None if any(stamp is None for _, stamp in parts[:-1]) else parts

@@ -60,7 +60,10 @@ def tracked(folder: Path) -> Tracked:
         about, _, name = line.partition("\t")
         mode, _, stage = about.split(" ")
         if stage != "0":
-            raise InputError(f"{folder} is in the middle of a merge: {name} has conflicts", f"git -C {folder} status")
+            raise InputError(
+                f"{folder} is in the middle of a merge: {name} has conflicts",
+                f"git -C {shlex.quote(str(folder))} status",
+            )
         if mode == _SUBMODULE:
             submodules.append(name)
         else:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from bento.adapters.process import Done, require, run, run_keeping_tail
@@ -236,12 +237,12 @@ def set_profile(profile: Path, system: str) -> None:
     if done.code != 0:
         raise WorkFailed(
             f"can't set the system profile: {done.words()}",
-            f"see whose it is, and how full the disk: ls -l {profile}; df -h {profile.parent}",
+            f"see whose it is, and how full the disk: ls -l {quote(str(profile))}; df -h {quote(str(profile.parent))}",
         )
     if read_system(profile) != system:
         raise WorkFailed(
             f"the system profile {profile} doesn't point to the system it was set to",
-            f"see what it points to: ls -l {profile}",
+            f"see what it points to: ls -l {quote(str(profile))}",
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters import proxy, sftp_files
 from bento.adapters import wire as protocol
@@ -141,7 +142,7 @@ def connect(server: Server, login: HostName, identity: Path, within: float | Non
             raise WorkFailed(
                 f"the server {where} doesn't let {login} in",
                 "on the server: is this host's public key in that account's authorized_keys?",
-                f"this host's public key: ssh-keygen -y -f {identity}",
+                f"this host's public key: ssh-keygen -y -f {quote(str(identity))}",
             ) from None
 
     with logged_in(server, authenticate, server.timeout, within) as wire:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from bento.adapters.lean import paramiko
 from bento.adapters.sftp import Authenticate
@@ -72,7 +73,7 @@ def _named(path: Path) -> paramiko.PKey:
             path = path.with_name(path.name + ".pub")
         except (OSError, ValueError, paramiko.SSHException):
             raise InputError(f"the key {path} can't be used to log in", "it must be a private key") from None
-    hint = f"load it into an ssh-agent: ssh-add {path.with_suffix('')}"
+    hint = f"load it into an ssh-agent: ssh-add {quote(str(path.with_suffix('')))}"
     try:
         blob = SshPublicKey.parse(path.read_text("utf-8")).blob
     except (OSError, UnicodeDecodeError):

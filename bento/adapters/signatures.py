@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 
 from bento.adapters.process import Done, run
@@ -46,11 +47,23 @@ def _armours(lines: Sequence[bytes], key: Path, namespace: str) -> list[bytes]:
     else:
         done, found = _by_files(argv, lines, timeout)
     if done.code != 0 or not all(one.startswith(ARMOUR_BEGIN) for one in found):
+        refuse_open(key)
         raise InputError(
             f"can't sign with {key}: {done.words() or 'ssh-keygen gave no signature'}",
-            "a key with a passphrase must be in the ssh-agent: ssh-add " + str(key),
+            "a key with a passphrase must be in the ssh-agent: ssh-add " + quote(str(key)),
         )
     return found
+
+
+def refuse_open(key: Path) -> None:
+    """Raise InputError for a private key of this user's that others may read: OpenSSH takes none, in a dozen lines."""
+    status = key.stat()
+    if key.suffix != ".pub" and status.st_uid == os.geteuid() and status.st_mode & 0o077:
+        why = f"others may read it (mode {stat.S_IMODE(status.st_mode):04o}), and ssh-keygen takes none such"
+        raise InputError(
+            f"can't sign with {key}: {why}",
+            f"chmod 600 {quote(str(key))}",
+        )
 
 
 def _by_files(argv: Sequence[str], lines: Sequence[bytes], timeout: float) -> tuple[Done, list[bytes]]:

@@ -22,7 +22,7 @@ Stamp = tuple[int, int, int, int, int]  # device, inode, size in bytes, mtime an
 Value = tuple[str | int, ...]
 Part = tuple[str, Stamp | None]  # a word, and the stamp of the file that it is on
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _TICK: Final = 2_000_000_000  # nanoseconds: FAT counts in two seconds, ext4 in ten milliseconds at most
 _LARGEST: Final = 256 << 20  # bytes
 
@@ -120,8 +120,8 @@ def _read(path: Path, rules: str) -> dict[str, tuple[str, Value]]:
         if checksum.decode("ascii") != _sum(said):
             return {}
         known = json.loads(said)
-    except (OSError, ValueError):
+        if (known["format"], known["rules"]) != (_FORMAT, rules):
+            return {}
+        return {what: (fingerprint, tuple(value)) for what, (fingerprint, value) in known["seen"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged, or by another version
         return {}
-    if (known["format"], known["rules"]) != (_FORMAT, rules):
-        return {}
-    return {what: (fingerprint, tuple(value)) for what, (fingerprint, value) in known["seen"].items()}

@@ -161,5 +161,5 @@ def _git(root: Path, *args: str) -> list[str]:
     argv = ["git", "-C", str(root), "--no-optional-locks", "-c", "core.fsmonitor=false", *args]
     done: Done = run(argv, timeout=60)
     if done.code != 0:
-        raise EnvironmentFailed(f"git says: {done.words()}", f"try it: git -C {root} status")
+        raise EnvironmentFailed(f"git says: {done.words()}", f"try it: git -C {quote(str(root))} status")
     return [os.fsdecode(name) for name in done.out.split(b"\0") if name]

@@ -43,6 +43,7 @@ def _signs(key: Path) -> Iterator[Found]:
             return
         told = run(["ssh-keygen", "-y", "-P", "", "-f", str(key)], timeout=60)
         if key.suffix == ".pub" or told.code != 0:
+            signatures.refuse_open(key)
             # With a passphrase, or elsewhere: ssh-keygen would ask on the terminal. The agent tells without asking.
             if public.line not in _in_agent():
                 private = key.with_suffix("") if key.suffix == ".pub" else key
@@ -50,11 +51,11 @@ def _signs(key: Path) -> Iterator[Found]:
                     "warning",
                     "keys",
                     f"the signing key {key} can't be used without asking: it has a passphrase, or is in no ssh-agent",
-                    (f"for this session: ssh-add {private}",),
+                    (f"for this session: ssh-add {quote(str(private))}",),
                 )
             return
         if SshPublicKey.parse(told.out.decode("utf-8", "replace")).blob != public.blob:
-            hint = f"write it anew: ssh-keygen -y -f {key} > {key}.pub"
+            hint = f"write it anew: ssh-keygen -y -f {quote(str(key))} > {quote(f'{key}.pub')}"
             yield Finding("error", "keys", f"{key}.pub is not the public half of {key}", (hint,))
             return
         signatures.sign(_LINE, [key], _NAMESPACE)
@@ -80,7 +81,7 @@ def check_identities(fleet: Fleet) -> Iterator[Found]:
             continue
         if mode & _OTHERS_READ:
             said = f"the identity {file} may be read by others (mode {mode:o})"
-            yield Finding("error", "keys", said, (f"chmod 600 {file}",))
+            yield Finding("error", "keys", said, (f"chmod 600 {quote(str(file))}",))
     if not fleet.identity_files and fleet.admins:
         said = "bento.toml names admin recipients, and nothing here that opens what is sealed to them"
         hint = 'if you hold one: [secrets] identities = ["FILE"] in bento.local.toml'

@@ -79,7 +79,7 @@ def check_room(folder: Path, room: Room, what: str, hint: str) -> Iterator[Found
         yield Finding("error" if free < room.little else "warning", "machine", said, (hint,))
     if status.f_files and status.f_favail < _FEW_FILES:
         said = f"{status.f_favail} more files fit on the file system of {folder}, for {what}"
-        yield Finding("error", "machine", said, (hint, f"see: df -i {folder}"))
+        yield Finding("error", "machine", said, (hint, f"see: df -i {quote(str(folder))}"))
 
 
 def check_memory(

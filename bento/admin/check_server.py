@@ -3,6 +3,7 @@
 The comparisons are functions of what was read, so that whatever sets a server up can use them too.
 """
 
+import grp
 import os
 import re
 import shlex
@@ -142,7 +143,42 @@ def check_chroot(folder: Path, host: HostName, account: Account | None, publishe
     if mode is not None and (not stat.S_ISDIR(mode) or mode & _OTHERS_WRITE or (account and owner == account.uid)):
         hint = f"chown {publisher}:{publisher} {_word(release)} && chmod 755 {_word(release)}"
         yield Finding("error", "server", f"{release} is not the publisher's alone", (hint,), (host,))
+    yield from _check_readable(release, host, account)
     yield from _check_reports(reports, host, account)
+
+
+def _check_readable(release: Path, host: HostName, account: Account | None) -> Iterator[Found]:
+    """What a release is fetched from, which a deploy makes for all to read. The first that the host can't is told."""
+    objects = release / "objects"
+    try:
+        files = [release / "manifest", *sorted(objects.iterdir())]
+    except OSError:  # not there yet, or not this user's to see
+        files = [release / "manifest"]
+    wanted = [(one, 0o1) for one in (release.parent, release, objects)] + [(one, 0o4) for one in files]
+    for path, bit in wanted:
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if not status.st_mode & bit << _shift(status, account):
+            said = f"it can't read {path} (mode {stat.S_IMODE(status.st_mode):04o})"
+            hint = f"chmod a+rx {_word(release.parent)} && chmod -R a+rX {_word(release)}"
+            yield Finding("error", "server", said, (hint,), (host,))
+            return
+
+
+def _shift(status: os.stat_result, account: Account | None) -> int:
+    """Where in a mode stands what it lets an account do. Without one, what it lets everybody."""
+    if account is not None and status.st_uid == account.uid:
+        return 6
+    return 3 if account is not None and _is_in(account, status.st_gid) else 0
+
+
+def _is_in(account: Account, group: int) -> bool:
+    try:
+        return group == account.gid or grp.getgrgid(group).gr_name in account.groups
+    except KeyError:
+        return False
 
 
 def _check_account(host: HostName, account: Account | None) -> Iterator[Found]:

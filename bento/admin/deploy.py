@@ -25,7 +25,7 @@ from bento.admin.build import (
 )
 from bento.admin.content import Content, Sealed
 from bento.admin.hold import go_on, held_content
-from bento.admin.inventory import Fleet, Host, remember_keys
+from bento.admin.inventory import Fleet, Host, note_keys
 from bento.admin.pack import Tree
 from bento.admin.progress import Say, State
 from bento.admin.publishing import Deployed, Prepared, publish_prepared
@@ -119,9 +119,13 @@ def prepare(
     workspace: Workspace,
     say: Say,
     how: How = AS_USUAL,
+    later: AbstractSet[HostName] = frozenset(),
 ) -> Prepared:
-    """Build what is new; for hosts that are held, find what they are held at. All locks must be held."""
-    remember_keys(fleet, workspace)
+    """Build what is new; for hosts that are held, find what they are held at. All locks must be held.
+
+    Those `later` are published after a wait, under other locks.
+    """
+    note_keys(fleet, workspace)
     contents: dict[HostName, Content] = {}
     failed = dict(plan.failed)
     warnings = list(plan.warnings)
@@ -129,7 +133,7 @@ def prepare(
     here = look_here(fleet, {plan.trees[host.source].kind for host in ready}) if ready else None
     unchanged = Unchanged(fleet, trust, targets, workspace, plan.stamps)
     if here is not None:
-        unchanged.find([(host, plan.trees[host.source], plan.sealed[host.name]) for host in ready], here)
+        unchanged.find([(host, plan.trees[host.source], plan.sealed[host.name]) for host in ready], here, later)
     for host in plan.held:
         try:
             contents[host.name] = held_content(targets, host, trust, workspace)

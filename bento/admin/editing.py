@@ -128,7 +128,8 @@ def _write(file: Path, data: bytes) -> None:
             handle.write(data)
     except OSError as error:
         raise EnvironmentFailed(
-            f"can't write to {file.parent}: {error.strerror}", f"see how full it is: df -h {file.parent}"
+            f"can't write to {file.parent}: {error.strerror}",
+            f"see how full it is: df -h {shlex.quote(str(file.parent))}",
         ) from None
 
 

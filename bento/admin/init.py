@@ -142,7 +142,7 @@ def init(root: Path, answers: Answers) -> Made:
     All that can be refused is, before anything is written: a new signing key too.
     """
     root = root.absolute()
-    fleet = parse_fleet_name(answers.fleet or root.name)
+    fleet = fleet_name(answers.fleet, root)
     check_place(root)
     if answers.address is not None:
         answers = replace(answers, address=_checked(answers.address))
@@ -181,7 +181,7 @@ def check_place(root: Path) -> None:
         beside = shlex.quote(str(root.with_name(f"{root.name}-fleet")))
         raise InputError(
             f"{root} has a flake.nix: Nix would copy the whole folder, with secrets/, into its store",
-            f"make the fleet beside it: bento init {beside} --source {shlex.quote(str(root))}",
+            f"make the fleet beside it: bento init {shlex.quote(str(beside))} --source {shlex.quote(str(root))}",
         )
 
 
@@ -202,6 +202,16 @@ def _server(answers: Answers) -> tuple[Answers, SshPublicKey | None]:
     return answers, answers.server_key
 
 
+def fleet_name(named: str | None, root: Path) -> str:
+    """The fleet's name: its folder's, if none is given. Raises InputError."""
+    try:
+        return parse_fleet_name(named or root.name)
+    except InputError as error:
+        if named:
+            raise
+        raise InputError(error.message, *error.hints, "the folder may be called otherwise: --fleet NAME") from None
+
+
 def _own_server_key() -> SshPublicKey | None:
     """This machine's SSH host key: by default the publish folder is served from here."""
     try:
@@ -214,7 +224,9 @@ def _signing_key(fleet: str, named: Path | None) -> tuple[Path, bool]:
     if named is not None:
         named = named.expanduser().absolute()
         if not named.is_file():
-            raise InputError(f"the signing key {named} isn't there", f"make one: ssh-keygen -t ed25519 -f {named}")
+            raise InputError(
+                f"the signing key {named} isn't there", f"make one: ssh-keygen -t ed25519 -f {shlex.quote(str(named))}"
+            )
         return named, False
     key = platformdirs.user_config_path("bento") / f"{fleet}_signing_ed25519"
     if key.exists():

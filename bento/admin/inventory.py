@@ -158,7 +158,7 @@ def find_fleet(start: Path, named: Path | None) -> Path:
         if (folder / MAIN).is_file():
             return folder.resolve()
     if named is not None:
-        raise InputError(f"{named} is no fleet: it has no {MAIN}", f"make one: bento init {named}")
+        raise InputError(f"{named} is no fleet: it has no {MAIN}", f"make one: bento init {shlex.quote(str(named))}")
     raise InputError(
         f"{start} is not in a fleet: no {MAIN} here or above",
         "make one: bento init DIR",
@@ -192,7 +192,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {path}") from None
+        raise InputError(
+            f"{path} is not UTF-8", f"see which bytes: LC_ALL=C grep -n '[^ -~]' {shlex.quote(str(path))}"
+        ) from None
     except OSError as error:
         hints: tuple[str, ...] = (ELSEWHERE,)
         if in_git(path.parent):  # whatever folder the command is given in, git must look at the fleet's
@@ -249,8 +251,8 @@ def _check_keys(hosts: Collection[Host], main: Source, workspace: Workspace) -> 
             raise _wrong_key(main, host.name, error) from None
 
 
-def remember_keys(fleet: Fleet, workspace: Workspace) -> None:
-    """Note that the keys of this fleet were checked when it was read. Who only looks at a fleet leaves no note."""
+def note_keys(fleet: Fleet, workspace: Workspace) -> None:
+    """All hosts' keys are in order. For commands that write there anyway: one that refuses leaves nothing behind."""
     mark = _mark(fleet.hosts.values())
     if not workspace.knows("keys", mark):
         workspace.note("keys", mark)

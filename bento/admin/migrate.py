@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bento.admin.edit import add_host, add_settings
-from bento.admin.init import GITIGNORE, Answers, Made, check_place, init
+from bento.admin.init import GITIGNORE, Answers, Made, check_place, fleet_name, init
 from bento.admin.old_bento import CONFIG, MARKERS, Left, OldFleet, OldHost, read_old
 from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.fleet import HostTable
-from bento.models.trust import parse_address, parse_fleet_name
+from bento.models.trust import parse_address
 from bento_secrets.ssh_keys import SshPublicKey
 
 AGENTS = "agents"  # the hosts' agent.toml, to be brought there by hand
@@ -68,7 +68,7 @@ def plan_migration(old: Path, new: Path, choices: Choices) -> Plan:
     old, new = Path(os.path.realpath(old)), Path(os.path.realpath(new))
     _check_new(old, new)
     read = read_old(old, choices.fleet_nix)
-    fleet = parse_fleet_name(choices.fleet or new.name)
+    fleet = fleet_name(choices.fleet, new)
     answers, notes = _answers(fleet, read, choices)
     for name, why in _NOT_COPIED.items():
         if why is not None and os.path.lexists(old / name):

@@ -154,7 +154,7 @@ def publish_prepared(
         if published[name].changed is not None:
             warnings.extend(_kept(workspace, content))
         elif unchanged is not None:
-            unchanged.remember(name, published[name], content.system)
+            unchanged.remember(name, published[name], content.system, reached.targets)
     warnings.extend(taking_over([name for name, done in published.items() if done.took_over]))
     warnings.extend(sentence for target in reached.targets for sentence in target.complaints(published))
     missed = {name: error for done in published.values() for name, error in done.missed.items()}

@@ -5,6 +5,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 
 from bento.admin.inventory import Fleet
 from bento.errors import InputError
@@ -123,6 +124,8 @@ def _plaintext(file: str, data: bytes) -> Plaintext:
             "seal a key for it instead, and let the host fetch the rest",
         )
     if not data:
-        source = "standard input" if file == "-" else shown
-        raise InputError(f"{source} is empty: there is nothing to seal", "did the command before the pipe fail?")
+        if file != "-":
+            raise InputError(f"{shown} is empty: there is nothing to seal", f"see what it is: ls -l {quote(file)}")
+        hint = "type it, then Enter and Ctrl-D; or did the command before the pipe fail?"
+        raise InputError("standard input is empty: there is nothing to seal", hint)
     return Plaintext(data)

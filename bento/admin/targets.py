@@ -1,6 +1,7 @@
 """The fleet's publish targets, made from bento.toml and pinned by utils/trust.toml."""
 
 import getpass
+import os
 import secrets
 import socket
 import time
@@ -135,4 +136,12 @@ def _owner(workspace: Workspace) -> "Owner":
         token = secrets.token_hex(16)
         workspace.prepare()
         store(path, f"{token}\n".encode(), 0o600)
-    return Owner(f"{getpass.getuser()}@{socket.gethostname()}", token)
+    return Owner(f"{_user()}@{socket.gethostname()}", token)
+
+
+def _user() -> str:
+    """Somebody without an account has a number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.geteuid())

@@ -4,7 +4,9 @@ What is compared: in words what a host's release follows from, and how everythin
 (adapters/stamps.py). Where a single part differs, or can't be told, the host takes the long way.
 """
 
+import os
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from bento.adapters import signatures
@@ -50,8 +52,14 @@ class Unchanged:
         self._settings: dict[Settings, Digest] = {}
         self._sights: dict[HostName, Sight] = {}
 
-    def find(self, wishes: Sequence[Wish], here: Here) -> None:
-        """Find the hosts that are in order as they stand. Reports that are too many go, as on the long way."""
+    def find(self, wishes: Sequence[Wish], here: Here, later: AbstractSet[HostName] = frozenset()) -> None:
+        """Find the hosts that are in order as they stand. Reports that are too many go, as on the long way.
+
+        The turn of those `later` comes after a wait, in which others may publish: how they stand now says nothing.
+        """
+        for name in later:
+            self._stamps.keep(_what(name))
+        wishes = [one for one in wishes if one[0].name not in later]
         common = {kind: self._common(kind, here) for kind in {tree.kind for _, tree, _ in wishes}}
         # What has to be packed is new, or too young to be known again: then so is what follows from it.
         packed = [one for one in wishes if one[1].packed is not None]
@@ -65,12 +73,18 @@ class Unchanged:
                     self.found[host.name] = known
                     self.trees[host.name] = tree.packed[0]
 
-    def remember(self, host: HostName, published: Published, built: SystemPath | None) -> None:
-        """The host was found in order, if there was nothing to do or to say. `built` is what its content gives here."""
+    def remember(
+        self, host: HostName, published: Published, built: SystemPath | None, reached: Sequence[PublishTarget]
+    ) -> None:
+        """The host was found in order on the targets `reached`, if there was nothing to do or to say.
+
+        `built` is what its content gives here. A target that went away meanwhile wasn't looked at: then it isn't known.
+        """
         sight = self._sights.get(host)
         idle = published.changed is None and not (published.healed or published.missed or published.warnings)
-        if sight is not None and built is not None and idle:
-            self._stamps.remember(sight, (published.serial, built, *([published.system] if published.system else [])))
+        if sight is not None and built is not None and idle and tuple(reached) == tuple(self._targets):
+            system = [published.system] if published.system else []
+            self._stamps.remember(sight, (published.serial, built, int(os.path.exists(built)), *system))  # noqa: PTH110
 
     def _common(self, kind: ConfigKind, here: Here) -> Digest:
         """What all releases of this kind follow from."""
@@ -89,8 +103,8 @@ class Unchanged:
         value = self._stamps.recall(sight)
         if value is None:
             return None
-        serial, built, *system = value  # channel hosts are published without a system
-        if self._builds and not self._workspace.has(host.name, SystemPath(str(built))):
+        serial, built, there, *system = value  # channel hosts are published without a system
+        if not self._is_built(host.name, SystemPath(str(built)), there):
             return None
         try:
             for target in self._targets:
@@ -100,6 +114,10 @@ class Unchanged:
         for target in self._targets:
             self._stamps.keep(verdict_name(target, host.name))  # for a look that isn't taken here
         return Published(Serial(int(serial)), SystemPath(str(system[0])) if system else None, None)
+
+    def _is_built(self, host: HostName, system: SystemPath, there: int | str) -> bool:
+        """Whether it stands in the store as it should; only evaluated, as it did: what it declares is read there."""
+        return self._workspace.has(host, system) if self._builds else os.path.exists(system) == there  # noqa: PTH110
 
     def _parts(self, common: Digest, host: Host, tree: Tree, sealed: Sealed) -> list[Part] | None:
         """None where something isn't there."""

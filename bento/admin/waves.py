@@ -96,7 +96,7 @@ def deploy_in_waves(
 
     with workspace.locked():
         with writing(targets) as reached:
-            prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
+            prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how, frozenset(others))
             first = publish(prepared, canaries, still_there(reached))
         proved = any(one.changed is not None for one in first.published.values())
         seen: dict[HostName, Canary] = {}

@@ -59,7 +59,9 @@ class Workspace:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EnvironmentFailed(
-                f"can't make {self.root}: {error.strerror}", f"see whose it is: ls -ld {quote(str(self.root.parent))}"
+                f"can't make {self.root}: {error.strerror}",
+                f"see whose it is: ls -ld {quote(str(_there(self.root)))}",
+                "or keep it elsewhere: export XDG_STATE_HOME=FOLDER",
             ) from None
 
     @contextmanager
@@ -182,3 +184,8 @@ class Workspace:
     def remember(self, host: HostName, key: Digest, system: SystemPath) -> None:
         """Note what these inputs gave. A power cut may take it: then the host is built again."""
         publish_text(self._record(host), canonical({"key": key, "system": system}).decode())
+
+
+def _there(path: Path) -> Path:
+    """The nearest of the folders above it that is there."""
+    return next(folder for folder in path.parents if folder.is_dir())

@@ -7,6 +7,7 @@ happened is decided by the running system, not by an exit code alone.
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from bento.adapters import bootloader, nix
@@ -216,7 +217,7 @@ def _make_default(host: Host, system: str, log: Log) -> None:
     if understood and not bootloader.names(boot, system):
         raise ActivationFailed(
             f"the boot loader in {boot} has no entry for the new system, though it said so",
-            f"see whether it is full: df -h {boot}",
+            f"see whether it is full: df -h {quote(str(boot))}",
         )
 
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 
 from bento.agent.host import Host
 from bento.agent.link import Session
@@ -70,4 +71,4 @@ def _fetch_one(session: Session, digest: Digest, size: int, path: Path) -> None:
 
 
 def _not_stored(path: Path, error: OSError) -> EnvironmentFailed:
-    return EnvironmentFailed(f"can't store {path}: {error.strerror}", f"see the disk: df -h {path.parent}")
+    return EnvironmentFailed(f"can't store {path}: {error.strerror}", f"see the disk: df -h {quote(str(path.parent))}")

@@ -59,7 +59,7 @@ class State:
         except OSError as error:
             raise EnvironmentFailed(
                 f"can't make the state folder {self.root}: {error.strerror}",
-                f"run it as root, or see whose it is: ls -ld {self.root.parent}",
+                f"run it as root, or see whose it is: ls -ld {shlex.quote(str(self.root.parent))}",
             ) from None
 
     # What this host has accepted.
@@ -389,7 +389,7 @@ def _remove(path: Path) -> None:
         pass
     except OSError as error:
         raise EnvironmentFailed(
-            f"can't remove {path}: {error.strerror}", f"see the disk: df -h {path.parent}"
+            f"can't remove {path}: {error.strerror}", f"see the disk: df -h {shlex.quote(str(path.parent))}"
         ) from None
 
 

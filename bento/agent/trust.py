@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from bento.adapters import signatures
@@ -136,7 +137,7 @@ def _put_aside(path: Path, now: int) -> Path:
                 path.rename(kept)
         except OSError as error:
             raise EnvironmentFailed(
-                f"can't put {path} aside: {error.strerror}", f"see the disk: df -h {path.parent}"
+                f"can't put {path} aside: {error.strerror}", f"see the disk: df -h {quote(str(path.parent))}"
             ) from None
         return kept
 

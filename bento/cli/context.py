@@ -23,6 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def fleet_root(context: click.Context) -> Path:
     """The fleet folder: --dir, else BENTO_DIR, else upwards from here."""
     named = context.find_root().params.get("directory") or os.environ.get("BENTO_DIR")
+    if named and Path(named).is_absolute():
+        return find_fleet(Path(named), Path(named))
     try:
         here = Path.cwd()
     except FileNotFoundError:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
@@ -63,6 +64,7 @@ def main_of(command: click.Command, name: str) -> Callable[[], NoReturn]:
 
     def main() -> NoReturn:
         _open_standard_streams()
+        _name_a_home()
         leave_no_core()
         signal.signal(signal.SIGTERM, _stop)
         output = _watched_stdout()
@@ -131,6 +133,14 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
 
 
+def _name_a_home() -> None:
+    """Somebody without an account may have none: then what would lie there isn't there, and can't be made."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
+
+
 def _stop(_signal: int, _frame: object) -> NoReturn:
     """SIGTERM: as Ctrl-C, so that what is under way is put in order."""
     raise KeyboardInterrupt
@@ -162,7 +172,7 @@ def _run(command: click.Command, name: str) -> int:
     except OSError as error:
         if getattr(getattr(sys.stdout.buffer, "raw", None), "failed", None) is error:
             return 1  # `main` says so
-        complain(_lower(str(error)), [] if debug else ["run it again with --debug to see where"])
+        _complain_of(error, debug=debug)
         if debug:
             traceback.print_exc()
         return 1
@@ -172,6 +182,15 @@ def _run(command: click.Command, name: str) -> int:
         complain(f"{name} has a bug: {type(error).__name__}", ["run it again with --debug and report what it prints"])
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _complain_of(error: OSError, *, debug: bool) -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        complain("the working folder is gone", ["go to another one: cd DIR"])
+    else:
+        complain(_lower(str(error)), [] if debug else ["run it again with --debug to see where"])
 
 
 def _lower(message: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Literal
 
 from bento_secrets.ages import ahead, too_old
@@ -146,7 +147,7 @@ def _orphaned(
             yield Finding("orphaned", lock[host, name].target, name, (host,), said, ("bento secret rekey",))
     for path in sorted(found.digests.keys() - known):
         said = f"secrets/{path} belongs to no secret"
-        yield Finding("orphaned", None, path, (), said, (f"if it is of no use: rm secrets/{path}",))
+        yield Finding("orphaned", None, path, (), said, (f"if it is of no use: rm {quote(f'secrets/{path}')}",))
 
 
 def _again(declaration: Declaration) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
+from shlex import quote
 from typing import NoReturn, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -94,10 +95,11 @@ def read_ssh_private(path: Path, content: bytes, passphrase: str | None) -> SshP
     except (ValueError, UnsupportedAlgorithm):
         if passphrase is not None:
             raise InputError(
-                f"the passphrase of {path} is wrong, or the file is damaged", f"try it: ssh-keygen -y -f {path}"
+                f"the passphrase of {path} is wrong, or the file is damaged",
+                f"try it: ssh-keygen -y -f {quote(str(path))}",
             ) from None
         raise InputError(
-            f"{path} is no private key that Bento can read", f"see what it is: ssh-keygen -l -f {path}"
+            f"{path} is no private key that Bento can read", f"see what it is: ssh-keygen -l -f {quote(str(path))}"
         ) from None
     if not isinstance(key, ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey):
         raise InputError(
@@ -138,7 +140,7 @@ def read_private(path: Path) -> bytes:
     except OSError as error:
         raise InputError(
             f"{path} can't be read: {(error.strerror or 'unknown error').lower()}",
-            f"see whether it is there, and whose: ls -l {path}",
+            f"see whether it is there, and whose: ls -l {quote(str(path))}",
         ) from None
     if not regular or not content or len(content) > LIMITS.MAX_PRIVATE_KEY:
         raise InputError(f"{path} is no private key file", "name a file such as /etc/ssh/ssh_host_ed25519_key")

@@ -121,7 +121,7 @@ def _is_ours(parent: int, name: str, ours: str) -> bool:
 def _somebodys(path: str) -> LinkRefused:
     return LinkRefused(
         f"{path} is there already, and isn't Bento's link",
-        f"move it away, or give the secret another path: ls -ld {path}",
+        f"move it away, or give the secret another path: ls -ld {quote(str(path))}",
     )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from bento_secrets import durable, ramdisk
@@ -95,7 +96,7 @@ class Runtime:
                 if any(self.root.iterdir()):
                     raise RuntimeUnsafe(
                         f"the runtime folder {self.root} has files in it, and is no RAM mount",
-                        f"see what they are, then remove them: ls -lA {self.root}",
+                        f"see what they are, then remove them: ls -lA {quote(str(self.root))}",
                     )
                 ramdisk.mount(real, size)
         self.check()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from bento_secrets import drafts, rekey, staging
 from bento_secrets.copies import CopyReader, Found, copy_path
@@ -91,7 +92,8 @@ class SecretStore:
             pass
         except OSError as error:
             raise StoreFailed(
-                f"{self.folder} can't be made: {reason(error)}", f"see whose it is: ls -ld {self.folder.parent}"
+                f"{self.folder} can't be made: {reason(error)}",
+                f"see whose it is: ls -ld {quote(str(self.folder.parent))}",
             ) from None
         with opened(self.folder, writing=True) as folder_fd:
             staging.settle(folder_fd)

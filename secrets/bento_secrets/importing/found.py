@@ -5,6 +5,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Protocol
 
 from bento_secrets.errors import InputError
@@ -45,12 +46,13 @@ def read_regular(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InputError(f"{path} is no regular file", f"see what it is: ls -l {path}")
+                raise InputError(f"{path} is no regular file", f"see what it is: ls -l {quote(str(path))}")
             content = file.read(limit + 1)
     except OSError as error:
         raise InputError(
-            f"{path} can't be read: {(error.strerror or 'unknown error').lower()}", f"see whose it is: ls -l {path}"
+            f"{path} can't be read: {(error.strerror or 'unknown error').lower()}",
+            f"see whose it is: ls -l {quote(str(path))}",
         ) from None
     if len(content) > limit:
-        raise InputError(f"{path} is too large (at most {limit} bytes)", "see what it is: ls -l {path}")
+        raise InputError(f"{path} is too large (at most {limit} bytes)", f"see what it is: ls -l {quote(str(path))}")
     return content

@@ -142,6 +142,18 @@ def test_a_key_with_a_passphrase_is_answered_with_ssh_add(tmp_path: Path, monkey
     assert any(f"ssh-add {locked}" in hint for hint in error.value.hints)
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_a_key_that_others_may_read_is_answered_with_chmod(tmp_path: Path, mode: int) -> None:
+    key = key_file(tmp_path / "my key", 1)
+    key.chmod(mode)
+    with pytest.raises(InputError) as refused:
+        sign(LINE, [key], SPACE)
+    assert f"(mode {mode:04o})" in refused.value.message
+    assert "@" not in refused.value.message
+    subprocess.run(["sh", "-c", refused.value.hints[0]], check=True)
+    assert verified(sign(LINE, [key], SPACE), [public(1)], SPACE)
+
+
 def test_a_key_that_is_not_there_or_no_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gone isn't there"):
         sign(LINE, [tmp_path / "gone"], SPACE)

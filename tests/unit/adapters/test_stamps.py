@@ -1,5 +1,6 @@
 """What is remembered of files: never of what may have changed without a trace, and a damaged memory is none."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -129,4 +130,20 @@ def test_a_memory_that_would_say_the_same_is_not_written_again(kept: Path, file:
     assert kept.stat().st_ino == first
     Stamps(kept, RULES, now=later).save(whole=True)  # nothing was looked at: nothing is kept
     assert kept.stat().st_ino != first
+    assert recalled(kept, file) is None
+
+
+OTHERS = {
+    "no table": "[]",
+    "empty": "{}",
+    "no rules": '{"format": 3}',
+    "nothing seen": '{"format": 3, "rules": "rules"}',
+    "seen as a list": '{"format": 3, "rules": "rules", "seen": [1]}',
+    "seen as a number": '{"format": 3, "rules": "rules", "seen": {"them": 1}}',
+}
+
+
+@pytest.mark.parametrize("said", OTHERS.values(), ids=OTHERS)
+def test_a_memory_that_another_version_wrote_whole_is_none(kept: Path, file: Path, said: str) -> None:
+    kept.write_text(f"{hashlib.sha256(said.encode()).hexdigest()}\n{said}")
     assert recalled(kept, file) is None

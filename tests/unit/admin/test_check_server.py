@@ -1,5 +1,7 @@
 """What sshd says is compared setting by setting: each that differs is told, with what follows from it."""
 
+import os
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,31 @@ def test_a_reports_folder_that_is_a_link_is_an_error_and_is_not_followed(tmp_pat
     (tmp_path / "web/reports").symlink_to("/etc")
     found: list[Any] = [one for one in told(check_chroot(tmp_path, WEB, None)) if "reports" in one[1]]
     assert found == [("error", f"{tmp_path}/web/reports is no folder")]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("what", "mode"), [("", 0o700), ("release", 0o700), ("release/objects", 0o750),
+                         ("release/manifest", 0o600), ("release/objects/one", 0o000)])  # fmt: skip
+def test_a_release_that_its_host_cannot_read_is_told_with_what_to_type(tmp_path: Path, what: str, mode: int) -> None:
+    place = tmp_path / "the hosts"
+    objects = place / "web/release/objects"
+    objects.mkdir(parents=True)
+    for file in (objects / "one", objects.parent / "manifest"):
+        file.touch()
+        file.chmod(0o644)
+    account = Account("web", 54321, 54321, "/nonexistent", locked=False)
+    assert not [one for one in told(check_chroot(place, WEB, account)) if "read" in one[1]]
+    spoilt = place / "web" / what
+    spoilt.chmod(mode)
+    for one in (account, None):
+        [found] = [f for f in check_chroot(place, WEB, one) if isinstance(f, Finding) and "read" in f.message]
+        assert (found.severity, found.message) == ("error", f"it can't read {spoilt} (mode {mode:04o})")
+        subprocess.run(["sh", "-c", found.hints[0]], check=True)
+        assert not [f for f in told(check_chroot(place, WEB, one)) if "read" in f[1]]
+        spoilt.chmod(mode)
+    os.chown(spoilt, 0, account.gid)
+    spoilt.chmod(0o750)
+    assert not [f for f in told(check_chroot(place, WEB, account)) if "read" in f[1]]
 
 
 def test_an_account_that_is_root_s_is_an_error_and_none_is_a_warning(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from unit.samples import FLEET, public
 
 from bento.admin import inventory
-from bento.admin.inventory import find_fleet, load_fleet, load_trust, remember_keys
+from bento.admin.inventory import find_fleet, load_fleet, load_trust, note_keys
 from bento.admin.workspace import Workspace
 from bento.cli.context import fleet_root as root_of_command
 from bento.errors import InputError
@@ -110,8 +110,9 @@ def test_the_same_keys_are_checked_once_and_one_more_has_all_of_them_checked(
     workspace.prepare()
     load_fleet(fleet_root)
     fleet = load_fleet(fleet_root)
-    assert len(checked) == 6  # who only looks leaves no note
-    remember_keys(fleet, workspace)
+    assert len(checked) == 6
+    assert {path.name for path in workspace.root.iterdir()} == {"trees", "roots"}  # who only reads keeps nothing
+    note_keys(fleet, workspace)  # as a deploy does
     load_fleet(fleet_root)
     assert len(checked) == 6
     append(fleet_root, f'[hosts.more]\nkeys = ["{public(14).line}"]\n')

@@ -1,17 +1,23 @@
 """A host that stands as the last deploy left it is left alone; one of which anything differs is not."""
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 
 import pytest
-from unit.desk import START, Desk, edit, keeping_times
+from unit.desk import START, SYSTEM, Desk, edit, keeping_times
 from unit.samples import WEB, key_file, public
 
 from bento.adapters import folder, nix
+from bento.adapters.folder import PublishFolder
+from bento.admin import deploy, waves
 from bento.admin.build import How
-from bento.admin.inventory import load_fleet
+from bento.admin.inventory import load_fleet, load_trust
+from bento.errors import EnvironmentFailed
+from bento.models.declaration import parse_declaration
 from bento.models.limits import LIMITS
-from bento.names import SecretName, Target
+from bento.names import HostName, SecretName, Target
 from bento_secrets.declared import Attributes
 from bento_secrets.sealing import Plaintext
 
@@ -136,6 +142,11 @@ def test_what_concerns_all_hosts_has_all_of_them_looked_at(
     assert desk.looked_at(desk.deploy) == {"web", "db"}
 
 
+def test_a_deploy_notes_that_the_hosts_keys_are_in_order(desk: Desk) -> None:
+    desk.deploy()
+    assert len(list((desk.root.parent / "state").rglob("keys"))) == 1
+
+
 def test_a_system_that_the_store_has_lost_is_built_again(desk: Desk) -> None:
     desk.settle()
     built, desk.in_store = desk.builds, False
@@ -167,3 +178,100 @@ def test_a_mirror_that_is_away_and_comes_back_with_less_is_healed(desk: Desk, mo
     (desk.root.parent / "away").rename(mirror)
     (mirror / "web/release/manifest").unlink()
     assert desk.deploy().published[WEB].healed == (f"{desk.publish}/../mirror",)
+
+
+def test_a_mirror_that_goes_away_in_mid_deploy_is_not_taken_for_one_in_order(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_elsewhere_too(desk, monkeypatch)
+    desk.settle()
+    mirror = desk.root.parent / "mirror/web/release/manifest"
+    old = mirror.read_bytes()
+    change_a_setting(desk)
+    desk.settle()
+    mirror.write_bytes(old)
+
+    def gone(target: PublishFolder) -> None:
+        if target.name.endswith("mirror"):
+            raise EnvironmentFailed("away", "look there")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PublishFolder, "refresh", gone)  # as a server does in hours of building
+        for _ in range(2):
+            assert list(desk.deploy().missed) == [f"{desk.publish}/../mirror"]
+    assert desk.deploy().published[WEB].healed == (f"{desk.publish}/../mirror",)
+    assert mirror.read_bytes() == (desk.publish / "web/release/manifest").read_bytes()
+
+
+def come_back(desk: Desk) -> None:
+    """The mirror."""
+    (desk.root.parent / "away").rename(desk.root.parent / "mirror")
+
+
+@pytest.mark.parametrize("meanwhile", [lose_manifest, lose_object, come_back])
+def test_what_happens_to_the_others_while_canaries_are_waited_for_is_seen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Desk], None]
+) -> None:
+    publish_elsewhere_too(desk, monkeypatch)
+    desk.settle()
+    if meanwhile is come_back:
+        (desk.root.parent / "mirror/web/release/manifest").unlink()
+        (desk.root.parent / "mirror").rename(desk.root.parent / "away")
+        for _ in range(3):
+            desk.deploy()
+    monkeypatch.setattr(waves, "_wait", lambda *_: meanwhile(desk))
+    clocks = waves.Clocks(lambda: desk.clock, lambda: 0.0, lambda _: None)
+    fleet, trust = load_fleet(desk.root), load_trust(desk.root)
+    names = tuple(fleet.hosts)
+    done = waves.deploy_in_waves(fleet, trust, names, (HostName("db"),), 1, clocks, lambda *_: None).done
+    assert done.published[WEB].healed
+    first, mirror = (folder / "web/release/manifest" for folder in (desk.publish, desk.root.parent / "mirror"))
+    assert first.read_bytes() == mirror.read_bytes()
+    assert desk.published_tree()
+
+
+def test_hosts_that_came_after_canaries_are_left_alone_by_the_next_deploy(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.settle()
+    monkeypatch.setattr(waves, "_wait", lambda *_: None)
+    clocks = waves.Clocks(lambda: desk.clock, lambda: 0.0, lambda _: None)
+    fleet, trust = load_fleet(desk.root), load_trust(desk.root)
+
+    def in_waves() -> None:
+        waves.deploy_in_waves(fleet, trust, tuple(fleet.hosts), (HostName("db"),), 1, clocks, lambda *_: None)
+
+    assert desk.looked_at(in_waves) == {"web"}
+    assert desk.looked_at(desk.deploy) == set()
+
+
+def test_what_a_system_declares_is_asked_for_once_it_is_built_also_where_deploys_only_evaluate(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (desk.root / "bento.toml").read_text()
+    (desk.root / "bento.toml").write_text(f'{text}\n[build]\nmode = "dry-build"\n')
+    add_a_secret(desk)
+    there = False
+    real = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: there if path == SYSTEM else real(path))
+    one = {"name": "password", "owner": "nginx", "group": "root", "mode": "0400", "path": None, "restart": []}
+    said = {"format": 1, "secrets": [{**one, "reload": [], "users": False}], "templates": []}
+    declared = parse_declaration(json.dumps(said).encode(), "declared")
+    monkeypatch.setattr(deploy, "declaration_of", lambda _: declared if there else None)
+    for _ in range(3):
+        desk.deploy(names=["web"])
+    assert desk.looked_at(lambda: desk.deploy(names=["web"])) == set()
+    there = True
+    assert desk.changed(names=["web"]) == {"web": ("secrets",)}
+
+
+def test_root_gives_hosts_their_folders_also_after_a_deploy_by_somebody_who_could_not(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_accounts(desk, monkeypatch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 1000)
+        desk.settle()
+    assert (desk.publish / "web/reports").stat().st_gid == 0
+    desk.deploy()
+    assert (desk.publish / "web/reports").stat().st_gid == 12345

@@ -121,3 +121,32 @@ def test_what_there_is_not_is_seen(line: str) -> None:
 
 def test_many_commands_are_found() -> None:
     assert len(list(commands())) > 100
+
+
+SHELL = re.compile(r"(?:: |&& )(?:ls|rm|df|du|cd|cat|cp|mkdir|chmod|ssh-add|ssh-keygen|git -C|grep|bento init) [^:;]*$")
+QUOTED = {"quote", "join", "_word", "_quoted"}
+PLAIN = {"word", "file", "fleet", "name"}  # quoted where they are made, or of a few letters only
+
+
+def unquoted(file: Path) -> Iterator[str]:
+    """Where a command that a person is to type gets a path as it is; and one that was never filled in."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.search(r": (?:ls|rm|df|cat|chmod) [^\n]*\{[a-z.]+\}", node.value):
+                yield f"{file.relative_to(ROOT)}:{node.lineno} {node.value}"
+        elif isinstance(node, ast.JoinedStr):
+            said = ""
+            for part in node.values:
+                if isinstance(part, ast.FormattedValue) and SHELL.search(said):
+                    made = part.value
+                    name = made.func if isinstance(made, ast.Call) else made
+                    word = name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "")
+                    if word not in (QUOTED if isinstance(made, ast.Call) else PLAIN):
+                        yield f"{file.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}"
+                said += _piece(part)
+
+
+def test_paths_in_commands_to_type_are_quoted() -> None:
+    files = [file for root in ("bento", "secrets/bento_secrets") for file in sorted((ROOT / root).rglob("*.py"))]
+    assert [found for file in files for found in unquoted(file)] == []
