@@ -233,7 +233,11 @@ def status(folder: Path, hosts: int, rounds: int) -> Result:
     world.report()
     samples = take_turns(
         rounds,
-        {"bento": lambda: world.bento("status"), "bare": lambda: world.plain("report", world.published)},
+        {
+            "bento": lambda: world.bento("status"),
+            "bare": lambda: world.plain("report", world.published),
+            "least": lambda: world.plain("words", world.published, world.fleet / "bento.toml"),  # only told
+        },
     )
     return Result(
         "status", f"status of {hosts} hosts with {REPORTS} reports each", "reading one report of each",

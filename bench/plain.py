@@ -1,8 +1,10 @@
 """What a fleet's work can't do without, by bare programs: prints the seconds it took, the interpreter's start aside."""
 
+import json
 import os
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 from bare import write
@@ -34,8 +36,21 @@ def report(published: Path) -> None:
                 file.read()
 
 
+def words(published: Path, settings: Path) -> None:
+    """Read and take apart what a state follows from: each host's release, its newest report and the one before."""
+    tomllib.loads(settings.read_text())
+    for host in os.listdir(published):  # noqa: PTH208
+        folder = f"{published}/{host}/reports"
+        if not Path(folder).is_dir():
+            continue
+        newest = sorted(os.listdir(folder))[-2:]  # noqa: PTH208
+        for path in (f"{published}/{host}/release/manifest", *(f"{folder}/{name}" for name in newest)):
+            with open(path, "rb") as file:  # noqa: PTH123
+                json.loads(file.readline())
+
+
 if __name__ == "__main__":
-    works = {"walk": walk, "copy": copy, "report": report}
+    works = {"walk": walk, "copy": copy, "report": report, "words": words}
     started = time.perf_counter()
     works[sys.argv[1]](*map(Path, sys.argv[2:]))
     sys.stdout.write(f"{time.perf_counter() - started}\n")

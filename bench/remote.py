@@ -61,6 +61,10 @@ class RemoteWorld(ServedWorld):
         batch.write_text("".join(f"put {small} /run/publish/{name}/release/objects/bare\n" for name in self.names))
         return run([*self._sftp, "-b", batch, f"{PUBLISHER}@127.0.0.1"], self.folder)
 
+    def login(self) -> Sample:
+        """OpenSSH's sftp logs in over such a link, and out again."""
+        return run([*self._sftp, "-b", "/dev/null", f"{PUBLISHER}@127.0.0.1"], self.folder)
+
     def bare(self) -> Sample:
         """Ten round trips, then as many bytes in both directions as the last deploy moved, over such a link."""
         up, down = self.bytes
@@ -102,7 +106,8 @@ def remote(folder: Path, hosts: int, rounds: int) -> Result:
     with RemoteWorld(folder, hosts) as world:
         world.bento()
         world.deploy()
-        samples = take_turns(rounds, {"bento": world.deploy, "bare": world.bare})
+        # What OpenSSH's own client takes to log in and out again is only told.
+        samples = take_turns(rounds, {"bento": world.deploy, "bare": world.bare, "login": world.login})
         up, down = world.bytes
     return Result(
         "sftp", f"deploy {hosts} hosts by SFTP at 20 ms, one in {CHANGED} changed ({up:,} bytes up, {down:,} down)",
