@@ -30,6 +30,8 @@ FIRST, UNCHANGED, CHANGED, DISK, STATUS = 2.0, 3.0, 1.25, 1.1, 3.0
 class DeployWorld:
     """A fleet of channel hosts with files of their own, or of one flake, and where it is published to."""
 
+    accounts = True  # whether to deploy as if each host had an account on this machine
+
     def __init__(self, folder: Path, hosts: int, *, flake: bool = False) -> None:
         self.folder, self.fleet, self.published = folder, folder / "fleet", folder / "publish"
         self.published.mkdir()
@@ -111,7 +113,7 @@ class DeployWorld:
             [sys.executable, HERE / program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={**os.environ, "XDG_STATE_HOME": str(self.folder / "state")},
+            env={**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "ACCOUNTS": "yes" * self.accounts},
         )
         with process:
             said = process.stdout.read() if process.stdout is not None else b""

@@ -42,6 +42,13 @@ class PollWorld:
         )
         if self._namespace.stdout is None or not self._namespace.stdout.readline():
             raise RuntimeError("unshare doesn't work here")
+        try:
+            self._prepare(folder)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _prepare(self, folder: Path) -> None:
         self._settle(folder)
         known, batch = folder / "known_hosts", folder / "batch"
         sshd = self.served.sshd

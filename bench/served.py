@@ -18,6 +18,8 @@ from rig.sshd import Sshd
 class ServedWorld(DeployWorld):
     """A fleet that is published to a folder, and the sshd that serves it. Use as a context, which ends the sshd."""
 
+    accounts = False  # they are the sshd's own
+
     def __init__(self, folder: Path, hosts: int, others: Sequence[str] = ()) -> None:
         super().__init__(folder, hosts)
         self.names = tuple(f"host-{number}" for number in range(hosts))

@@ -63,7 +63,8 @@ def main(root: Path, work: str = "deploy") -> None:
     setattr(nix, "require_nix", lambda: None)  # noqa: B010
     setattr(nix, "version", lambda: "nix 2.8")  # noqa: B010
     setattr(nix, "channel_path", lambda: None)  # noqa: B010
-    setattr(folder, "local_groups", _Groups)  # noqa: B010
+    if os.environ.get("ACCOUNTS"):
+        setattr(folder, "local_groups", _Groups)  # noqa: B010
     setattr(workspace.Workspace, "has", _has)  # noqa: B010
     setattr(stamps, "_TICK", -_LONG)  # noqa: B010 — as if all files had long been there
     started = time.perf_counter()

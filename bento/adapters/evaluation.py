@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ class Flake:
     tree: Path
     attributes: tuple[str, ...]
     args: tuple[str, ...] = ()
+    unpack: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 def alone(source: BuildInput, on_line: Callable[[str], None] | None = None) -> tuple[Derivation, int]:
-    """Evaluate one host. Also the most memory in bytes that it took. Raises BuildFailed."""
+    """Evaluate one host. Also the most memory in bytes that it took. Raises BuildFailed, WorkFailed."""
+    source.unpack()
     if source.kind == "flake":
         argv = ["nix", *FEATURES, "eval", "--json", toplevel(source), locking(source.tree), "--apply", _ONE]
     else:
@@ -63,6 +65,7 @@ def together(flake: Flake, on_line: Callable[[str, str], None] | None = None) ->
     `on_line` gets what Nix says, after the attribute that it says it of. Raises EnvironmentFailed without Nix.
     """
     found: dict[str, Derivation] = {}
+    flake.unpack()
 
     def hear(line: str) -> None:
         said = _parsed(line.removeprefix(_SAID)) if line.startswith(_SAID) else {}
@@ -87,6 +90,7 @@ def by_eval_jobs(flake: Flake, workers: int, memory: int | None) -> Mapping[str,
 
     It needs --select, which 2.31 has; an older one gives none. Raises EnvironmentFailed if it isn't there.
     """
+    flake.unpack()
     size = [] if memory is None else ["--max-memory-size", str(max(1, memory // 2**20))]
     select = f"{_SELECTED} {_names(flake.attributes)})"
     argv = [EVAL_JOBS, *FEATURES, "--workers", str(workers), *size, "--select", select]

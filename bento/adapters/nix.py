@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -30,14 +30,19 @@ _NAMES_OUTPUTS = (2, 15)  # from here on X.drv is the file, and X.drv^* what it 
 _NAMES_INPUTS = (2, 19)  # from here on `nix flake update` takes names of inputs, and --flake
 
 
+def _is_there() -> None:
+    """Nothing is to be done for a tree that lies there already."""
+
+
 @dataclass(frozen=True)
 class BuildInput:
-    """What is built: an unpacked configuration, and how to find the system in it."""
+    """What is built: a configuration, and how to find the system in it. It lies at `tree` once `unpack` was called."""
 
     tree: Path
     kind: "ConfigKind"
     attribute: str | None
     args: tuple[str, ...] = ()
+    unpack: Callable[[], None] = field(default=_is_there, compare=False)
 
 
 class BuildFailed(WorkFailed):
@@ -76,6 +81,7 @@ def of_channel(source: BuildInput) -> tuple[str, ...]:
 
 def build(source: BuildInput, root: Path, on_line: Callable[[str], None] | None = None) -> SystemPath:
     """Build a system and keep it by a GC root at `root`. `on_line` gets what Nix says. Raises BuildFailed."""
+    source.unpack()
     if source.kind == "flake":
         argv = [*_nix_build(on_line), "--out-link", str(root), toplevel(source), locking(source.tree)]
     else:

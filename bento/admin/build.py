@@ -15,7 +15,7 @@ from bento.admin.crew import Crew, Show
 from bento.admin.inventory import Fleet, Host
 from bento.admin.pack import Around, Tree, collect
 from bento.admin.progress import Say
-from bento.admin.workspace import Workspace
+from bento.admin.workspace import Unpacking, Workspace
 from bento.core.flake_lock import inputs
 from bento.errors import BentoError, InputError
 from bento.models.manifest import ConfigKind, ConfigRef
@@ -262,12 +262,18 @@ def evaluate_hosts(
 
 
 def _sources(packed: Iterable[Packed], fleet: Fleet, workspace: Workspace) -> dict[HostName, nix.BuildInput]:
-    """What to evaluate for each host, unpacked."""
+    """What to evaluate for each host, unpacked by whoever needs it first."""
     packed = tuple(packed)
     args = local_args(fleet)
-    trees = {digest: workspace.unpacked(digest) for digest in {one.config.digest for one in packed}}
+    trees = {digest: Unpacking(workspace, digest) for digest in {one.config.digest for one in packed}}
     return {
-        one.host.name: nix.BuildInput(trees[one.config.digest], one.config.kind, one.config.attribute, args)
+        one.host.name: nix.BuildInput(
+            workspace.tree(one.config.digest),
+            one.config.kind,
+            one.config.attribute,
+            args,
+            trees[one.config.digest],
+        )
         for one in packed
     }
 

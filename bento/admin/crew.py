@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
@@ -14,7 +15,7 @@ from bento.adapters.nix import BuildInput, Derivation
 from bento.adapters.process import stop_children
 from bento.admin.progress import Say
 from bento.core.workers import Workers, workers
-from bento.errors import BentoError
+from bento.errors import BentoError, WorkFailed
 from bento.names import HostName
 
 # A signal that comes just before this thread begins to wait would else be heeded only when something ends.
@@ -118,13 +119,16 @@ class Crew:
         peaks: list[int] = []
         rest = list(sources)
         if eval_jobs:
-            found.update(_of_hosts(rest, evaluation.by_eval_jobs(_flake(rest), eval_jobs, plan.memory)))
+            with suppress(WorkFailed):  # each host says it by itself
+                found.update(_of_hosts(rest, evaluation.by_eval_jobs(_flake(rest), eval_jobs, plan.memory)))
             rest = [one for one in rest if one[0] not in found]
         several = plan.hosts > 1 and not found
         while rest and not self._stopped.is_set():
             if several and len(rest) > 1:
                 some = rest[: plan.hosts]
-                given = _of_hosts(some, evaluation.together(_flake(some), self._show_of(some)))
+                given: Mapping[HostName, Derivation] = {}
+                with suppress(WorkFailed):
+                    given = _of_hosts(some, evaluation.together(_flake(some), self._show_of(some)))
                 found.update(given)
                 several = bool(given)  # where the first one fails the others may well do too
                 rest = [one for one in rest if one[0] not in found]
@@ -183,7 +187,7 @@ def _by_flake(sources: Mapping[HostName, BuildInput]) -> deque[list[Source]]:
 
 def _flake(sources: Sequence[Source]) -> Flake:
     attributes = tuple(dict.fromkeys(str(source.attribute) for _, source in sources))
-    return Flake(sources[0][1].tree, attributes, sources[0][1].args)
+    return Flake(sources[0][1].tree, attributes, sources[0][1].args, sources[0][1].unpack)
 
 
 def _of_hosts(sources: Sequence[Source], given: Mapping[str, Derivation]) -> Mapping[HostName, Derivation]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import platformdirs
@@ -131,9 +132,13 @@ class Workspace:
         """Where a packed tree lies."""
         return Path(f"{self.root}/trees/{digest}.tar")
 
+    def tree(self, digest: Digest) -> Path:
+        """Where a packed tree lies when it is unpacked."""
+        return Path(f"{self.root}/trees/{digest}")
+
     def unpacked(self, digest: Digest) -> Path:
         """The tree unpacked, as hosts unpack it: both sides build from the same files with the same times."""
-        folder = self.root / "trees" / digest
+        folder = self.tree(digest)
         shutil.rmtree(folder, ignore_errors=True)
         unpack(self.tar(digest), folder)
         return folder
@@ -189,3 +194,20 @@ class Workspace:
 def _there(path: Path) -> Path:
     """The nearest of the folders above it that is there."""
     return next(folder for folder in path.parents if folder.is_dir())
+
+
+class Unpacking:
+    """Unpacks a tree when it is first needed: of a thousand hosts, beside the evaluations and not before them all."""
+
+    def __init__(self, workspace: Workspace, digest: Digest) -> None:
+        self._workspace = workspace
+        self._digest = digest
+        self._lock = Lock()
+        self._done = False
+
+    def __call__(self) -> None:
+        """Raises WorkFailed, to each that asks."""
+        with self._lock:
+            if not self._done:
+                self._workspace.unpacked(self._digest)
+                self._done = True

@@ -377,7 +377,7 @@ def _names(folder: Path) -> list[str]:
     try:
         return [path.name for path in folder.iterdir()]
     except OSError as error:
-        raise Damaged(f"can't read {folder}: {error.strerror}", f"see the disk: ls -l {folder}; dmesg") from None
+        raise Damaged(f"can't read {folder}: {error.strerror}", "see the disk: dmesg | tail") from None
 
 
 def _remove(path: Path) -> None:
