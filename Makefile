@@ -35,11 +35,11 @@ NIXES := $(addprefix tests/,unit/adapters/test_nix.py $(addprefix integration/te
 # Said on the command line, so that nobody takes the rest for everything.
 NOT_ROOT := $(if $(filter 0,$(shell id -u)),,-m "not root")
 
-# What boots a Debian; without systemd-nspawn, or one in the cache, `make test` says that it leaves them out.
-BOOTED := test_agent_systemd.py test_nixos_units.py test_real_systemd.py
+# What boots a Debian, which is made first if there is none in the cache.
+BOOTED := $(addprefix tests/integration/,test_agent_systemd.py test_nixos_units.py test_real_systemd.py)
 
-# What boots systems and cuts the power runs alone: two at once wait for each other, and time limits run out.
-ALONE := tests/faults $(addprefix tests/integration/,$(BOOTED))
+# What cuts the power runs alone: beside others its time limits run out.
+ALONE := tests/faults
 
 # What takes every third step or so, and each step in `make cuts` (tests/rig/cuts.py).
 CUT := $(addsuffix .py,test_secret_cuts test_agent_cut test_agenix_import test_sftp_cuts test_atomic_publish test_self_update)
@@ -54,8 +54,8 @@ help: ## show this list
 demo: need-demo $(RUN) ## run the whole cycle on two throw-away hosts
 	$(BIN)/bento demo
 
-test: need-test check ## run every check and every test (root: real mounts, real accounts)
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(addprefix --ignore=,$(ALONE))
+test: need-test check ## run every check and every test but those with a target of their own (root: real mounts, real accounts)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(addprefix --ignore=,$(ALONE) $(BOOTED))
 	$(BIN)/python -m pytest $(ALONE)
 
 check: $(DEV) ## formatting, lint, types and layers: the quick ones
@@ -69,7 +69,7 @@ unit: $(DEV) ## run the unit tests (without those that need root, if you aren't 
 	$(BIN)/python -m pytest tests/unit $(NOT_ROOT)
 
 systemd-tests: need-systemd $(DEV) ## boot a Debian with systemd: agent, units of the docs, the modules' units (root)
-	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest $(addprefix tests/integration/,$(BOOTED))
+	BENTO_SYSTEMD_TESTS=1 $(BIN)/python -m pytest $(BOOTED)
 
 nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=TREE, a nixpkgs or its lib (docs/nixos.md)
 	@test -d "$$BENTO_TEST_NIXPKGS/lib" || { echo "set BENTO_TEST_NIXPKGS to a folder with nixpkgs' lib/ in it"; exit 2; }
