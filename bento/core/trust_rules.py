@@ -107,8 +107,11 @@ def _is_later(floor: Floor, clock: int) -> bool:
 
 
 def _resumed(floor: Floor) -> Floor:
-    """A try under way is "accepted": one that is cut off is counted by the recovery, one that ended counts itself."""
-    return replace(floor, progress="accepted", until=None, later=None)
+    """A try under way is "accepted": one that is cut off is counted by the recovery, one that ended counts itself.
+
+    `later` stays, so that one which is cut off before it switched anything is taken up again.
+    """
+    return replace(floor, progress="accepted", until=None)
 
 
 def finished(floor: Floor) -> Floor:
@@ -118,7 +121,7 @@ def finished(floor: Floor) -> Floor:
 
 def retried(floor: Floor) -> Floor:
     """A person wants a release that failed to be tried again, as if it were new."""
-    return replace(_resumed(floor), tries=0) if floor.progress == "failed" else floor
+    return replace(_resumed(floor), tries=0, later=None) if floor.progress == "failed" else floor
 
 
 def failed(floor: Floor, *, counts: bool = True, until: Digest | None = None, clock: int | None = None) -> Floor:
