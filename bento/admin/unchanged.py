@@ -89,7 +89,7 @@ class Unchanged:
     def _common(self, kind: ConfigKind, here: Here) -> Digest:
         """What all releases of this kind follow from."""
         keys = [signatures.public_half(key).fingerprint for key in self._fleet.signing_keys]
-        signers = [[one.line for one in keys] for keys in (self._trust.signers, self._trust.revoked)]
+        signers = [[one.line for one in some] for some in (self._trust.signers, self._trust.revoked)]
         targets = [target.name for target in self._targets]
         return sha256(canonical([self._trust.fleet, signers, keys, targets, self._builds, *here.of(kind)]))
 

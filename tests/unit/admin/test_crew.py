@@ -48,6 +48,7 @@ class Nix:
 
     def alone(self, source: BuildInput, _on_line: object = None) -> tuple[Derivation, int]:
         name = source.attribute or source.tree.name
+        source.unpack()
         self._begin(name)
         self._end()
         if name in self.broken:
@@ -55,6 +56,7 @@ class Nix:
         return Derivation(name, name), self.size
 
     def together(self, flake: Flake, _on_line: object = None) -> dict[str, Derivation]:
+        flake.unpack()
         self._begin(*flake.attributes)
         self._end()
         found = {}
@@ -68,6 +70,7 @@ class Nix:
         self.workers.append((workers, memory))
         if not self.knows_select:
             return {}
+        flake.unpack()
         self._begin(*flake.attributes)
         self._end()
         return {name: Derivation(name, name) for name in flake.attributes if name not in self.broken}
@@ -137,6 +140,21 @@ def test_a_broken_host_harms_only_itself_and_its_error_is_its_own(
     assert sorted(built) == sorted(set("abcde") - set(broken))
     assert {name: error.message for name, error in one.failed.items()} == {name: f"{name} is broken" for name in broken}
     assert fake.asked == asked
+
+
+@pytest.mark.parametrize("eval_jobs", [False, True])
+def test_a_configuration_that_can_t_be_unpacked_harms_only_the_hosts_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, *, eval_jobs: bool
+) -> None:
+    def full() -> None:
+        raise WorkFailed("can't unpack the configuration: No space left on device")
+
+    work, built = crew(monkeypatch, Nix(eval_jobs=eval_jobs))
+    hosts = {HostName(name): BuildInput(Path("/full"), "flake", name, unpack=full) for name in ("a", "b", "c")}
+    work.work({**channel("first"), **hosts, **flake("x", "y")})
+    assert built == ["first", "x", "y"]
+    assert set(work.failed) == set(hosts)
+    assert all("No space left" in error.message for error in work.failed.values())
 
 
 def test_two_hosts_may_be_one_system_of_a_flake(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What this machine remembers between commands: never "built" of what isn't there; losing it is harmless."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from unit.samples import WEB, digest
 
 from bento.adapters.files import Busy
 from bento.admin.pack import collect
-from bento.admin.workspace import Workspace
+from bento.admin.workspace import Unpacking, Workspace
+from bento.errors import WorkFailed
 from bento.models.signed import sha256
 from bento.names import SystemPath
 
@@ -78,6 +80,26 @@ def test_a_packed_tree_is_kept_by_its_digest_and_unpacks_afresh(workspace: Works
     folder = workspace.unpacked(digest_of_tar)
     (folder / "left over").write_text("x")
     assert [path.name for path in workspace.unpacked(digest_of_tar).iterdir()] == ["configuration.nix"]
+
+
+def test_a_tree_is_unpacked_once_for_all_who_need_it_and_a_damaged_one_for_none(
+    workspace: Workspace, fleet_root: Path
+) -> None:
+    packed, _ = workspace.pack(collect(fleet_root / "hosts/web", fleet_root, "web"))
+    unpack = Unpacking(workspace, packed)
+    assert not workspace.tree(packed).exists()
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(unpack) for _ in range(8)]:
+            done.result()
+    (workspace.tree(packed) / "mine").touch()
+    unpack()
+    assert sorted(path.name for path in workspace.tree(packed).iterdir()) == ["configuration.nix", "mine"]
+    workspace.tar(packed).write_bytes(b"damaged" * 1000)
+    again = Unpacking(workspace, packed)
+    for _ in range(2):
+        with pytest.raises(WorkFailed, match="damaged"):
+            again()
+        assert not workspace.tree(packed).exists()
 
 
 def test_packing_the_same_again_writes_nothing(workspace: Workspace, fleet_root: Path) -> None:
