@@ -11,7 +11,8 @@ from bento.admin.content import Content, Sealed
 from bento.admin.deploy import content_of_today, plan_hosts
 from bento.admin.hold import content_to_plan, go_on
 from bento.admin.inventory import Fleet, Host
-from bento.admin.publish import Change, changes, draft, lacking, look_at
+from bento.admin.look import draft, lacking, look_at
+from bento.admin.publish import Change, changes
 from bento.admin.publishing import taking_over
 from bento.admin.signing import check_accepted, check_signers
 from bento.admin.targets import reading, targets_of

@@ -1,6 +1,6 @@
 """Publish what was prepared for many hosts: each is looked at, and what is new is written, many at once."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +9,10 @@ from bento.adapters.stamps import Stamps
 from bento.admin.at_once import look_and_write
 from bento.admin.content import Content
 from bento.admin.inventory import Fleet
+from bento.admin.look import Look, is_idle, look_at
 from bento.admin.memory import Memory
 from bento.admin.progress import Say
-from bento.admin.publish import Look, Published, bring, is_idle, look_at
+from bento.admin.publish import Draft, Published, bring, drafted, sign
 from bento.admin.shares import Shares
 from bento.admin.signing import check_accepted
 from bento.admin.targets import Reached
@@ -23,6 +24,7 @@ from bento.models.trust import Trust
 from bento.names import HostName, listed
 
 Seen = tuple[Look, int]  # and when that was, in UTC seconds
+Signed = tuple[Draft, SignedDocument, int]  # the same
 
 
 @dataclass(frozen=True)
@@ -87,24 +89,38 @@ class _Work:
             seen = look_at(self.reached.targets, content, self.trust, now, self.memory, self.prepared.stamps)
             if not is_idle(seen, self.keys):
                 return seen, now
-            self.write((seen, now))
+            self.write((self._drafted(seen, now), seen.whole[0].release[1], now))
         return None
 
-    def write(self, one: Seen) -> None:
-        """Bring what was looked at to the targets."""
-        seen, now = one
+    def signed(self, some: Iterable[Seen]) -> Iterator[Signed]:
+        """What was looked at, as it is to be written."""
+        drafts: list[tuple[Draft, int]] = []
+        for seen, now in some:
+            with self._or_failed(seen.content.host):
+                drafts.append((self._drafted(seen, now), now))
+        for (draft, now), document in zip(drafts, sign([draft for draft, _ in drafts]), strict=True):
+            if isinstance(document, BentoError):
+                self.failed[draft.seen.content.host] = document
+            else:
+                yield draft, document, now
+
+    def _drafted(self, seen: Look, now: int) -> Draft:
         host = self.fleet.hosts[seen.content.host]
 
         def before_signing(document: SignedDocument | None) -> None:
             if not self.drop_signers:
                 check_accepted(self.reached.targets, host, self.trust, self.keys, document)
 
-        if not seen.current:
-            self.say(host.name, "publishing", "working")
-        with self._or_failed(host.name):
-            self.published[host.name] = bring(
-                seen, self.trust, self.keys, now, self.memory, self.shares, before_signing
-            )
+        return drafted(seen, self.trust, self.keys, now, before_signing)
+
+    def write(self, one: Signed) -> None:
+        """Bring it to the targets."""
+        draft, document, now = one
+        host = draft.seen.content.host
+        if not draft.seen.current:
+            self.say(host, "publishing", "working")
+        with self._or_failed(host):
+            self.published[host] = bring(draft, document, now, self.memory, self.shares)
 
     def tell(self, content: Content) -> None:
         """Say what became of it."""
@@ -145,7 +161,7 @@ def publish_prepared(
             if name in unchanged.found:
                 work.leave(unchanged, name)
     contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
-    look_and_write(work.ahead, work.look, work.write, work.tell, contents, reached.targets)
+    look_and_write(work.ahead, work.look, work.signed, work.write, work.tell, contents, reached.targets)
     published = {name: work.published[name] for name in chosen if name in work.published}
     warnings = [*prepared.warnings, *(sentence for done in published.values() for sentence in done.warnings)]
     for name, content in prepared.contents.items():

@@ -1,11 +1,9 @@
-"""Signing releases, and whether a host would accept what is signed now: asked before it takes the old one's place.
+"""Who signs releases, and whether a host would accept what is signed now: asked before it takes the old one's place.
 
 The rule is in core/signer_rules.py, its reasons in docs/decisions/0017.
 """
 
-import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 from bento.adapters import signatures
@@ -85,40 +83,3 @@ def check_accepted(
         f"see when it was heard of: bento status --on {host.name}",
         f"or publish all the same: bento deploy --on {host.name} --drop-signers",
     )
-
-
-class Signer:
-    """Signs releases of hosts that are worked on at once.
-
-    An agent or a token is asked for one signature at a time; what comes meanwhile waits, and is signed by one process
-    for all: a process each would take longer than everything else that is done for a host.
-    """
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[bytes, tuple[Path, ...], Future[SignedDocument]]] = []
-
-    def sign(self, line: bytes, keys: tuple[Path, ...]) -> SignedDocument:
-        """`line` with one armour per key. Raises InputError where a key can't sign."""
-        mine: Future[SignedDocument] = Future()
-        with self._lock:
-            self._waiting.append((line, keys, mine))
-        with self._turn:
-            if not mine.done():  # else whoever had the turn before did it
-                self._sign_all()
-        return mine.result()
-
-    def _sign_all(self) -> None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for keys in dict.fromkeys(one[1] for one in waiting):
-            asked = [(line, future) for line, by, future in waiting if by == keys]
-            try:
-                signed = signatures.sign_all([line for line, _ in asked], keys, NAMESPACE_RELEASE)
-            except BaseException as error:  # noqa: BLE001 — it is raised where each of them is waited for
-                for _, future in asked:
-                    future.set_exception(error)
-            else:
-                for (_, future), document in zip(asked, signed, strict=True):
-                    future.set_result(document)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from bento.adapters.transport import PublishTarget
 from bento.admin.content import Content
+from bento.admin.look import BeforeSigning, look_at
 from bento.admin.memory import Memory
-from bento.admin.publish import BeforeSigning, Published, bring, look_at
+from bento.admin.publish import Published, bring, drafted, sign
 from bento.admin.shares import Shares
+from bento.errors import BentoError
 from bento.models.trust import Trust
 
 
@@ -22,4 +24,8 @@ def publish(
     before_signing: BeforeSigning = lambda _: None,
 ) -> Published:
     """Look at the targets, and bring them what they lack."""
-    return bring(look_at(targets, content, trust, now, memory), trust, keys, now, memory, shares, before_signing)
+    draft = drafted(look_at(targets, content, trust, now, memory), trust, keys, now, before_signing)
+    (document,) = sign([draft])
+    if isinstance(document, BentoError):
+        raise document
+    return bring(draft, document, now, memory, shares)

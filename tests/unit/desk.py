@@ -15,7 +15,7 @@ from bento.admin.build import AS_USUAL, How
 from bento.admin.content import Content
 from bento.admin.deploy import deploy
 from bento.admin.inventory import load_fleet, load_trust
-from bento.admin.publish import Look
+from bento.admin.look import Look
 from bento.admin.publishing import Deployed
 from bento.names import HostName, SystemPath
 

@@ -1,8 +1,8 @@
 """Many hosts published by one deploy: written and signed at once, and each by itself old or new."""
 
+import subprocess
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,20 +10,18 @@ from unit.samples import SYSTEM, digest, key_file, public
 
 from bento.adapters import signatures
 from bento.adapters.folder import PublishFolder
+from bento.admin import at_once
 from bento.admin.content import Content
 from bento.admin.deploy import Deployed, Prepared, publish_prepared
 from bento.admin.inventory import Fleet, load_fleet, load_trust
 from bento.admin.progress import State
-from bento.admin.signing import Signer
 from bento.admin.standing import read_published
 from bento.admin.targets import targets_of, writing
 from bento.admin.workspace import Workspace
-from bento.errors import InputError
 from bento.models.manifest import ConfigRef, Settings
 from bento.models.signed import SignedDocument
 from bento.names import HostName
 
-SPACE = "bento-release"
 NAMES = [HostName(f"host-{number}") for number in range(40)]
 
 
@@ -94,45 +92,46 @@ def test_a_second_thread_writing_to_the_folder_is_what_a_folder_asks_for() -> No
     assert PublishFolder.writes_at_once > 1
 
 
-def test_what_comes_while_a_signature_is_made_is_signed_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_many_are_signed_by_one_process_and_written_while_the_next_are_signed(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = (key_file(tmp_path / "key", 1),)
     runs: list[int] = []
-    busy, go = threading.Event(), threading.Event()
-    real = signatures.sign_all
+    written = threading.Event()
+    sign_all, put_manifest = signatures.sign_all, PublishFolder.put_manifest
 
-    def slow(lines: Sequence[bytes], by: Sequence[Path], namespace: str) -> tuple[SignedDocument, ...]:
+    def signing(lines: Sequence[bytes], keys: Sequence[Path], namespace: str) -> tuple[SignedDocument, ...]:
+        assert not runs or written.wait(20), "nothing was written while the next waited to be signed"
         runs.append(len(lines))
-        busy.set()
-        assert go.wait(20)
-        return real(lines, by, namespace)
+        return sign_all(lines, keys, namespace)
 
-    monkeypatch.setattr(signatures, "sign_all", slow)
-    signer = Signer()
-    with ThreadPoolExecutor(10) as pool:
-        first = pool.submit(signer.sign, b"first\n", keys)
-        assert busy.wait(20)
-        rest = [pool.submit(signer.sign, b"line %d\n" % number, keys) for number in range(9)]
-        while len(signer._waiting) < len(rest):
-            threading.Event().wait(0.001)
-        go.set()
-        signed = [first.result(), *(one.result() for one in rest)]
-    assert runs == [1, 9]
-    assert [one.line for one in signed] == [b"first\n", *(b"line %d\n" % number for number in range(9))]
-    assert all(signatures.verified_here(one, [public(1)], SPACE) for one in signed)
+    def writing_it(self: PublishFolder, host: HostName, raw: bytes) -> None:
+        put_manifest(self, host, raw)
+        written.set()
+
+    monkeypatch.setattr(signatures, "sign_all", signing)
+    monkeypatch.setattr(PublishFolder, "put_manifest", writing_it)
+    monkeypatch.setattr(at_once, "_SIGNED", 16)
+    assert not deploy(fleet, {name: f"text of {name}" for name in NAMES}).failed
+    assert runs == [16, 16, 8]
 
 
-def test_a_key_that_can_t_sign_stops_only_those_who_asked_for_it(tmp_path: Path) -> None:
-    good, gone = (key_file(tmp_path / "key", 1),), (tmp_path / "gone",)
-    signer = Signer()
-    with ThreadPoolExecutor(8) as pool:
-        asked = [
-            pool.submit(signer.sign, b"line %d\n" % number, gone if number % 3 == 0 else good) for number in range(24)
-        ]
-        for number, one in enumerate(asked):
-            if number % 3 == 0:
-                with pytest.raises(InputError, match="gone isn't there"):
-                    one.result()
-            else:
-                assert one.result().line == b"line %d\n" % number
+def test_a_key_that_can_t_sign_stops_only_those_that_need_it(fleet: Fleet) -> None:
+    """Hosts that are published need the new key only; the others need the old one, too."""
+    published = NAMES[::2]
+    deploy(fleet, {name: f"text of {name}" for name in published})
+    (key,) = fleet.signing_keys
+    shut(key)
+    another = key_file(key.with_name("another"), 9)
+    settings = fleet.root / "bento.toml"
+    settings.write_text(settings.read_text().replace(f'"{key}"', f'"{key}", "{another}"'))
+    done = deploy(load_fleet(fleet.root), {name: f"text of {name}" for name in NAMES})
+    assert list(done.published) == list(published)
+    assert {one.changed for one in done.published.values()} == {("signatures",)}
+    assert list(done.failed) == [name for name in NAMES if name not in published]
+    assert all("can't sign with" in error.message for error in done.failed.values())
+
+
+def shut(key: Path) -> None:
+    """Give a key a passphrase; its public half stays beside it."""
+    key.with_name(f"{key.name}.pub").write_text(f"{signatures.public_half(key).line}\n")
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "a secret", "-f", key], check=True)
