@@ -56,7 +56,11 @@ class Look:
         """Whether the newest release was published from another machine since this one last did, or never did."""
         if self.current or self.newest is None:
             return False
-        return self.known is None or self.known.serial is None or serial_of(self.newest) > self.known.serial
+        if self.known is None:
+            return True
+        serial = serial_of(self.newest)
+        # The last one signed here is ours, even if this machine went off before it could note that it was published.
+        return serial != self.known.signed and (self.known.serial is None or serial > self.known.serial)
 
     def check(self, before_signing: BeforeSigning) -> None:
         """Ask whether what stands there may be replaced. A warning means that what stood there was nobody's."""
@@ -88,7 +92,7 @@ def look_at(
     whole: list[Standing] = []
     if newest is not None and _is_current(newest, standings, known, content):
         whole = [one for one in standings if _is_whole(one, newest, missed)]
-    return Look(content, tuple(standings), newest, known, tuple(whole), tuple(warnings), missed, memory.path(host))
+    return Look(content, tuple(standings), newest, known, tuple(whole), tuple(warnings), missed, memory.path)
 
 
 def _is_whole(one: Standing, newest: Standing, missed: dict[str, BentoError]) -> bool:

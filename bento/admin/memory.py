@@ -1,16 +1,18 @@
-"""What was published from this machine, by host, so that a server that has lost it or has an older one is noticed."""
+"""What was published from this machine, so that a server that has lost it or has an older one is noticed."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import Final
 
 from bento.adapters.files import read_capped, store
 from bento.errors import BentoError, EnvironmentFailed
-from bento.models.signed import canonical
 from bento.names import BadName, Digest, HostName, Serial
 
-_LARGEST = 4096  # bytes
+_LARGEST: Final = 64 * 1024 * 1024  # bytes: some hundred thousand hosts
+_NONE: Final = "-"
+_FIELDS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -23,62 +25,87 @@ class Known:
 
 
 class Memory:
-    """A file a host in the workspace. Losing it costs the notice, not safety: hosts keep their own floors.
+    """A file with a line for each host: its name, then what is known. A person may take lines out.
 
-    Each is read once: while a deploy has the workspace's lock, nobody else writes them.
+    Losing it costs the notice, not safety: hosts keep their own floors. It is read once: while a deploy has the
+    workspace's lock, nobody else writes it. A damaged line is none.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._read: dict[HostName, Known | None] = {}
-
-    def path(self, host: HostName) -> Path:
-        """Where it is remembered."""
-        return Path(f"{self.folder}/{host}.json")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[HostName, Known] | None = None
+        self._new = False  # whether something has to be kept
 
     def last(self, host: HostName) -> Known | None:
         """What is remembered; None where nothing is, or it can't be read."""
-        if host not in self._read:
-            self._read[host] = self._last(host)
-        return self._read[host]
+        return self._all().get(host)
 
-    def _last(self, host: HostName) -> Known | None:
-        try:
-            said = json.loads(
-                read_capped(f"{self.folder}/{host}.json", _LARGEST, f"what was published for {host}") or b""
-            )
-            serial, line = said["serial"], said["line"]
-            return Known(
-                Serial.parse(said["signed"]),
-                None if serial is None else Serial.parse(serial),
-                None if line is None else Digest.parse(line),
-            )
-        except (BentoError, ValueError, KeyError, TypeError, BadName):
-            return None
+    def will_publish(self, serials: Mapping[HostName, Serial]) -> None:
+        """Releases of these serials are signed: kept before anybody can see them, so no others get their numbers.
 
-    def will_publish(self, host: HostName, serial: Serial) -> None:
-        """A release of this serial is signed: before anybody can see it, so no other gets its number."""
-        before = self.last(host)
-        if before is None:
-            self._write(host, Known(serial))
-        elif serial > before.signed:
-            self._write(host, Known(serial, before.serial, before.line))
+        Raises EnvironmentFailed.
+        """
+        for host, serial in serials.items():
+            before = self.last(host) or Known(serial)
+            if before.signed <= serial:
+                self._put(host, Known(serial, before.serial, before.line))
+        self.keep()
 
     def has_published(self, host: HostName, serial: Serial, line: Digest) -> None:
-        """It is there for hosts to see. Written only where that is news."""
+        """It is there for hosts to see. To be kept by `keep`; hosts may be worked on at once."""
         before = self.last(host)
-        now = Known(max(serial, before.signed if before is not None else serial), serial, line)
-        if now != before:
-            self._write(host, now)
+        self._put(host, Known(max(serial, before.signed if before is not None else serial), serial, line))
 
-    def _write(self, host: HostName, known: Known) -> None:
+    def keep(self) -> None:
+        """Write what is news. Raises EnvironmentFailed."""
+        if not self._new:
+            return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EnvironmentFailed(
-                f"can't make {self.folder}: {error.strerror}",
-                f"see whose it is: ls -ld {quote(str(self.folder.parent))}",
+                f"can't make {self.path.parent}: {error.strerror}",
+                f"see whose it is: ls -ld {quote(str(self.path.parent.parent))}",
             ) from None
-        said = {"signed": known.signed, "serial": known.serial, "line": known.line}
-        store(self.path(host), canonical(said), 0o600)
-        self._read[host] = known
+        self._new = False  # before they are copied: what comes meanwhile is kept the next time
+        try:
+            store(self.path, "".join(_said(*one) for one in sorted(self._all().copy().items())).encode(), 0o600)
+        except EnvironmentFailed:
+            self._new = True
+            raise
+
+    def _put(self, host: HostName, known: Known) -> None:
+        if self._all().get(host) != known:
+            self._all()[host] = known
+            self._new = True
+
+    def _all(self) -> dict[HostName, Known]:
+        if self._known is None:
+            self._known = self._read()
+        return self._known
+
+    def _read(self) -> dict[HostName, Known]:
+        try:
+            raw = read_capped(self.path, _LARGEST, "what was published from here") or b""
+        except BentoError:
+            return {}
+        return dict(filter(None, map(_parsed, raw.decode("ascii", "replace").splitlines())))
+
+
+def _said(host: HostName, known: Known) -> str:
+    return f"{host} {known.signed} {known.serial or _NONE} {known.line or _NONE}\n"
+
+
+def _parsed(line: str) -> tuple[HostName, Known] | None:
+    fields = line.split(" ")
+    if len(fields) != _FIELDS:
+        return None
+    host, signed, serial, digest = fields
+    try:
+        return HostName.parse(host), Known(
+            Serial.parse(int(signed)),
+            None if serial == _NONE else Serial.parse(int(serial)),
+            None if digest == _NONE else Digest.parse(digest),
+        )
+    except (BadName, ValueError):
+        return None

@@ -12,6 +12,7 @@ from bento.admin.deploy import content_of_today, plan_hosts
 from bento.admin.hold import content_to_plan, go_on
 from bento.admin.inventory import Fleet, Host
 from bento.admin.look import draft, lacking, look_at
+from bento.admin.memory import Memory
 from bento.admin.publish import Change, changes
 from bento.admin.publishing import taking_over
 from bento.admin.signing import check_accepted, check_signers
@@ -59,6 +60,7 @@ class _Work:
     trust: Trust
     targets: Sequence[PublishTarget]
     workspace: Workspace
+    memory: Memory
     stamps: Stamps
     now: int
     signing: bool
@@ -89,7 +91,7 @@ class _Work:
 
     def _add(self, host: Host, content: Content, *, build: bool) -> None:
         keys = self.fleet.signing_keys
-        seen = look_at(self.targets, content, self.trust, self.now, self.workspace.memory, self.stamps)
+        seen = look_at(self.targets, content, self.trust, self.now, self.memory, self.stamps)
         self.warnings.extend(seen.warnings)
         self.missed.update(seen.missed)
         if seen.current:
@@ -133,7 +135,18 @@ def plan_deploy(
     with reading(targets_of(fleet, trust, stamps=stamps)) as reached:
         missed = dict(reached.missed)
         work = _Work(
-            fleet, trust, reached.targets, workspace, stamps, now, signing, drop_signers, failed, warnings, missed
+            fleet,
+            trust,
+            reached.targets,
+            workspace,
+            workspace.memory(),
+            stamps,
+            now,
+            signing,
+            drop_signers,
+            failed,
+            warnings,
+            missed,
         )
         for target in reached.targets:
             target.look_ahead(

@@ -93,7 +93,8 @@ def sign(drafts: Sequence[Draft]) -> list[SignedDocument | BentoError]:
 def bring(one: Draft, document: SignedDocument, now: int, memory: Memory, shares: Shares) -> Published:
     """Publish what was drafted a moment ago, and signed since; or what is published already, where that is missing.
 
-    Raises what the first target raised if in the end none has the release.
+    `memory` was told of it (`will_publish`), and is to be kept afterwards. Raises what the first target raised if in the
+    end none has the release.
     """
     if one.seen.current:
         return _keep(one, document, now, memory, shares)
@@ -105,8 +106,6 @@ def bring(one: Draft, document: SignedDocument, now: int, memory: Memory, shares
         with or_missed(standing.target, missed):
             put_objects(standing.target, seen.content, seen.newest, shares)
             ready.append(standing)
-    if ready:
-        memory.will_publish(host, manifest.serial)
     has: list[Standing] = []
     for standing in ready:
         with or_missed(standing.target, missed):

@@ -98,11 +98,20 @@ class _Work:
         for seen, now in some:
             with self._or_failed(seen.content.host):
                 drafts.append((self._drafted(seen, now), now))
+        ready: list[Signed] = []
         for (draft, now), document in zip(drafts, sign([draft for draft, _ in drafts]), strict=True):
             if isinstance(document, BentoError):
                 self.failed[draft.seen.content.host] = document
             else:
-                yield draft, document, now
+                ready.append((draft, document, now))
+        try:
+            self.memory.will_publish(
+                {draft.manifest.host: draft.manifest.serial for draft, _, _ in ready if not draft.seen.current}
+            )
+        except BentoError as error:
+            self.failed.update(dict.fromkeys((draft.manifest.host for draft, _, _ in ready), error))
+        else:
+            yield from ready
 
     def _drafted(self, seen: Look, now: int) -> Draft:
         host = self.fleet.hosts[seen.content.host]
@@ -153,7 +162,7 @@ def publish_prepared(
 ) -> Deployed:
     """Publish what was prepared for the chosen hosts, several at once where the targets like it. Locks must be held."""
     failed = {name: error for name, error in prepared.failed.items() if name in chosen}
-    memory, keys = workspace.memory, fleet.signing_keys  # asked once, for all hosts
+    memory, keys = workspace.memory(), fleet.signing_keys  # asked once, for all hosts
     work = _Work(prepared, fleet, trust, reached, memory, keys, clock, say, drop_signers, failed)
     unchanged = prepared.unchanged
     if unchanged is not None:
@@ -161,9 +170,16 @@ def publish_prepared(
             if name in unchanged.found:
                 work.leave(unchanged, name)
     contents = [prepared.contents[name] for name in chosen if name in prepared.contents]
-    look_and_write(work.ahead, work.look, work.signed, work.write, work.tell, contents, reached.targets)
+    try:
+        look_and_write(work.ahead, work.look, work.signed, work.write, work.tell, contents, reached.targets)
+    finally:
+        forgotten = _keep(memory)
     published = {name: work.published[name] for name in chosen if name in work.published}
-    warnings = [*prepared.warnings, *(sentence for done in published.values() for sentence in done.warnings)]
+    warnings = [
+        *prepared.warnings,
+        *forgotten,
+        *(sentence for done in published.values() for sentence in done.warnings),
+    ]
     for name, content in prepared.contents.items():
         if name not in published:
             continue
@@ -187,6 +203,15 @@ def taking_over(hosts: Sequence[HostName]) -> tuple[str, ...]:
     )
     again = "if this one is older, fetch what the other has (git pull) and deploy again"
     return (f"{said}: {again}; to go back: bento rollback {hosts[0]}",)
+
+
+def _keep(memory: Memory) -> tuple[str, ...]:
+    """What is published stands, whether or not this machine remembers it: a warning then."""
+    try:
+        memory.keep()
+    except BentoError as error:
+        return (f"{error.message}: the next deploy can't tell whether a server has lost what was published now",)
+    return ()
 
 
 def _what(done: Published) -> str:

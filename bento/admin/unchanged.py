@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from bento.adapters import signatures
-from bento.adapters.stamps import Part, Sight, Stamps, stamp_at
+from bento.adapters.stamps import Part, Sight, Stamps
 from bento.adapters.transport import PublishTarget
 from bento.admin.build import Here
 from bento.admin.content import Sealed
@@ -47,7 +47,7 @@ class Unchanged:
         self._targets = targets
         self._workspace = workspace
         self._stamps = stamps
-        self._memory = workspace.memory.folder
+        self._memory = workspace.memory()
         self._builds = fleet.file.build.mode == "build"
         self._settings: dict[Settings, Digest] = {}
         self._sights: dict[HostName, Sight] = {}
@@ -121,10 +121,10 @@ class Unchanged:
 
     def _parts(self, common: Digest, host: Host, tree: Tree, sealed: Sealed) -> list[Part] | None:
         """None where something isn't there."""
-        words = [common, str(tree.packed), host.attribute, self._settings_of(host)]
+        words = [common, str(tree.packed), host.attribute, self._settings_of(host), str(self._memory.last(host.name))]
         if sealed.refs or sealed.templates:
             words.append(sha256(canonical([one.model_dump() for one in (*sealed.refs, *sealed.templates)])))
-        parts: list[Part] = [(" ".join(words), None), ("memory", stamp_at(f"{self._memory}/{host.name}.json"))]
+        parts: list[Part] = [(" ".join(words), None)]
         objects = _objects(tree, sealed)
         for target in self._targets:
             its = target.parts(host.name, objects)

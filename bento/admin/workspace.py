@@ -158,10 +158,9 @@ class Workspace:
         if Path(system).exists():
             nix.keep(self.root / "roots" / f"{host}.published", system)
 
-    @property
     def memory(self) -> Memory:
-        """What was published from here."""
-        return Memory(self.root / "published")
+        """What was published from here, read anew."""
+        return Memory(self.root / "releases")
 
     def _record(self, host: HostName) -> Path:
         return Path(f"{self.root}/roots/.{host}.json")

@@ -28,4 +28,9 @@ def publish(
     (document,) = sign([draft])
     if isinstance(document, BentoError):
         raise document
-    return bring(draft, document, now, memory, shares)
+    if not draft.seen.current:
+        memory.will_publish({content.host: draft.manifest.serial})
+    try:
+        return bring(draft, document, now, memory, shares)
+    finally:
+        memory.keep()

@@ -62,8 +62,9 @@ def lose_reports(desk: Desk) -> None:
 
 
 def lose_what_was_published_from_here(desk: Desk) -> None:
-    (kept,) = (desk.root.parent / "state").rglob("published/web.json")
-    kept.unlink()
+    (kept,) = (desk.root.parent / "state").rglob("releases")
+    lines = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join(line for line in lines if not line.startswith("web ")))
 
 
 def change_a_setting(desk: Desk) -> None:

@@ -9,12 +9,15 @@ from unit.samples import WEB, digest
 
 from bento.adapters.folder import PublishFolder
 from bento.adapters.wire import ServerAway
+from bento.admin import memory as memory_module
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
 from bento.admin.standing import read_published
-from bento.errors import BentoError
+from bento.errors import BentoError, EnvironmentFailed
 from bento.models.signed import sha256
 from bento.names import Digest, HostName, Serial
+
+DIGEST = digest("a line")
 
 
 class Mirror(PublishFolder):
@@ -175,9 +178,9 @@ def test_rivals_under_one_serial_are_replaced_by_a_third(
 ) -> None:
     a, b = mirrors
     place.publish(place.content("one"), to=[a])
-    (place.path / "memory/web.json").unlink()  # another admin, who reaches the other mirror only
+    (place.path / "memory").unlink()  # another admin, who reaches the other mirror only
     place.publish(place.content("two"), to=[b])
-    (place.path / "memory/web.json").unlink()
+    (place.path / "memory").unlink()
     done = place.publish(place.content(wanted), to=mirrors)
     assert done.serial > START
     assert a.read_manifest(WEB) == b.read_manifest(WEB)
@@ -229,9 +232,9 @@ def test_a_serial_that_was_signed_but_not_published_is_not_used_again(place: Pla
 
 def test_another_admin_s_newer_release_is_taken_as_it_is(place: Place) -> None:
     place.publish(place.content("one"))
-    mine = (place.path / "memory/web.json").read_bytes()
+    mine = (place.path / "memory").read_bytes()
     place.publish(place.content("two"), START + 50)
-    (place.path / "memory/web.json").write_bytes(mine)
+    (place.path / "memory").write_bytes(mine)
     assert place.publish(place.content("two"), START + 60).changed is None
     assert place.memory.last(WEB) == Known(Serial(START + 50), Serial(START + 50), sha256(place.manifest().line))
 
@@ -239,20 +242,83 @@ def test_another_admin_s_newer_release_is_taken_as_it_is(place: Place) -> None:
 def test_another_admin_s_newer_release_that_says_something_else_is_not_replaced_silently(place: Place) -> None:
     assert not place.publish(place.content("one")).took_over
     assert not place.publish(place.content("mine"), START + 10).took_over
-    mine = (place.path / "memory/web.json").read_bytes()
+    mine = (place.path / "memory").read_bytes()
     place.publish(place.content("theirs"), START + 50)
-    (place.path / "memory/web.json").write_bytes(mine)
+    (place.path / "memory").write_bytes(mine)
     assert place.publish(place.content("mine"), START + 60).took_over
     assert not place.publish(place.content("mine again"), START + 70).took_over
-    (place.path / "memory/web.json").unlink()  # a new machine
+    (place.path / "memory").unlink()  # a new machine
     assert place.publish(place.content("from a new machine"), START + 80).took_over
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"signed": "x", "serial": 1, "line": null}', "\x00"])
-def test_a_damaged_memory_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "web.json").write_text(text)
-    assert Memory(tmp_path).last(WEB) is None
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "web",
+        "web 5 4",
+        "web x 4 -",
+        "web 5 x -",
+        "web 5 4 abc",
+        f"web 5 4 {DIGEST} ",
+        "web 0 - -",
+        "\x00",
+        "web \xb2 - -",
+        "w/b 5 - -",
+        "web " + "9" * 5000 + " - -",
+    ],
+)
+def test_a_damaged_line_of_the_memory_is_none_and_harms_no_other(tmp_path: Path, line: str) -> None:
+    memory = tmp_path / "memory"
+    memory.write_text(f"db 5 4 {DIGEST}\n{line}\nrouter 7 - -\n")
+    assert Memory(memory).last(WEB) is None
+    assert Memory(memory).last(HostName("db")) == Known(Serial(5), Serial(4), DIGEST)
+    assert Memory(memory).last(HostName("router")) == Known(Serial(7))
     assert Memory(tmp_path / "nothing").last(WEB) is None
+
+
+def test_what_was_published_is_remembered_with_all_other_hosts_in_one_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[Path] = []
+    real = memory_module.store
+
+    def kept(path: Path, data: bytes, mode: int) -> None:
+        writes.append(path)
+        real(path, data, mode)
+
+    monkeypatch.setattr(memory_module, "store", kept)
+    memory = Memory(tmp_path / "state/memory")
+    names = [HostName(f"host-{number}") for number in range(20)]
+    memory.will_publish(dict.fromkeys(names, Serial(7)))
+    assert Memory(memory.path).last(names[3]) == Known(Serial(7))
+    for name in names:
+        memory.has_published(name, Serial(7), DIGEST)
+    memory.keep()
+    memory.keep()
+    assert len(writes) == 2
+    assert memory.path.stat().st_mode & 0o777 == 0o600
+    assert all(Memory(memory.path).last(name) == Known(Serial(7), Serial(7), DIGEST) for name in names)
+
+
+def test_what_could_not_be_kept_is_kept_the_next_time(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    memory = Memory(tmp_path / "memory")
+    with pytest.raises(EnvironmentFailed, match="can't write"):
+        memory.will_publish({WEB: Serial(7)})
+    (tmp_path / "memory").rmdir()
+    memory.keep()
+    assert Memory(tmp_path / "memory").last(WEB) == Known(Serial(7))
+
+
+def test_a_release_that_was_cut_off_before_it_was_noted_is_this_machine_s_all_the_same(place: Place) -> None:
+    place.publish(place.content("one"))
+    before = (place.path / "memory").read_text()
+    serial = place.publish(place.content("two"), START + 50).serial
+    old = before.split()
+    (place.path / "memory").write_text(f"web {serial} {old[2]} {old[3]}\n")  # signed, and no more
+    done = place.publish(place.content("three"), START + 60)
+    assert (done.took_over, done.warnings) == (False, ())
 
 
 def test_a_host_s_old_reports_go_at_a_deploy_even_if_nothing_is_new(place: Place) -> None:

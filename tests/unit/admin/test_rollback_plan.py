@@ -63,7 +63,7 @@ class Desk:
         tar.write_text(text)
         config = ConfigRef(digest=digest(text), size=len(text), kind="flake", attribute="web")
         content = Content(WEB, config, SYSTEM, refs, Settings(), tar, {sha256(one): one for one in sealed.values()})
-        memory = Workspace(self.root).memory
+        memory = Workspace(self.root).memory()
         done = publish([self.folder], content, trust, self.fleet.signing_keys, self.now, memory, Shares())
         return done.serial
 
@@ -316,7 +316,7 @@ def test_a_deploy_and_its_dry_run_say_whose_release_they_replace(desk: Desk, mon
     desk.publish("two", token="b")
     desk.back()
     desk.publish("from another machine", token="c")
-    (Workspace(desk.root).memory.folder / "web.json").unlink()
+    Workspace(desk.root).memory().path.unlink()
     planned = plan_deploy(desk.fleet, load_trust(desk.root), (WEB,), desk.now).warnings
     done = desk.deploy_held().warnings
     for said in (planned, done):
