@@ -2,11 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from bento.adapters import nix
 from bento.adapters.meminfo import MEMINFO, available
@@ -21,8 +19,6 @@ from bento.errors import BentoError, InputError
 from bento.models.manifest import ConfigKind, ConfigRef
 from bento.models.signed import canonical, sha256
 from bento.names import Digest, HostName, SystemPath, did_you_mean
-
-_PACKED: Final = 8  # trees at once
 
 
 @dataclass(frozen=True)
@@ -162,11 +158,7 @@ def _refs(
     hosts: Iterable[Host], trees: Mapping[Path, Tree], pack: Callable[[Tree], tuple[Digest, int]]
 ) -> tuple[Packed, ...]:
     hosts = tuple(hosts)
-    sources = dict.fromkeys(host.source for host in hosts)
-    tars = {source: pack(trees[source]) for source in sources if trees[source].packed is not None}
-    new = [source for source in sources if source not in tars]
-    with ThreadPoolExecutor(_PACKED) as pool:  # the file system writes what several wait for in one go
-        tars |= zip(new, pool.map(pack, (trees[source] for source in new)), strict=True)
+    tars = {source: pack(trees[source]) for source in dict.fromkeys(host.source for host in hosts)}
     return tuple(Packed(host, _ref(host, trees[host.source], *tars[host.source])) for host in hosts)
 
 

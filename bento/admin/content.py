@@ -7,7 +7,7 @@ from pathlib import Path
 from bento.adapters.transport import PublishTarget
 from bento.admin.shares import Shares
 from bento.admin.standing import Standing
-from bento.errors import WorkFailed
+from bento.admin.workspace import damaged
 from bento.models.manifest import ConfigRef, SecretRef, Settings, TemplateRef
 from bento.models.signed import sha256
 from bento.names import Digest, HostName, Serial, SystemPath
@@ -66,6 +66,5 @@ def put_objects(target: PublishTarget, content: Content, previous: Standing | No
 def _packed(content: Content) -> bytes:
     data = content.tar.read_bytes()
     if sha256(data) != content.config.digest:
-        content.tar.unlink(missing_ok=True)
-        raise WorkFailed(f"the packed configuration {content.tar} was damaged", "pack it anew: bento deploy")
+        raise damaged(content.tar)
     return data

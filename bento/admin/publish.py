@@ -93,8 +93,8 @@ def sign(drafts: Sequence[Draft]) -> list[SignedDocument | BentoError]:
 def bring(one: Draft, document: SignedDocument, now: int, memory: Memory, shares: Shares) -> Published:
     """Publish what was drafted a moment ago, and signed since; or what is published already, where that is missing.
 
-    `memory` was told of it (`will_publish`), and is to be kept afterwards. Raises what the first target raised if in the
-    end none has the release.
+    `memory` was told of it (`will_publish`), and is to be kept afterwards. Raises what the first target raised if none
+    has the release in the end.
     """
     if one.seen.current:
         return _keep(one, document, now, memory, shares)

@@ -24,7 +24,7 @@ from bento.adapters.tree import unpack, write_tar
 from bento.adapters.verdicts import Verdicts
 from bento.admin.memory import Memory
 from bento.admin.pack import RULES, Tree
-from bento.errors import BentoError, EnvironmentFailed
+from bento.errors import BentoError, EnvironmentFailed, WorkFailed
 from bento.models.signed import canonical
 from bento.names import BadName, Digest, HostName, SystemPath
 
@@ -100,7 +100,8 @@ class Workspace:
     def pack(self, tree: Tree) -> tuple[Digest, int]:
         """Keep the tree as a tar and return its sha256 and size in bytes. One that is here already is not written.
 
-        Raises EnvironmentFailed.
+        Nothing waits for the disk: whoever reads it sees by its digest whether a power cut took it. Raises
+        EnvironmentFailed.
         """
         if tree.packed is not None and os.path.isfile(f"{self.root}/trees/{tree.packed[0]}.tar"):  # noqa: PTH113 — of a thousand
             return tree.packed
@@ -112,7 +113,6 @@ class Workspace:
                     digest, size = write_tar(tree.entries, out)
                     out.flush()
                     if not self.tar(digest).is_file():
-                        os.fsync(out.fileno())
                         temporary.replace(self.tar(digest))
                 finally:
                     temporary.unlink(missing_ok=True)
@@ -137,10 +137,20 @@ class Workspace:
         return Path(f"{self.root}/trees/{digest}")
 
     def unpacked(self, digest: Digest) -> Path:
-        """The tree unpacked, as hosts unpack it: both sides build from the same files with the same times."""
-        folder = self.tree(digest)
+        """The tree unpacked, as hosts unpack it: both sides build from the same files with the same times.
+
+        Raises WorkFailed.
+        """
+        tar, folder = self.tar(digest), self.tree(digest)
         shutil.rmtree(folder, ignore_errors=True)
-        unpack(self.tar(digest), folder)
+        try:
+            with tar.open("rb") as file:
+                whole = hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except OSError:
+            whole = False
+        if not whole:
+            raise damaged(tar)
+        unpack(tar, folder)
         return folder
 
     def forget_trees_except(self, keep: frozenset[Digest]) -> None:
@@ -188,6 +198,12 @@ class Workspace:
     def remember(self, host: HostName, key: Digest, system: SystemPath) -> None:
         """Note what these inputs gave. A power cut may take it: then the host is built again."""
         publish_text(self._record(host), canonical({"key": key, "system": system}).decode())
+
+
+def damaged(tar: Path) -> WorkFailed:
+    """What to say of a packed tree that isn't what its name says; it is forgotten."""
+    tar.unlink(missing_ok=True)
+    return WorkFailed(f"the packed configuration {tar} was damaged", "pack it anew: bento deploy")
 
 
 def _there(path: Path) -> Path:

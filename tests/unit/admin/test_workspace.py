@@ -82,9 +82,11 @@ def test_a_packed_tree_is_kept_by_its_digest_and_unpacks_afresh(workspace: Works
     assert [path.name for path in workspace.unpacked(digest_of_tar).iterdir()] == ["configuration.nix"]
 
 
+@pytest.mark.parametrize("left", [b"damaged" * 1000, bytes(10240), b""], ids=["other bytes", "zeros", "nothing"])
 def test_a_tree_is_unpacked_once_for_all_who_need_it_and_a_damaged_one_for_none(
-    workspace: Workspace, fleet_root: Path
+    workspace: Workspace, fleet_root: Path, left: bytes
 ) -> None:
+    """Zeros are what a power cut leaves of a file, and an empty archive for tar."""
     packed, _ = workspace.pack(collect(fleet_root / "hosts/web", fleet_root, "web"))
     unpack = Unpacking(workspace, packed)
     assert not workspace.tree(packed).exists()
@@ -94,12 +96,13 @@ def test_a_tree_is_unpacked_once_for_all_who_need_it_and_a_damaged_one_for_none(
     (workspace.tree(packed) / "mine").touch()
     unpack()
     assert sorted(path.name for path in workspace.tree(packed).iterdir()) == ["configuration.nix", "mine"]
-    workspace.tar(packed).write_bytes(b"damaged" * 1000)
+    workspace.tar(packed).write_bytes(left)
     again = Unpacking(workspace, packed)
     for _ in range(2):
         with pytest.raises(WorkFailed, match="damaged"):
             again()
         assert not workspace.tree(packed).exists()
+        assert not workspace.tar(packed).exists()
 
 
 def test_packing_the_same_again_writes_nothing(workspace: Workspace, fleet_root: Path) -> None:
