@@ -79,6 +79,31 @@ def test_a_host_that_can_t_be_written_is_named_and_harms_no_other(fleet: Fleet) 
     assert list(done.published) == [name for name in NAMES if name not in bad]
 
 
+def test_what_can_t_be_remembered_as_signed_is_not_published(fleet: Fleet) -> None:
+    remembered = Workspace(fleet.root).memory().path
+    remembered.mkdir(parents=True)
+    done = deploy(fleet, {name: f"text of {name}" for name in NAMES})
+    assert list(done.failed) == NAMES
+    assert all(error.message.startswith(f"can't write {remembered}") for error in done.failed.values())
+    assert not list((fleet.root.parent / "publish").glob("*/release/manifest"))
+
+
+def test_what_is_published_but_can_t_be_remembered_so_is_said(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = Workspace(fleet.root).memory().path
+    put_manifest = PublishFolder.put_manifest
+
+    def and_fill(self: PublishFolder, host: HostName, raw: bytes) -> None:
+        put_manifest(self, host, raw)
+        remembered.rename(remembered.with_name("aside"))
+        remembered.mkdir()
+
+    monkeypatch.setattr(PublishFolder, "put_manifest", and_fill)
+    done = deploy(fleet, {NAMES[0]: "text"})
+    assert list(done.published) == NAMES[:1]
+    (said,) = (one for one in done.warnings if str(remembered) in one)
+    assert said.endswith("the next deploy can't tell whether a server has lost what was published now")
+
+
 def test_hosts_of_one_tree_share_one_file_however_many_are_written_at_once(fleet: Fleet) -> None:
     deploy(fleet, dict.fromkeys(NAMES, "one tree"))
     objects = {
