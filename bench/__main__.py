@@ -17,7 +17,7 @@ import remote
 import seal
 from measure import Result
 
-SIZES = (10, 100, 1000)  # hosts
+SIZES = (10, 100, 1000, fleet.LARGE)  # hosts
 # What, how much of it (several sizes for the slope between them), and how much for a look whether the programs run.
 MEASURES = {
     "seal": (seal.measure, (1000,), 3),
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURES)}; default: all")
     parser.add_argument("--rounds", type=int, default=7, help="counted ones, of each side (default 7)")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="on the disk to measure on")  # noqa: S108
-    parser.add_argument("--hosts", type=int, nargs="+", help="for fleets: how many (default 10 100 1000)")
+    parser.add_argument("--hosts", type=int, nargs="+", help="for fleets: how many (default 10 to 10000)")
     parser.add_argument("--tiny", action="store_true", help="only see that the programs run: little work, no goals")
     options = parser.parse_args()
     if unknown := set(options.names) - set(MEASURES):
@@ -61,8 +61,9 @@ def main() -> int:
             sizes = tuple(options.hosts)
         found = {}
         for much in (little,) if options.tiny else sizes:
+            once = options.tiny or (name in FLEETS and much >= fleet.LARGE)  # of so many one round is minutes
             with tempfile.TemporaryDirectory(dir=options.folder, prefix="bento-bench-") as folder:
-                result = measure(Path(folder), much, 1 if options.tiny else options.rounds)
+                result = measure(Path(folder), much, 1 if once else options.rounds)
             if options.tiny:
                 result = replace(result, most=None, least=None, memory_below=inf)
             found[much] = result
