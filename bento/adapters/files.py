@@ -173,12 +173,17 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
             raise InputError(f"{what} is not a plain file")
         if status.st_size > limit:
             raise InputError(f"{what} is larger than {limit} bytes")
-        parts: list[bytes] = []
-        while limit > 0 and (part := os.read(descriptor, min(limit, status.st_size + 1))):
-            parts.append(part)
-            limit -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return _whole(descriptor, status.st_size, limit)
     except OSError as error:
         raise WorkFailed(f"can't read {what}: {error.strerror}") from None
     finally:
         os.close(descriptor)
+
+
+def _whole(descriptor: int, size: int, limit: int) -> bytes:
+    """What is in a file of `size` bytes, as far as was told. That is one read: to see nothing come needs no other."""
+    data = part = os.read(descriptor, min(limit, size + 1))
+    while part and len(data) != size and len(data) < limit:
+        part = os.read(descriptor, min(limit - len(data), size + 1))
+        data += part
+    return data
