@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from shlex import quote
 
@@ -257,22 +258,23 @@ class PublishFolder:
         with self._reports(host) as folder:
             if folder is None:
                 return
-            for name in self._names(folder, host)[newest:]:
+            for name in islice(newest_first(self._names(folder, host)), newest, None):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=folder)
 
-    def read_reports(self, host: HostName) -> Iterator[bytes | None]:
-        """The host's reports, newest first; None for one that can't be read. Everything there is the host's doing."""
+    def read_words(self, host: HostName) -> Iterator[bytes | None]:
+        """The host's sign of life, None where there is none; then its reports, newest first, each read when asked for.
+
+        None for what can't be read, too. Everything there is the host's doing.
+        """
         with self._reports(host) as folder:
             if folder is None:
+                yield None
                 return
-            for name in self._names(folder, host)[: LIMITS.reports]:
+            names = self._names(folder, host)
+            yield self._quietly(folder, "heartbeat") if "heartbeat" in names else None
+            for name in islice(newest_first(names), LIMITS.reports):
                 yield self._quietly(folder, name)
-
-    def read_heartbeat(self, host: HostName) -> bytes | None:
-        """The host's sign of life; None where there is none or it can't be read."""
-        with self._reports(host) as folder:
-            return None if folder is None else self._quietly(folder, "heartbeat")
 
     @staticmethod
     def _quietly(folder: int, name: str) -> bytes | None:
@@ -283,7 +285,7 @@ class PublishFolder:
 
     def _names(self, folder: int, host: HostName) -> list[str]:
         try:
-            return newest_first(os.listdir(folder))  # pathlib can't list an open descriptor
+            return os.listdir(folder)  # pathlib can't list an open descriptor
         except OSError as error:
             raise self._unreadable(f"{self.root}/{host}/reports", error) from None
 

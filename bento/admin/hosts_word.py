@@ -30,7 +30,7 @@ def newest_heartbeat(targets: Sequence[PublishTarget], host: Host, trust: Trust,
 
     Raises what the first target raised where none can be read.
     """
-    read = each_target(targets, {}, lambda target: heartbeat_on(target, host, trust, notes))
+    read = each_target(targets, {}, lambda target: heartbeat_of(next(target.read_words(host.name)), host, trust, notes))
     found = [one for _, one in read if one is not None]
     return last_of(found)
 
@@ -40,11 +40,10 @@ def last_of(found: Iterable[Heartbeat]) -> Heartbeat | None:
     return max(found, key=lambda one: (one.after, one.time), default=None)
 
 
-def heartbeat_on(
-    target: PublishTarget, host: Host, trust: Trust, notes: list[str], verdicts: Verdicts | None = None
+def heartbeat_of(
+    raw: bytes | None, host: Host, trust: Trust, notes: list[str], verdicts: Verdicts | None = None
 ) -> Heartbeat | None:
-    """The host's last sign of life on this target; a note for one that can't be verified. `verdicts` as for reports."""
-    raw = target.read_heartbeat(host.name)
+    """The host's sign of life of these bytes; a note for one that can't be verified. `verdicts` as for reports."""
     if raw is None:
         return None
     try:

@@ -1,12 +1,12 @@
 """What the admin sees of each host: published release, verified reports, and the state that follows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from bento.adapters.transport import PublishTarget
 from bento.adapters.verdicts import Verdicts
-from bento.admin.hosts_word import heartbeat_on, last_of, verified_report
+from bento.admin.hosts_word import heartbeat_of, last_of, verified_report
 from bento.admin.inventory import Fleet, Host
 from bento.admin.standing import each_target, read_manifest
 from bento.admin.targets import reading, targets_of
@@ -118,8 +118,10 @@ def _ask(target: PublishTarget, host: Host, trust: Trust, verdicts: Verdicts) ->
     latest: Heartbeat | None = None
     unread = False
     try:
-        _read_reports(target, host, trust, published, reports, notes, verdicts)
-        latest = heartbeat_on(target, host, trust, notes, verdicts)
+        words = target.read_words(host.name)
+        sign_of_life = next(words)
+        _read_reports(words, host, trust, published, reports, notes, verdicts)
+        latest = heartbeat_of(sign_of_life, host, trust, notes, verdicts)
     except WorkFailed as error:
         notes.append(error.message)
         unread = True
@@ -136,7 +138,7 @@ def _newest(found: Mapping[str, Manifest | None], host: Host, notes: list[str]) 
 
 
 def _read_reports(
-    target: PublishTarget,
+    raws: Iterator[bytes | None],
     host: Host,
     trust: Trust,
     published: Manifest | None,
@@ -149,7 +151,7 @@ def _read_reports(
     One that isn't in order is a note: a host's file can't stop the admin's work.
     """
     bad = 0
-    for raw in islice(target.read_reports(host.name), LOOKED_AT):
+    for raw in islice(raws, LOOKED_AT):
         try:
             reports.append(verified_report(raw, host, trust, verdicts))
         except InputError:
