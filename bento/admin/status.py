@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bento.adapters.transport import PublishTarget
-from bento.adapters.verdicts import Verdicts
+from bento.adapters.verdicts import About, Verdicts
 from bento.admin.hosts_word import heartbeat_of, last_of, verified_report
 from bento.admin.inventory import Fleet, Host
 from bento.admin.standing import each_target, read_manifest
@@ -96,7 +96,9 @@ class _Said:
 def _one(
     targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dict[str, BentoError], verdicts: Verdicts
 ) -> HostStatus:
-    said = each_target(targets, missed, lambda target: _ask(target, host, trust, verdicts))
+    keys = (key.blob.hex() for key in (*trust.signers, *host.keys))
+    about = verdicts.about(trust.fleet, host.name, str(len(trust.signers)), *keys)
+    said = each_target(targets, missed, lambda target: _ask(target, host, trust, about))
     notes = [note for _, one in said for note in one.notes]
     published = _newest({target.name: one.published for target, one in said}, host, notes)
     reports = {report.counter: report for _, one in reversed(said) for report in one.reports}
@@ -106,7 +108,7 @@ def _one(
     return HostStatus(host, published, state, tuple(notes))
 
 
-def _ask(target: PublishTarget, host: Host, trust: Trust, verdicts: Verdicts) -> _Said:
+def _ask(target: PublishTarget, host: Host, trust: Trust, verdicts: About) -> _Said:
     """What can't be read of this host alone is a note; raises EnvironmentFailed where the target is away."""
     notes: list[str] = []
     published: Manifest | None = None
@@ -144,7 +146,7 @@ def _read_reports(
     published: Manifest | None,
     reports: list[Report],
     notes: list[str],
-    verdicts: Verdicts,
+    verdicts: About,
 ) -> None:
     """Put the newest verified reports into `reports`, down to where older ones can't change the state.
 
