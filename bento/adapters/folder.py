@@ -255,26 +255,32 @@ class PublishFolder:
 
     def drop_reports_but(self, host: HostName, newest: int) -> None:
         """Delete the host's reports except the newest. What can't be deleted stays."""
-        with self._reports(host) as folder:
-            if folder is None:
-                return
+        folder = self._open_reports(host)
+        if folder is None:
+            return
+        try:
             for name in islice(newest_first(self._names(folder, host)), newest, None):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
 
     def read_words(self, host: HostName) -> Iterator[bytes | None]:
         """The host's sign of life, None where there is none; then its reports, newest first, each read when asked for.
 
         None for what can't be read, too. Everything there is the host's doing.
         """
-        with self._reports(host) as folder:
-            if folder is None:
-                yield None
-                return
+        folder = self._open_reports(host)
+        if folder is None:
+            yield None
+            return
+        try:
             names = self._names(folder, host)
             yield self._quietly(folder, "heartbeat") if "heartbeat" in names else None
             for name in islice(newest_first(names), LIMITS.reports):
                 yield self._quietly(folder, name)
+        finally:
+            os.close(folder)
 
     @staticmethod
     def _quietly(folder: int, name: str) -> bytes | None:
@@ -295,17 +301,11 @@ class PublishFolder:
             f"can't read the reports in {path}: {error.strerror}", f"see whose it is: ls -ld {quote(path)}"
         )
 
-    @contextmanager
-    def _reports(self, host: HostName) -> Iterator[int | None]:
+    def _open_reports(self, host: HostName) -> int | None:
         path = f"{self.root}/{host}/reports"
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            yield None
-            return
+            return None
         except OSError as error:
             raise self._unreadable(path, error) from None
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)

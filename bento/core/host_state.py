@@ -80,7 +80,7 @@ class HostState:
 
 def _speaking(reports: list[Report], heartbeat: Heartbeat | None) -> Report | None:
     """The newest report that still holds. A refusal is over once a later poll went well (a heartbeat came after it)."""
-    for report in sorted(reports, key=lambda report: report.counter, reverse=True):
+    for report in reports:
         if report.outcome == "refused" and heartbeat is not None and heartbeat.after >= report.counter:
             continue
         return report
@@ -94,8 +94,9 @@ def derive(
 
     With `unread` there may be more than these, so that silence says nothing.
     """
+    reports = sorted(reports, key=lambda one: one.counter, reverse=True)
     report = _speaking(reports, heartbeat)
-    newest = max(reports, key=lambda one: one.counter, default=None)
+    newest = reports[0] if reports else None
     fresh = heartbeat is not None and (newest is None or heartbeat.after >= newest.counter)
     running = heartbeat.running if heartbeat is not None and fresh else (newest.running if newest else None)
     word = heartbeat if fresh else newest  # the last by its counter: a clock may have been set back since
@@ -127,9 +128,8 @@ def enough(published: Manifest | None, reports: list[Report]) -> bool:
 
 
 def _installed(reports: list[Report]) -> Serial | None:
-    """The release of the newest report of a success."""
-    good = [one for one in reports if one.outcome in _INSTALLED]
-    return max(good, key=lambda one: one.counter).serial if good else None
+    """The release of the newest report of a success; `reports` are newest first."""
+    return next((one.serial for one in reports if one.outcome in _INSTALLED), None)
 
 
 def _extra_runs(published: Manifest | None, reports: list[Report]) -> int:
