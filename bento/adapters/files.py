@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _AGAIN = 0.05  # seconds
+_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _OLD = 3600  # seconds
 
 
@@ -159,9 +160,8 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
     And WorkFailed where the disk doesn't give it.
     O_NONBLOCK: a FIFO that somebody put there must not hang the reader.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(name, flags, dir_fd=folder)
+        descriptor = os.open(name, _READING, dir_fd=folder)
     except FileNotFoundError:
         return None
     except OSError as error:

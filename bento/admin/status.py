@@ -1,7 +1,7 @@
 """What the admin sees of each host: published release, verified reports, and the state that follows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 from bento.adapters.transport import PublishTarget
@@ -82,15 +82,15 @@ def missed_mirror(name: str, error: BentoError) -> str:
     return f"{name} can't be read: {error.message}; shown is what the other mirrors know"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Said:
     """What one target says of a host."""
 
-    published: Manifest | None
-    reports: tuple[Report, ...]
-    heartbeat: Heartbeat | None
-    notes: tuple[str, ...]
-    unread: bool  # something of the host's can't be read there
+    published: Manifest | None = None
+    reports: list[Report] = field(default_factory=list)
+    heartbeat: Heartbeat | None = None
+    notes: list[str] = field(default_factory=list)
+    unread: bool = False  # something of the host's can't be read there
 
 
 def _one(
@@ -100,7 +100,7 @@ def _one(
     about = verdicts.about(trust.fleet, host.name, str(len(trust.signers)), *keys)
     said = each_target(targets, missed, lambda target: _ask(target, host, trust, about))
     notes = [note for _, one in said for note in one.notes]
-    published = _newest({target.name: one.published for target, one in said}, host, notes)
+    published = _newest(said, host, notes)
     reports = {report.counter: report for _, one in reversed(said) for report in one.reports}
     newest = sorted(reports.values(), key=lambda one: one.counter, reverse=True)[:LOOKED_AT]
     latest = last_of(one.heartbeat for _, one in said if one.heartbeat is not None)
@@ -110,56 +110,47 @@ def _one(
 
 def _ask(target: PublishTarget, host: Host, trust: Trust, verdicts: About) -> _Said:
     """What can't be read of this host alone is a note; raises EnvironmentFailed where the target is away."""
-    notes: list[str] = []
-    published: Manifest | None = None
+    said = _Said()
     try:
-        published = read_manifest(target, host.name, trust, verdicts)
+        said.published = read_manifest(target, host.name, trust, verdicts)
     except (InputError, WorkFailed) as error:
-        notes.append(error.message)
-    reports: list[Report] = []
-    latest: Heartbeat | None = None
-    unread = False
+        said.notes.append(error.message)
     try:
         words = target.read_words(host.name)
         sign_of_life = next(words)
-        _read_reports(words, host, trust, published, reports, notes, verdicts)
-        latest = heartbeat_of(sign_of_life, host, trust, notes, verdicts)
+        _read_reports(words, host, trust, said, verdicts)
+        said.heartbeat = heartbeat_of(sign_of_life, host, trust, said.notes, verdicts)
     except WorkFailed as error:
-        notes.append(error.message)
-        unread = True
-    return _Said(published, tuple(reports), latest, tuple(notes), unread)
+        said.notes.append(error.message)
+        said.unread = True
+    return said
 
 
-def _newest(found: Mapping[str, Manifest | None], host: Host, notes: list[str]) -> Manifest | None:
+def _newest(said: Sequence[tuple[PublishTarget, _Said]], host: Host, notes: list[str]) -> Manifest | None:
     """The newest release on any target; a note for each that has another."""
-    newest = max((one for one in found.values() if one is not None), key=lambda one: one.serial, default=None)
+    newest = max((one.published for _, one in said if one.published), key=lambda one: one.serial, default=None)
     if newest is not None:
-        behind = [name for name, one in found.items() if one is not newest and one != newest]
-        notes.extend(f"{name} doesn't have its newest release; next: bento deploy --on {host.name}" for name in behind)
+        notes.extend(
+            f"{target.name} doesn't have its newest release; next: bento deploy --on {host.name}"
+            for target, one in said
+            if one.published is not newest and one.published != newest
+        )
     return newest
 
 
-def _read_reports(
-    raws: Iterator[bytes | None],
-    host: Host,
-    trust: Trust,
-    published: Manifest | None,
-    reports: list[Report],
-    notes: list[str],
-    verdicts: About,
-) -> None:
-    """Put the newest verified reports into `reports`, down to where older ones can't change the state.
+def _read_reports(raws: Iterator[bytes | None], host: Host, trust: Trust, said: _Said, verdicts: About) -> None:
+    """Put the newest verified reports into `said`, down to where older ones can't change the state.
 
     One that isn't in order is a note: a host's file can't stop the admin's work.
     """
     bad = 0
     for raw in islice(raws, LOOKED_AT):
         try:
-            reports.append(verified_report(raw, host, trust, verdicts))
+            said.reports.append(verified_report(raw, host, trust, verdicts))
         except InputError:
             bad += 1
         else:
-            if enough(published, reports):
+            if enough(said.published, said.reports):
                 break
     if bad:
-        notes.append(f"{bad} of its reports can't be verified")
+        said.notes.append(f"{bad} of its reports can't be verified")
