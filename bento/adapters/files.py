@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _AGAIN = 0.05  # seconds
+_PIECE = 64 * 1024  # bytes
 _READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _OLD = 3600  # seconds
 
@@ -173,17 +174,18 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
             raise InputError(f"{what} is not a plain file")
         if status.st_size > limit:
             raise InputError(f"{what} is larger than {limit} bytes")
-        return _whole(descriptor, status.st_size, limit)
+        data = os.read(descriptor, min(limit, status.st_size + 1))
+        return data if len(data) == status.st_size else data + _rest(descriptor, limit - len(data))
     except OSError as error:
         raise WorkFailed(f"can't read {what}: {error.strerror}") from None
     finally:
         os.close(descriptor)
 
 
-def _whole(descriptor: int, size: int, limit: int) -> bytes:
-    """What is in a file of `size` bytes, as far as was told. That is one read: to see nothing come needs no other."""
-    data = part = os.read(descriptor, min(limit, size + 1))
-    while part and len(data) != size and len(data) < limit:
-        part = os.read(descriptor, min(limit - len(data), size + 1))
-        data += part
-    return data
+def _rest(descriptor: int, limit: int) -> bytes:
+    """What comes after a first read that gave another number of bytes than the file was said to have."""
+    parts: list[bytes] = []
+    while limit > 0 and (part := os.read(descriptor, min(limit, _PIECE))):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)

@@ -57,15 +57,11 @@ class PublishFolder:
 
     def __init__(self, root: Path, stamps: Stamps | None = None) -> None:
         self.root = root
+        self.name = str(root)
         self._stamps = stamps
         self._groups: dict[HostName, int | None] = {}
         self._local: dict[str, int] | None = None
         self._hashed: dict[tuple[int, ...], str] = {}  # what shared objects' content was, in this run
-
-    @property
-    def name(self) -> str:
-        """The folder."""
-        return str(self.root)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -110,7 +106,7 @@ class PublishFolder:
 
     def ensure_host(self, host: HostName) -> None:
         """Make the host's folders with their owners and modes. Only root can give them away."""
-        base = f"{self.root}/{host}"
+        base = f"{self.name}/{host}"
         objects, reports = f"{base}/release/objects", f"{base}/reports"
         try:
             if not os.path.isdir(objects) or not os.path.isdir(reports):
@@ -149,7 +145,7 @@ class PublishFolder:
 
     def read_manifest(self, host: HostName) -> bytes | None:
         """The published manifest's bytes; None before the first release."""
-        return read_capped(f"{self.root}/{host}/release/manifest", LIMITS.manifest, f"the published manifest of {host}")
+        return read_capped(f"{self.name}/{host}/release/manifest", LIMITS.manifest, f"the published manifest of {host}")
 
     def read_object(self, host: HostName, digest: Digest, limit: int) -> bytes | None:
         """An object's bytes, unchecked; None where it is missing."""
@@ -174,7 +170,7 @@ class PublishFolder:
         """How the objects stand; None where one isn't there."""
         if self._stamps is None:
             return None
-        began, objects = self._stamps.now(), f"{self.root}/{host}/release/objects"
+        began, objects = self._stamps.now(), f"{self.name}/{host}/release/objects"
         try:
             parts = [(digest, stamp_of(os.lstat(f"{objects}/{digest}"))) for digest in wanted]
         except OSError:
@@ -198,7 +194,7 @@ class PublishFolder:
 
     def parts(self, host: HostName, objects: Sequence[Digest]) -> list[Part] | None:
         """The stamps of manifest and objects; whose the reports' folder is, and should be."""
-        base = f"{self.root}/{host}"
+        base = f"{self.name}/{host}"
         release = f"{base}/release"
         parts: list[Part] = [("manifest", stamp_at(f"{release}/manifest"))]
         parts += ((digest, stamp_at(f"{release}/objects/{digest}")) for digest in objects)
@@ -293,7 +289,7 @@ class PublishFolder:
         try:
             return os.listdir(folder)  # pathlib can't list an open descriptor
         except OSError as error:
-            raise self._unreadable(f"{self.root}/{host}/reports", error) from None
+            raise self._unreadable(f"{self.name}/{host}/reports", error) from None
 
     @staticmethod
     def _unreadable(path: str, error: OSError) -> WorkFailed:
@@ -302,7 +298,7 @@ class PublishFolder:
         )
 
     def _open_reports(self, host: HostName) -> int | None:
-        path = f"{self.root}/{host}/reports"
+        path = f"{self.name}/{host}/reports"
         try:
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
