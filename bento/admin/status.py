@@ -23,7 +23,7 @@ _MOSTLY_ENOUGH = 2  # reports: the newest of the published release and the one b
 _TOGETHER = 1024  # hosts that are asked about in one go
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HostStatus:
     """One row. `notes` are sentences about what isn't as it should be."""
 
@@ -82,7 +82,7 @@ def missed_mirror(name: str, error: BentoError) -> str:
     return f"{name} can't be read: {error.message}; shown is what the other mirrors know"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Said:
     """What one target says of a host."""
 

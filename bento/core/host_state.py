@@ -60,7 +60,7 @@ _BY_OUTCOME: dict[str, State] = {
 _INSTALLED = ("succeeded", "degraded", "reboot-needed", "auto-updated")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HostState:
     """`state` and the report it follows from; `running` is the newest word on the running system.
 
@@ -136,9 +136,9 @@ def _extra_runs(published: Manifest | None, reports: list[Report]) -> int:
     """Refusals don't count: they are about what was put in the release's place. Nor does what settings ask for."""
     if published is None:
         return 0
-    inputs = published.settings.self_update
-    about = [one for one in reports if one.serial == published.serial and not is_about(inputs, one.reason)]
-    return max(0, sum(one.outcome not in ("refused", "auto-updated") for one in about) - 1)
+    serial, inputs = published.serial, published.settings.self_update
+    runs = [one for one in reports if one.serial == serial and one.outcome not in ("refused", "auto-updated")]
+    return max(0, sum(not is_about(inputs, one.reason) for one in runs) - 1)
 
 
 def _state(published: Manifest | None, report: Report | None, running: str | None) -> State:
