@@ -62,6 +62,7 @@ def status(
     """
     hosts = [fleet.hosts[name] for name in chosen]
     known = verdicts if verdicts is not None else Workspace(fleet.root).verdicts()
+    signers = " ".join(key.blob.hex() for key in trust.signers)
     with reading(targets_of(fleet, trust)) as reached:
         missed = dict(reached.missed)
         found: list[HostStatus] = []
@@ -69,7 +70,9 @@ def status(
             some = hosts[start : start + _TOGETHER]
             for target in reached.targets:
                 target.look_ahead({host.name: () for host in some}, _MOSTLY_ENOUGH)
-            found.extend(_one(reached.targets, host, trust, missed, known) for host in some)
+            for host in some:
+                about = known.about(trust.fleet, signers, host.name, *(key.blob.hex() for key in host.keys))
+                found.append(_one(reached.targets, host, trust, missed, about))
     if verdicts is None:
         known.save(whole=not missed and len(hosts) == len(fleet.hosts))
     for name, error in missed.items():
@@ -94,11 +97,9 @@ class _Said:
 
 
 def _one(
-    targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dict[str, BentoError], verdicts: Verdicts
+    targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dict[str, BentoError], verdicts: About
 ) -> HostStatus:
-    keys = (key.blob.hex() for key in (*trust.signers, *host.keys))
-    about = verdicts.about(trust.fleet, host.name, str(len(trust.signers)), *keys)
-    said = each_target(targets, missed, lambda target: _ask(target, host, trust, about))
+    said = each_target(targets, missed, lambda target: _ask(target, host, trust, verdicts))
     notes = [note for _, one in said for note in one.notes]
     published = _newest(said, host, notes)
     reports = {report.counter: report for _, one in reversed(said) for report in one.reports}
