@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 _AGAIN = 0.05  # seconds
+_PIECE = 64 * 1024  # bytes
+_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _OLD = 3600  # seconds
 
 
@@ -159,9 +161,8 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
     And WorkFailed where the disk doesn't give it.
     O_NONBLOCK: a FIFO that somebody put there must not hang the reader.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(name, flags, dir_fd=folder)
+        descriptor = os.open(name, _READING, dir_fd=folder)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -173,12 +174,18 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
             raise InputError(f"{what} is not a plain file")
         if status.st_size > limit:
             raise InputError(f"{what} is larger than {limit} bytes")
-        parts: list[bytes] = []
-        while limit > 0 and (part := os.read(descriptor, min(limit, status.st_size + 1))):
-            parts.append(part)
-            limit -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        data = os.read(descriptor, min(limit, status.st_size + 1))
+        return data if len(data) == status.st_size else data + _rest(descriptor, limit - len(data))
     except OSError as error:
         raise WorkFailed(f"can't read {what}: {error.strerror}") from None
     finally:
         os.close(descriptor)
+
+
+def _rest(descriptor: int, limit: int) -> bytes:
+    """What comes after a first read that gave another number of bytes than the file was said to have."""
+    parts: list[bytes] = []
+    while limit > 0 and (part := os.read(descriptor, min(limit, _PIECE))):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)

@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from shlex import quote
 
@@ -56,15 +57,11 @@ class PublishFolder:
 
     def __init__(self, root: Path, stamps: Stamps | None = None) -> None:
         self.root = root
+        self.name = str(root)
         self._stamps = stamps
         self._groups: dict[HostName, int | None] = {}
         self._local: dict[str, int] | None = None
         self._hashed: dict[tuple[int, ...], str] = {}  # what shared objects' content was, in this run
-
-    @property
-    def name(self) -> str:
-        """The folder."""
-        return str(self.root)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -109,7 +106,7 @@ class PublishFolder:
 
     def ensure_host(self, host: HostName) -> None:
         """Make the host's folders with their owners and modes. Only root can give them away."""
-        base = f"{self.root}/{host}"
+        base = f"{self.name}/{host}"
         objects, reports = f"{base}/release/objects", f"{base}/reports"
         try:
             if not os.path.isdir(objects) or not os.path.isdir(reports):
@@ -148,7 +145,7 @@ class PublishFolder:
 
     def read_manifest(self, host: HostName) -> bytes | None:
         """The published manifest's bytes; None before the first release."""
-        return read_capped(f"{self.root}/{host}/release/manifest", LIMITS.manifest, f"the published manifest of {host}")
+        return read_capped(f"{self.name}/{host}/release/manifest", LIMITS.manifest, f"the published manifest of {host}")
 
     def read_object(self, host: HostName, digest: Digest, limit: int) -> bytes | None:
         """An object's bytes, unchecked; None where it is missing."""
@@ -173,7 +170,7 @@ class PublishFolder:
         """How the objects stand; None where one isn't there."""
         if self._stamps is None:
             return None
-        began, objects = self._stamps.now(), f"{self.root}/{host}/release/objects"
+        began, objects = self._stamps.now(), f"{self.name}/{host}/release/objects"
         try:
             parts = [(digest, stamp_of(os.lstat(f"{objects}/{digest}"))) for digest in wanted]
         except OSError:
@@ -197,7 +194,7 @@ class PublishFolder:
 
     def parts(self, host: HostName, objects: Sequence[Digest]) -> list[Part] | None:
         """The stamps of manifest and objects; whose the reports' folder is, and should be."""
-        base = f"{self.root}/{host}"
+        base = f"{self.name}/{host}"
         release = f"{base}/release"
         parts: list[Part] = [("manifest", stamp_at(f"{release}/manifest"))]
         parts += ((digest, stamp_at(f"{release}/objects/{digest}")) for digest in objects)
@@ -254,25 +251,32 @@ class PublishFolder:
 
     def drop_reports_but(self, host: HostName, newest: int) -> None:
         """Delete the host's reports except the newest. What can't be deleted stays."""
-        with self._reports(host) as folder:
-            if folder is None:
-                return
-            for name in self._names(folder, host)[newest:]:
+        folder = self._open_reports(host)
+        if folder is None:
+            return
+        try:
+            for name in islice(newest_first(self._names(folder, host)), newest, None):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
 
-    def read_reports(self, host: HostName) -> Iterator[bytes | None]:
-        """The host's reports, newest first; None for one that can't be read. Everything there is the host's doing."""
-        with self._reports(host) as folder:
-            if folder is None:
-                return
-            for name in self._names(folder, host)[: LIMITS.reports]:
+    def read_words(self, host: HostName) -> Iterator[bytes | None]:
+        """The host's sign of life, None where there is none; then its reports, newest first, each read when asked for.
+
+        None for what can't be read, too. Everything there is the host's doing.
+        """
+        folder = self._open_reports(host)
+        if folder is None:
+            yield None
+            return
+        try:
+            names = self._names(folder, host)
+            yield self._quietly(folder, "heartbeat") if "heartbeat" in names else None
+            for name in islice(newest_first(names), LIMITS.reports):
                 yield self._quietly(folder, name)
-
-    def read_heartbeat(self, host: HostName) -> bytes | None:
-        """The host's sign of life; None where there is none or it can't be read."""
-        with self._reports(host) as folder:
-            return None if folder is None else self._quietly(folder, "heartbeat")
+        finally:
+            os.close(folder)
 
     @staticmethod
     def _quietly(folder: int, name: str) -> bytes | None:
@@ -283,9 +287,9 @@ class PublishFolder:
 
     def _names(self, folder: int, host: HostName) -> list[str]:
         try:
-            return newest_first(os.listdir(folder))  # pathlib can't list an open descriptor
+            return os.listdir(folder)  # pathlib can't list an open descriptor
         except OSError as error:
-            raise self._unreadable(f"{self.root}/{host}/reports", error) from None
+            raise self._unreadable(f"{self.name}/{host}/reports", error) from None
 
     @staticmethod
     def _unreadable(path: str, error: OSError) -> WorkFailed:
@@ -293,17 +297,11 @@ class PublishFolder:
             f"can't read the reports in {path}: {error.strerror}", f"see whose it is: ls -ld {quote(path)}"
         )
 
-    @contextmanager
-    def _reports(self, host: HostName) -> Iterator[int | None]:
-        path = f"{self.root}/{host}/reports"
+    def _open_reports(self, host: HostName) -> int | None:
+        path = f"{self.name}/{host}/reports"
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            yield None
-            return
+            return None
         except OSError as error:
             raise self._unreadable(path, error) from None
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)

@@ -102,7 +102,7 @@ def _reports(folder: str, handle: bytes, answers: list[Answer], newest: int, fou
         return [(protocol.CLOSE, handle)]
     found.folders[folder] = there
     # Nothing but plain files is opened: a link of the host's would be followed as this user.
-    wanted = [*newest_first(there)[:newest], *(["heartbeat"] if newest else [])]
+    wanted = [*islice(newest_first(there), newest), *(["heartbeat"] if newest else [])]
     paths = [f"{folder}/{name}" for name in wanted if name in there and there[name].is_file]
     if not paths:
         return [(protocol.CLOSE, handle)]

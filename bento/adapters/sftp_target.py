@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from bento.adapters import sftp_ahead, sftp_files, sftp_lock, sftp_put
 from bento.adapters import wire as protocol
@@ -258,7 +258,7 @@ class SftpTarget:
     def drop_reports_but(self, host: HostName, newest: int) -> None:
         """Delete the host's reports except the newest."""
         with self._doing(f"dropping old reports of {host}"):
-            old = newest_first(self._reports(host))[newest:]
+            old = [*newest_first(self._reports(host))][newest:]
             if old:
                 self._forget(host)
                 self._remove([f"{self._host(host)}/reports/{name}" for name in old])
@@ -280,12 +280,16 @@ class SftpTarget:
         ]:
             _succeeds(answer)
 
-    def read_reports(self, host: HostName) -> Iterator[bytes | None]:
-        """The host's reports, newest first; None for one that can't be read. Everything there is the host's doing."""
+    def read_words(self, host: HostName) -> Iterator[bytes | None]:
+        """The host's sign of life, None where there is none; then its reports, newest first, each read when asked for.
+
+        None for what can't be read, too. Everything there is the host's doing.
+        """
+        yield self._heartbeat(host)
         folder, known = f"{self._host(host)}/reports", self._known(host).files
         with self._doing(f"reading the reports of {host}"):
             there = self._reports(host)
-        names = newest_first(there)[: LIMITS.reports]
+        names = [*islice(newest_first(there), LIMITS.reports)]
         ahead = [*takewhile(lambda name: f"{folder}/{name}" in known, names)]
         yield from (known[f"{folder}/{name}"] for name in ahead)
         del names[: len(ahead)]
@@ -296,8 +300,7 @@ class SftpTarget:
             found = dict(zip(plain, self._quietly([f"{folder}/{name}" for name in plain]), strict=True))
             yield from (found.get(name) for name in batch)
 
-    def read_heartbeat(self, host: HostName) -> bytes | None:
-        """The host's sign of life; None where there is none or it can't be read."""
+    def _heartbeat(self, host: HostName) -> bytes | None:
         folder, known = f"{self._host(host)}/reports", self._known(host)
         path = f"{folder}/heartbeat"
         if path in known.files:

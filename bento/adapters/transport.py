@@ -16,9 +16,9 @@ def is_left_over(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 
 
-def newest_first(names: Iterable[str]) -> list[str]:
+def newest_first(names: Iterable[str]) -> Iterator[str]:
     """The reports among the names in a host's folder, newest first. Their names are all that is believed of them."""
-    return sorted(filter(REPORT_NAME.fullmatch, names), reverse=True)
+    return filter(REPORT_NAME.fullmatch, sorted(names, reverse=True))
 
 
 class PublishTarget(Protocol):
@@ -86,8 +86,8 @@ class PublishTarget(Protocol):
     def drop_reports_but(self, host: HostName, newest: int) -> None:
         """Delete the host's reports except so many; only what is named as a report."""
 
-    def read_reports(self, host: HostName) -> Iterator[bytes | None]:
-        """The host's reports, newest first; None for one that can't be read. Everything there is the host's doing."""
+    def read_words(self, host: HostName) -> Iterator[bytes | None]:
+        """The host's sign of life, None where there is none; then its reports, newest first, each read when asked for.
 
-    def read_heartbeat(self, host: HostName) -> bytes | None:
-        """The host's sign of life; None where there is none or it can't be read."""
+        None for what can't be read, too. Everything there is the host's doing.
+        """

@@ -29,19 +29,15 @@ class Verdicts:
         self._new: dict[str, None] = {}
         self._more = False
 
-    def mark(self, document: bytes, *about: str) -> str:
-        """What stands for a document's bytes and all that was asked about them: kind, keys, whom it has to be from."""
-        asked = repr((self._rules, about)).encode("utf-8", "backslashreplace")  # one line, whatever is in it
-        return hashlib.sha256(asked + b"\n" + document).hexdigest()
+    def about(self, *asked: str) -> "About":
+        """For documents about which this is asked: whom they have to be from and about, and whose keys count."""
+        return About(self, repr((self._rules, asked)).encode("utf-8", "backslashreplace"))
 
     def has(self, mark: str) -> bool:
         """Whether it was found in order before."""
-        if mark in self._new:
-            return True
-        if mark not in self._old:
-            return False
-        self._new[mark] = None
-        return True
+        if mark in self._old:
+            self._new[mark] = None
+        return mark in self._new
 
     def add(self, mark: str) -> None:
         """It is in order."""
@@ -62,6 +58,25 @@ class Verdicts:
         with suppress(BentoError):
             publish_text(self._path, f"{_sum(said.encode())}\n{said}")
             self._more = False
+
+
+class About:
+    """The verdicts on documents of one host, of any kind (one word): the same question was asked about all of them."""
+
+    def __init__(self, verdicts: Verdicts, asked: bytes) -> None:
+        self._verdicts = verdicts
+        self._asked = asked  # one line, whatever is in it
+
+    def has(self, kind: str, document: bytes) -> bool:
+        """Whether it was found in order before."""
+        return self._verdicts.has(self._mark(kind, document))
+
+    def add(self, kind: str, document: bytes) -> None:
+        """It is in order."""
+        self._verdicts.add(self._mark(kind, document))
+
+    def _mark(self, kind: str, document: bytes) -> str:
+        return hashlib.sha256(b"%b %b\n%b" % (kind.encode(), self._asked, document)).hexdigest()
 
 
 def _sum(data: bytes) -> str:

@@ -25,7 +25,7 @@ from bento.admin.build import (
 )
 from bento.admin.content import Content, Sealed
 from bento.admin.hold import go_on, held_content
-from bento.admin.inventory import Fleet, Host, note_keys
+from bento.admin.inventory import Fleet, Host, note_fleet
 from bento.admin.pack import Tree
 from bento.admin.progress import Say, State
 from bento.admin.publishing import Deployed, Prepared, publish_prepared
@@ -125,7 +125,7 @@ def prepare(
 
     Those `later` are published after a wait, under other locks.
     """
-    note_keys(fleet, workspace)
+    note_fleet(fleet, workspace)
     contents: dict[HostName, Content] = {}
     failed = dict(plan.failed)
     warnings = list(plan.warnings)

@@ -10,7 +10,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import InlineTable, Table
 
-from bento.admin.inventory import LOCAL, MAIN, Fleet, Host, load_fleet, read_fleet
+from bento.admin.inventory import LOCAL, MAIN, Fleet, Host, load_fleet, read_fleet, read_local
 from bento.errors import EnvironmentFailed, InputError
 from bento.models.fleet import HostTable, parse_fleet
 from bento.models.strict import Source, parse_toml
@@ -148,7 +148,7 @@ def _change_keys(root: Path, name: HostName, change: Callable[[Any], None], want
         raise InputError(f"the keys of {name} are not in {MAIN}", f"change them where they are: {LOCAL}")
     change(table)
     changed = tomlkit.dumps(document)
-    read = parse_fleet(Source(MAIN, changed), _local(root)).hosts[name].keys
+    read = parse_fleet(Source(MAIN, changed), read_local(root)).hosts[name].keys
     if [SshPublicKey.parse(text).blob for text in read] != [key.blob for key in wanted]:
         raise InputError(f"{LOCAL} gives {name} other keys than {MAIN}", f"take them out of {LOCAL}")
     _write(path, changed)
@@ -224,14 +224,9 @@ def set_hold(root: Path, name: HostName, serial: Serial | None) -> None:
     else:
         table["hold"] = int(serial)
     changed = tomlkit.dumps(document)
-    if parse_fleet(Source(MAIN, changed), _local(root)).hosts[name].hold != serial:
+    if parse_fleet(Source(MAIN, changed), read_local(root)).hosts[name].hold != serial:
         raise InputError(f"{LOCAL} gives {name} another hold than {MAIN}", f"take it out of {LOCAL}")
     _write(path, changed)
-
-
-def _local(root: Path) -> Source | None:
-    local = root / LOCAL
-    return Source(LOCAL, local.read_text("utf-8")) if local.is_file() else None
 
 
 def _settings(root: Path) -> tuple[Path, str]:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from bento.adapters import signatures
 from bento.adapters.transport import PublishTarget
-from bento.adapters.verdicts import Verdicts
+from bento.adapters.verdicts import About
 from bento.admin.inventory import Host
 from bento.admin.standing import each_target
 from bento.errors import InputError
@@ -17,7 +17,7 @@ from bento.models.trust import NAMESPACE_REPORT, Trust
 Word = TypeVar("Word", Report, Heartbeat)
 
 
-def verified_report(raw: bytes | None, host: Host, trust: Trust, verdicts: Verdicts | None = None) -> Report:
+def verified_report(raw: bytes | None, host: Host, trust: Trust, verdicts: About | None = None) -> Report:
     """The report of these bytes. Raises InputError, saying why it isn't one of this host; its bytes are not quoted.
 
     With `verdicts` the same bytes are verified only once.
@@ -30,7 +30,7 @@ def newest_heartbeat(targets: Sequence[PublishTarget], host: Host, trust: Trust,
 
     Raises what the first target raised where none can be read.
     """
-    read = each_target(targets, {}, lambda target: heartbeat_on(target, host, trust, notes))
+    read = each_target(targets, {}, lambda target: heartbeat_of(next(target.read_words(host.name)), host, trust, notes))
     found = [one for _, one in read if one is not None]
     return last_of(found)
 
@@ -40,11 +40,10 @@ def last_of(found: Iterable[Heartbeat]) -> Heartbeat | None:
     return max(found, key=lambda one: (one.after, one.time), default=None)
 
 
-def heartbeat_on(
-    target: PublishTarget, host: Host, trust: Trust, notes: list[str], verdicts: Verdicts | None = None
+def heartbeat_of(
+    raw: bytes | None, host: Host, trust: Trust, notes: list[str], verdicts: About | None = None
 ) -> Heartbeat | None:
-    """The host's last sign of life on this target; a note for one that can't be verified. `verdicts` as for reports."""
-    raw = target.read_heartbeat(host.name)
+    """The host's sign of life of these bytes; a note for one that can't be verified. `verdicts` as for reports."""
     if raw is None:
         return None
     try:
@@ -60,14 +59,11 @@ class AnothersWord(InputError):
     """It is signed by the host, and about another one or another fleet."""
 
 
-def _verified(kind: type[Word], raw: bytes | None, host: Host, trust: Trust, verdicts: Verdicts | None) -> Word:
+def _verified(kind: type[Word], raw: bytes | None, host: Host, trust: Trust, verdicts: About | None) -> Word:
     if raw is None:
         raise InputError("it is no plain file, too large, or unreadable")
-    mark = ""
-    if verdicts is not None:
-        mark = verdicts.mark(raw, kind.__name__, trust.fleet, host.name, *(key.blob.hex() for key in host.keys))
-        if verdicts.has(mark):
-            return parse_line(kind, line_of(raw), "the report", known=True)
+    if verdicts is not None and verdicts.has(kind.__name__, raw):
+        return parse_line(kind, line_of(raw), "the report", known=True)
     document = split(raw, "the report")
     if not signatures.verified_here(document, host.keys, NAMESPACE_REPORT):
         raise InputError("it is not signed by the host")
@@ -75,5 +71,5 @@ def _verified(kind: type[Word], raw: bytes | None, host: Host, trust: Trust, ver
     if (word.host, word.fleet) != (host.name, trust.fleet):
         raise AnothersWord("it is about another host or fleet")
     if verdicts is not None:
-        verdicts.add(mark)
+        verdicts.add(kind.__name__, raw)
     return word

@@ -3,13 +3,15 @@
 import os
 import shlex
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 from bento.admin.workspace import Workspace
 from bento.errors import InputError
-from bento.models.fleet import FleetFile, HostTable, parse_fleet
+from bento.models.fleet import FleetFile, HostTable, as_json, parse_fleet
 from bento.models.manifest import Settings
 from bento.models.signed import sha256
 from bento.models.strict import Source
@@ -141,11 +143,12 @@ class _Settings:
 
     def __init__(self, args: tuple[str, ...]) -> None:
         self._args = args
+        self._values = attrgetter(*self._told)
         self._made: dict[tuple[object, ...], Settings] = {}
 
     def of(self, table: HostTable) -> Settings:
         """A host's."""
-        values = tuple(getattr(table, name) for name in self._told)
+        values = self._values(table)
         if values not in self._made:
             said = dict(zip(self._told, values, strict=True))
             self._made[values] = Settings.model_validate({**said, "args": self._args})
@@ -173,14 +176,22 @@ def load_fleet(root: Path) -> Fleet:
 
 def read_fleet(root: Path, main: Source) -> Fleet:
     """The fleet as it would be with this bento.toml. Raises InputError."""
-    local = Source(LOCAL, _text(root / LOCAL)) if (root / LOCAL).exists() else None
-    file = parse_fleet(main, local)
+    local, workspace = read_local(root), Workspace(root)
+    file = parse_fleet(main, local, workspace.recall("settings", _texts(main, local)))
     settings = _Settings((*file.build.args, *file.build.remote_args))
-    hosts = {name: _host(root, main, name, table, settings.of(table)) for name, table in file.hosts.items()}
-    _check_keys(hosts.values(), main, Workspace(root))
+    usual = Path(os.path.normpath(root / "hosts"))
+    hosts = {
+        name: _host(root, main, usual / name, name, table, settings.of(table)) for name, table in file.hosts.items()
+    }
+    _check_keys(hosts.values(), main, workspace)
     _distinct_keys(hosts.values(), main)
     admins = tuple(_admin(main, number, text) for number, text in enumerate(file.secrets.admins))
     return Fleet(root, file, hosts, admins)
+
+
+def read_local(root: Path) -> Source | None:
+    """This admin's own settings, if any. Raises InputError."""
+    return Source(LOCAL, _text(root / LOCAL)) if (root / LOCAL).exists() else None
 
 
 def load_trust(root: Path) -> Trust:
@@ -206,7 +217,7 @@ def _text(path: Path) -> str:
         raise InputError(f"can't read {path}: {error.strerror}", *hints) from None
 
 
-def _host(root: Path, main: Source, name: HostName, table: HostTable, settings: Settings) -> Host:
+def _host(root: Path, main: Source, usual: Path, name: HostName, table: HostTable, settings: Settings) -> Host:
     try:
         keys = tuple(SshPublicKey.parse(text) for text in table.keys)
     except InputError as error:
@@ -221,7 +232,7 @@ def _host(root: Path, main: Source, name: HostName, table: HostTable, settings: 
         name=name,
         keys=keys,
         tags=tuple(dict.fromkeys(table.tags)),
-        source=_source(root, main, name, table.source),
+        source=usual if table.source is None else _source(root, main, name, table.source),
         attribute=table.attribute or name,
         settings=settings,
         hold=table.hold,
@@ -241,7 +252,7 @@ def _check_keys(hosts: Collection[Host], main: Source, workspace: Workspace) -> 
 
     Those of the last deploy aren't checked again: of a thousand it is most of what reading a fleet takes.
     """
-    if workspace.knows("keys", _mark(hosts)):
+    if workspace.recall("keys", _mark(hosts)) is not None:
         return
     for host in hosts:
         try:
@@ -251,21 +262,31 @@ def _check_keys(hosts: Collection[Host], main: Source, workspace: Workspace) -> 
             raise _wrong_key(main, host.name, error) from None
 
 
-def note_keys(fleet: Fleet, workspace: Workspace) -> None:
-    """All hosts' keys are in order. For commands that write there anyway: one that refuses leaves nothing behind."""
+def note_fleet(fleet: Fleet, workspace: Workspace) -> None:
+    """All hosts' keys are in order, and what bento.toml says needn't be read from TOML again.
+
+    For commands that write there anyway: one that refuses leaves nothing behind.
+    """
     mark = _mark(fleet.hosts.values())
-    if not workspace.knows("keys", mark):
+    if workspace.recall("keys", mark) is None:
         workspace.note("keys", mark)
+    with suppress(InputError):  # edited since the fleet was read: then that is for the next command to say
+        main, local = Source(MAIN, _text(fleet.root / MAIN)), read_local(fleet.root)
+        mark = _texts(main, local)
+        if workspace.recall("settings", mark) is None:
+            workspace.note("settings", mark, as_json(main, local))
+
+
+def _texts(main: Source, local: Source | None) -> Digest:
+    return sha256(repr((main.text, None if local is None else local.text)).encode())
 
 
 def _mark(hosts: Iterable[Host]) -> Digest:
     return sha256("\n".join(key.line for host in hosts for key in host.keys).encode())
 
 
-def _source(root: Path, main: Source, name: HostName, given: str | None) -> Path:
-    """The configuration's folder. One that holds the fleet would take secrets/ into a Nix store with it."""
-    if given is None:
-        return Path(os.path.normpath(f"{root}/hosts/{name}"))
+def _source(root: Path, main: Source, name: HostName, given: str) -> Path:
+    """A configuration's folder. One that holds the fleet would take secrets/ into a Nix store with it."""
     source = Path(os.path.normpath(root / _expanded(given, f"hosts.{name}.source")))
     if root.is_relative_to(source):
         raise InputError(

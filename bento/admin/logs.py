@@ -31,7 +31,7 @@ def logs(
     """
     with reading(targets_of(fleet, trust)) as reached:
         missed = dict(reached.missed)
-        read = each_target(reached.targets, missed, lambda target: [*islice(target.read_reports(host.name), last)])
+        read = each_target(reached.targets, missed, lambda target: [*islice(target.read_words(host.name), 1, last + 1)])
     for name, error in missed.items():
         warn(missed_mirror(name, error))
     raws = {raw: None for _, found in read for raw in found}

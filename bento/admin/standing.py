@@ -7,7 +7,7 @@ from typing import TypeVar
 from bento.adapters import signatures
 from bento.adapters.stamps import Sight, Stamps
 from bento.adapters.transport import PublishTarget
-from bento.adapters.verdicts import Verdicts
+from bento.adapters.verdicts import About
 from bento.admin.history import Release
 from bento.errors import BentoError, InputError
 from bento.models.manifest import Manifest, parse_manifest
@@ -51,16 +51,15 @@ def read_standing(target: PublishTarget, host: HostName, trust: Trust, stamps: S
     return Standing(target) if raw is None else _verified(target, raw, host, trust, stamps)
 
 
-def read_manifest(target: PublishTarget, host: HostName, trust: Trust, verdicts: Verdicts) -> Manifest | None:
+def read_manifest(target: PublishTarget, host: HostName, trust: Trust, verdicts: About) -> Manifest | None:
     """As `read_published`, the manifest alone; the same bytes are verified only once."""
     raw = target.read_manifest(host)
     if raw is None:
         return None
-    mark = verdicts.mark(raw, "manifest", trust.fleet, host, *(signer.blob.hex() for signer in trust.signers))
-    if verdicts.has(mark):
+    if verdicts.has("manifest", raw):
         return parse_manifest(line_of(raw), known=True)
     manifest, _ = _verified(target, raw, host, trust).release
-    verdicts.add(mark)
+    verdicts.add("manifest", raw)
     return manifest
 
 

@@ -1,12 +1,12 @@
 """What the admin sees of each host: published release, verified reports, and the state that follows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 from bento.adapters.transport import PublishTarget
-from bento.adapters.verdicts import Verdicts
-from bento.admin.hosts_word import heartbeat_on, last_of, verified_report
+from bento.adapters.verdicts import About, Verdicts
+from bento.admin.hosts_word import heartbeat_of, last_of, verified_report
 from bento.admin.inventory import Fleet, Host
 from bento.admin.standing import each_target, read_manifest
 from bento.admin.targets import reading, targets_of
@@ -23,7 +23,7 @@ _MOSTLY_ENOUGH = 2  # reports: the newest of the published release and the one b
 _TOGETHER = 1024  # hosts that are asked about in one go
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HostStatus:
     """One row. `notes` are sentences about what isn't as it should be."""
 
@@ -62,6 +62,7 @@ def status(
     """
     hosts = [fleet.hosts[name] for name in chosen]
     known = verdicts if verdicts is not None else Workspace(fleet.root).verdicts()
+    signers = " ".join(key.blob.hex() for key in trust.signers)
     with reading(targets_of(fleet, trust)) as reached:
         missed = dict(reached.missed)
         found: list[HostStatus] = []
@@ -69,7 +70,9 @@ def status(
             some = hosts[start : start + _TOGETHER]
             for target in reached.targets:
                 target.look_ahead({host.name: () for host in some}, _MOSTLY_ENOUGH)
-            found.extend(_one(reached.targets, host, trust, missed, known) for host in some)
+            for host in some:
+                about = known.about(trust.fleet, signers, host.name, *(key.blob.hex() for key in host.keys))
+                found.append(_one(reached.targets, host, trust, missed, about))
     if verdicts is None:
         known.save(whole=not missed and len(hosts) == len(fleet.hosts))
     for name, error in missed.items():
@@ -82,23 +85,23 @@ def missed_mirror(name: str, error: BentoError) -> str:
     return f"{name} can't be read: {error.message}; shown is what the other mirrors know"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Said:
     """What one target says of a host."""
 
-    published: Manifest | None
-    reports: tuple[Report, ...]
-    heartbeat: Heartbeat | None
-    notes: tuple[str, ...]
-    unread: bool  # something of the host's can't be read there
+    published: Manifest | None = None
+    reports: list[Report] = field(default_factory=list)
+    heartbeat: Heartbeat | None = None
+    notes: list[str] = field(default_factory=list)
+    unread: bool = False  # something of the host's can't be read there
 
 
 def _one(
-    targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dict[str, BentoError], verdicts: Verdicts
+    targets: Sequence[PublishTarget], host: Host, trust: Trust, missed: dict[str, BentoError], verdicts: About
 ) -> HostStatus:
     said = each_target(targets, missed, lambda target: _ask(target, host, trust, verdicts))
     notes = [note for _, one in said for note in one.notes]
-    published = _newest({target.name: one.published for target, one in said}, host, notes)
+    published = _newest(said, host, notes)
     reports = {report.counter: report for _, one in reversed(said) for report in one.reports}
     newest = sorted(reports.values(), key=lambda one: one.counter, reverse=True)[:LOOKED_AT]
     latest = last_of(one.heartbeat for _, one in said if one.heartbeat is not None)
@@ -106,56 +109,49 @@ def _one(
     return HostStatus(host, published, state, tuple(notes))
 
 
-def _ask(target: PublishTarget, host: Host, trust: Trust, verdicts: Verdicts) -> _Said:
+def _ask(target: PublishTarget, host: Host, trust: Trust, verdicts: About) -> _Said:
     """What can't be read of this host alone is a note; raises EnvironmentFailed where the target is away."""
-    notes: list[str] = []
-    published: Manifest | None = None
+    said = _Said()
     try:
-        published = read_manifest(target, host.name, trust, verdicts)
+        said.published = read_manifest(target, host.name, trust, verdicts)
     except (InputError, WorkFailed) as error:
-        notes.append(error.message)
-    reports: list[Report] = []
-    latest: Heartbeat | None = None
-    unread = False
+        said.notes.append(error.message)
     try:
-        _read_reports(target, host, trust, published, reports, notes, verdicts)
-        latest = heartbeat_on(target, host, trust, notes, verdicts)
+        words = target.read_words(host.name)
+        sign_of_life = next(words)
+        _read_reports(words, host, trust, said, verdicts)
+        said.heartbeat = heartbeat_of(sign_of_life, host, trust, said.notes, verdicts)
     except WorkFailed as error:
-        notes.append(error.message)
-        unread = True
-    return _Said(published, tuple(reports), latest, tuple(notes), unread)
+        said.notes.append(error.message)
+        said.unread = True
+    return said
 
 
-def _newest(found: Mapping[str, Manifest | None], host: Host, notes: list[str]) -> Manifest | None:
+def _newest(said: Sequence[tuple[PublishTarget, _Said]], host: Host, notes: list[str]) -> Manifest | None:
     """The newest release on any target; a note for each that has another."""
-    newest = max((one for one in found.values() if one is not None), key=lambda one: one.serial, default=None)
+    newest = max((one.published for _, one in said if one.published), key=lambda one: one.serial, default=None)
     if newest is not None:
-        behind = [name for name, one in found.items() if one is not newest and one != newest]
-        notes.extend(f"{name} doesn't have its newest release; next: bento deploy --on {host.name}" for name in behind)
+        notes.extend(
+            f"{target.name} doesn't have its newest release; next: bento deploy --on {host.name}"
+            for target, one in said
+            if one.published is not newest and one.published != newest
+        )
     return newest
 
 
-def _read_reports(
-    target: PublishTarget,
-    host: Host,
-    trust: Trust,
-    published: Manifest | None,
-    reports: list[Report],
-    notes: list[str],
-    verdicts: Verdicts,
-) -> None:
-    """Put the newest verified reports into `reports`, down to where older ones can't change the state.
+def _read_reports(raws: Iterator[bytes | None], host: Host, trust: Trust, said: _Said, verdicts: About) -> None:
+    """Put the newest verified reports into `said`, down to where older ones can't change the state.
 
     One that isn't in order is a note: a host's file can't stop the admin's work.
     """
     bad = 0
-    for raw in islice(target.read_reports(host.name), LOOKED_AT):
+    for raw in islice(raws, LOOKED_AT):
         try:
-            reports.append(verified_report(raw, host, trust, verdicts))
+            said.reports.append(verified_report(raw, host, trust, verdicts))
         except InputError:
             bad += 1
         else:
-            if enough(published, reports):
+            if enough(said.published, said.reports):
                 break
     if bad:
-        notes.append(f"{bad} of its reports can't be verified")
+        said.notes.append(f"{bad} of its reports can't be verified")

@@ -25,7 +25,7 @@ from bento.adapters.verdicts import Verdicts
 from bento.admin.memory import Memory
 from bento.admin.pack import RULES, Tree
 from bento.errors import BentoError, EnvironmentFailed, WorkFailed
-from bento.models.signed import canonical
+from bento.models.signed import canonical, sha256
 from bento.names import BadName, Digest, HostName, SystemPath
 
 if TYPE_CHECKING:
@@ -80,17 +80,23 @@ class Workspace:
         """Which documents were verified before."""
         return Verdicts(self.root / "verdicts", __version__)
 
-    def knows(self, what: str, mark: Digest) -> bool:
-        """Whether this was found in order before, and nothing else by that name since."""
+    def recall(self, what: str, mark: Digest) -> str | None:
+        """What was noted of this; None where it wasn't, or something else by that name since."""
         try:
-            return Path(f"{self.root}/{what}").read_text("ascii") == f"{__version__} {mark}\n"
-        except (OSError, UnicodeDecodeError):
-            return False
+            head, _, text = Path(f"{self.root}/{what}").read_bytes().partition(b"\n")
+        except OSError:
+            return None
+        return text.decode() if head == self._head(mark, text) else None
 
-    def note(self, what: str, mark: Digest) -> None:
-        """It was found in order. Not to keep that costs time only."""
+    def note(self, what: str, mark: Digest, text: str = "") -> None:
+        """Keep what was found of it. Not to keep that costs time only."""
+        data = text.encode()
         with suppress(BentoError):
-            publish_text(self.root / what, f"{__version__} {mark}\n")
+            store(self.root / what, self._head(mark, data) + b"\n" + data, 0o600)
+
+    @staticmethod
+    def _head(mark: Digest, text: bytes) -> bytes:
+        return f"{__version__} {mark} {sha256(text)}".encode()
 
     @staticmethod
     def measure(tree: Tree) -> tuple[Digest, int]:

@@ -60,7 +60,7 @@ _BY_OUTCOME: dict[str, State] = {
 _INSTALLED = ("succeeded", "degraded", "reboot-needed", "auto-updated")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HostState:
     """`state` and the report it follows from; `running` is the newest word on the running system.
 
@@ -80,7 +80,7 @@ class HostState:
 
 def _speaking(reports: list[Report], heartbeat: Heartbeat | None) -> Report | None:
     """The newest report that still holds. A refusal is over once a later poll went well (a heartbeat came after it)."""
-    for report in sorted(reports, key=lambda report: report.counter, reverse=True):
+    for report in reports:
         if report.outcome == "refused" and heartbeat is not None and heartbeat.after >= report.counter:
             continue
         return report
@@ -94,8 +94,9 @@ def derive(
 
     With `unread` there may be more than these, so that silence says nothing.
     """
+    reports = sorted(reports, key=lambda one: one.counter, reverse=True)
     report = _speaking(reports, heartbeat)
-    newest = max(reports, key=lambda one: one.counter, default=None)
+    newest = reports[0] if reports else None
     fresh = heartbeat is not None and (newest is None or heartbeat.after >= newest.counter)
     running = heartbeat.running if heartbeat is not None and fresh else (newest.running if newest else None)
     word = heartbeat if fresh else newest  # the last by its counter: a clock may have been set back since
@@ -127,18 +128,17 @@ def enough(published: Manifest | None, reports: list[Report]) -> bool:
 
 
 def _installed(reports: list[Report]) -> Serial | None:
-    """The release of the newest report of a success."""
-    good = [one for one in reports if one.outcome in _INSTALLED]
-    return max(good, key=lambda one: one.counter).serial if good else None
+    """The release of the newest report of a success; `reports` are newest first."""
+    return next((one.serial for one in reports if one.outcome in _INSTALLED), None)
 
 
 def _extra_runs(published: Manifest | None, reports: list[Report]) -> int:
     """Refusals don't count: they are about what was put in the release's place. Nor does what settings ask for."""
     if published is None:
         return 0
-    inputs = published.settings.self_update
-    about = [one for one in reports if one.serial == published.serial and not is_about(inputs, one.reason)]
-    return max(0, sum(one.outcome not in ("refused", "auto-updated") for one in about) - 1)
+    serial, inputs = published.serial, published.settings.self_update
+    runs = [one for one in reports if one.serial == serial and one.outcome not in ("refused", "auto-updated")]
+    return max(0, sum(not is_about(inputs, one.reason) for one in runs) - 1)
 
 
 def _state(published: Manifest | None, report: Report | None, running: str | None) -> State:

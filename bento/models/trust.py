@@ -61,6 +61,7 @@ def parse_fleet_name(text: str) -> str:
 
 _EXAMPLE = "for example: bento.example.org"
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,32}")  # a link's name
+_LABEL = 63  # characters: DNS's limit
 _PLACEHOLDER = re.compile("%[hp]")
 _PROXY_EXAMPLE = 'for example: ["corkscrew", "proxy.example.org", "8080", "%h", "%p"]'
 
@@ -78,10 +79,9 @@ def parse_address(text: str) -> str:
             said = f"'{printable(text)}' is no host name or IP address"
             raise InputError(said, _EXAMPLE, "a port has a setting of its own") from None
         return bare
-    try:
-        text.encode("idna")  # what a look-up does first
-    except UnicodeError:
-        raise wrong from None
+    *labels, last = text.split(".")  # as a look-up has them; one that ends with a dot is whole
+    if not all(0 < len(label) <= _LABEL for label in labels) or len(last) > _LABEL:
+        raise wrong
     return text
 
 

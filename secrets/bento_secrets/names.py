@@ -28,7 +28,9 @@ MAX_SEGMENTS = 4
 
 def printable(text: str, limit: int = 80) -> str:
     """`text` for an error message: control characters and non-ASCII escaped, cut at `limit` characters."""
-    shown = text[:limit].encode("unicode_escape").decode("ascii")
+    shown = text[:limit]
+    if not (shown.isascii() and shown.isprintable()) or "\\" in shown:
+        shown = shown.encode("unicode_escape").decode("ascii")
     return shown + ("…" if len(text) > limit else "")
 
 

@@ -184,13 +184,13 @@ def test_looking_ahead_at_many_hosts_finds_what_asking_for_each_by_itself_finds(
         content = contents[name]
         wanted = {content.config.digest: content.config.size, **{one.digest: one.size for one in content.secrets}}
 
-        def reports() -> object:
+        def words() -> object:
             try:
-                return list(target.read_reports(name))
+                return list(target.read_words(name))
             except BentoError as error:
                 return error.message
 
-        return [target.read_manifest(name), target.present(name, wanted), reports(), target.read_heartbeat(name)]
+        return [target.read_manifest(name), target.present(name, wanted), words()]
 
     with target.opened():
         alone = {name: all_of(target, name) for name in link.names}
@@ -219,7 +219,7 @@ def test_what_was_looked_ahead_at_costs_nothing_more_and_is_forgotten_when_it_is
         asked.clear()
         for name, content in contents.items():
             assert link.place.publish(content, START, to=[target]).changed is None
-            assert list(target.read_reports(name)) == []
+            assert list(target.read_words(name)) == [None]
         assert asked == []
         web = link.names[0]
         changed = link.place.publish(link.place.content("other", host=web), START + 10, to=[target])

@@ -127,3 +127,10 @@ def test_anything_but_a_plain_file_is_refused_without_waiting(tmp_path: Path) ->
             os.close(folder)
     with pytest.raises(InputError, match="not a plain file"):
         read_capped(Path("/dev/zero"), 100, "it")
+
+
+def test_a_file_that_doesn_t_say_its_size_is_read_whole_and_no_further_than_the_limit() -> None:
+    whole = Path("/proc/version").read_bytes()
+    assert Path("/proc/version").stat().st_size == 0
+    assert read_capped("/proc/version", 1000, "it") == whole
+    assert read_capped("/proc/version", 5, "it") == whole[:5]

@@ -195,15 +195,15 @@ def test_a_manifest_that_is_a_link_or_too_large_is_refused(target: PublishFolder
         target.read_manifest(WEB)
 
 
-def test_reports_come_newest_first(target: PublishFolder, reports: Path) -> None:
+def test_the_heartbeat_comes_first_and_then_the_reports_newest_first(target: PublishFolder, reports: Path) -> None:
     for counter in (2, 10, 9, 10**19):
         (reports / name(counter)).write_bytes(str(counter).encode())
-    assert list(target.read_reports(WEB)) == [b"10000000000000000000", b"10", b"9", b"2"]
+    (reports / "heartbeat").write_bytes(b"it lives")
+    assert list(target.read_words(WEB)) == [b"it lives", b"10000000000000000000", b"10", b"9", b"2"]
 
 
 def test_no_reports_folder_means_no_reports(target: PublishFolder) -> None:
-    assert list(target.read_reports(DB)) == []
-    assert target.read_heartbeat(DB) is None
+    assert list(target.read_words(DB)) == [None]
 
 
 @pytest.mark.timeout(10)
@@ -223,7 +223,7 @@ def test_a_hostile_report_is_a_none_and_the_others_are_read(
     (reports / name(2)).write_bytes(b"x" * LIMITS.report)
     (reports / name(1)).write_bytes(b"one")
     with bound_by_modes():
-        found = list(target.read_reports(WEB))
+        _, *found = target.read_words(WEB)
     assert found == [b"nine", None, None, None, None, None, None, b"x" * LIMITS.report, b"one"]
 
 
@@ -239,21 +239,22 @@ def test_a_hostile_heartbeat_is_a_none(target: PublishFolder, reports: Path, kin
         heartbeat.mkdir()
     else:
         heartbeat.write_bytes(b"x" * (LIMITS.report + 1))
-    assert target.read_heartbeat(WEB) is None
+    (reports / name(1)).write_bytes(b"one")
+    assert list(target.read_words(WEB)) == [None, b"one"]
 
 
 def test_other_names_among_the_reports_are_not_looked_at(target: PublishFolder, reports: Path) -> None:
     for other in ("$(reboot)", "a\nb.report", "1.report", name(1) + ".tmp", "x" * 20 + ".report", "²" * 20 + ".report"):
         (reports / other).write_bytes(b"x")
     os.mkfifo(os.fsencode(reports) + b"/\xff.report")
-    assert list(target.read_reports(WEB)) == []
+    assert list(target.read_words(WEB)) == [None]
 
 
 def test_reports_behind_a_link_are_not_read(target: PublishFolder, reports: Path, tmp_path: Path) -> None:
     reports.rmdir()
     reports.symlink_to(tmp_path)
     with pytest.raises(WorkFailed, match="reports"):
-        list(target.read_reports(WEB))
+        list(target.read_words(WEB))
 
 
 def test_only_so_many_reports_are_looked_at(
@@ -262,4 +263,4 @@ def test_only_so_many_reports_are_looked_at(
     monkeypatch.setattr(module, "LIMITS", replace(LIMITS, reports=3))
     for counter in range(6):
         (reports / name(counter)).write_bytes(str(counter).encode())
-    assert list(target.read_reports(WEB)) == [b"5", b"4", b"3"]
+    assert list(target.read_words(WEB)) == [None, b"5", b"4", b"3"]

@@ -15,22 +15,23 @@ def kept(tmp_path: Path) -> Path:
 
 def known(kept: Path, document: bytes = b"one", *about: str, rules: str = "rules") -> bool:
     found = Verdicts(kept, rules)
-    return found.has(found.mark(document, *about))
+    return found.about(*about).has("word", document)
 
 
 def remember(kept: Path, *documents: bytes, whole: bool = False) -> None:
     found = Verdicts(kept, "rules")
     for document in documents:
-        found.add(found.mark(document))
+        found.about().add("word", document)
     found.save(whole=whole)
 
 
 def test_what_is_in_order_is_known_for_the_same_bytes_questions_and_rules_only(kept: Path) -> None:
     found = Verdicts(kept, "rules")
-    mark = found.mark(b"one", "acme", "key")
-    assert not found.has(mark)
-    found.add(mark)
-    assert found.has(mark)
+    about = found.about("acme", "key")
+    assert not about.has("word", b"one")
+    about.add("word", b"one")
+    assert about.has("word", b"one")
+    assert not about.has("another", b"one")
     found.save(whole=False)
     assert known(kept, b"one", "acme", "key")
     assert not known(kept, b"one.", "acme", "key")
@@ -82,9 +83,9 @@ def test_it_does_not_grow_without_end(kept: Path, monkeypatch: pytest.MonkeyPatc
     assert known(kept, b"more 4")
     found = Verdicts(kept, "rules")
     assert not known(kept, b"0"), "the oldest goes first"
-    marks = [found.mark(b"%d" % number) for number in range(5)]
-    for mark in marks:
-        found.add(mark)
-    assert [found.has(mark) for mark in marks] == [False, False, True, True, True]
+    about = found.about()
+    for number in range(5):
+        about.add("word", b"%d" % number)
+    assert [about.has("word", b"%d" % number) for number in range(5)] == [False, False, True, True, True]
     monkeypatch.setattr(verdicts, "_MOST", 2)
     assert not known(kept, b"4"), "a file that is too large is none"

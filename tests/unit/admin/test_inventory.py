@@ -10,10 +10,12 @@ import pytest
 from unit.samples import FLEET, public
 
 from bento.admin import inventory
-from bento.admin.inventory import find_fleet, load_fleet, load_trust, note_keys
+from bento.admin.inventory import find_fleet, load_fleet, load_trust, note_fleet
 from bento.admin.workspace import Workspace
 from bento.cli.context import fleet_root as root_of_command
 from bento.errors import InputError
+from bento.models import fleet as models
+from bento.models.strict import Source, parse_toml
 from bento.names import HostName
 from bento_secrets.recipients import Recipient
 
@@ -112,12 +114,58 @@ def test_the_same_keys_are_checked_once_and_one_more_has_all_of_them_checked(
     fleet = load_fleet(fleet_root)
     assert len(checked) == 6
     assert {path.name for path in workspace.root.iterdir()} == {"trees", "roots"}  # who only reads keeps nothing
-    note_keys(fleet, workspace)  # as a deploy does
+    note_fleet(fleet, workspace)  # as a deploy does
     load_fleet(fleet_root)
     assert len(checked) == 6
     append(fleet_root, f'[hosts.more]\nkeys = ["{public(14).line}"]\n')
     load_fleet(fleet_root)
     assert checked[6:] == [public(number).blob for number in (11, 12, 13, 14)]
+
+
+@pytest.fixture
+def toml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The files that were read as TOML."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    read: list[str] = []
+    monkeypatch.setattr(models, "parse_toml", lambda text, name: read.append(name) or parse_toml(text, name))
+    return read
+
+
+def test_after_a_deploy_the_same_settings_are_not_read_from_toml_again(fleet_root: Path, toml: list[str]) -> None:
+    append(fleet_root, 'source = "hosts/größer"\n')
+    append(fleet_root, "[build]\njobs = 3\n", "bento.local.toml")
+    workspace = Workspace(fleet_root)
+    workspace.prepare()
+    fleet = load_fleet(fleet_root)
+    note_fleet(fleet, workspace)
+    toml.clear()
+    assert load_fleet(fleet_root) == fleet
+    assert fleet.file.build.jobs == 3
+    assert toml == []
+    append(fleet_root, "[defaults]\nreboot_notice = 9\n")
+    assert load_fleet(fleet_root).hosts[WEB].settings.reboot_notice == 9
+    (fleet_root / "bento.local.toml").write_text("[build]\njobs = 4\n")
+    assert load_fleet(fleet_root).file.build.jobs == 4
+    (fleet_root / "bento.local.toml").unlink()
+    assert load_fleet(fleet_root).file.build.jobs is None
+    assert len(toml) == 5
+
+
+def test_settings_that_are_remembered_wrongly_are_read_again(fleet_root: Path, toml: list[str]) -> None:
+    workspace = Workspace(fleet_root)
+    workspace.prepare()
+    fleet = load_fleet(fleet_root)
+    note_fleet(fleet, workspace)
+    kept = workspace.root / "settings"
+    assert kept.stat().st_mode & 0o777 == 0o600  # bento.toml may be nobody else's to read
+    whole = kept.read_bytes()
+    for data in (b"", b"\xff", whole[:-1], whole.replace(b'"web"', b'"wep"'), whole.replace(b"0.1.0", b"0.0.9")):
+        kept.write_bytes(data)
+        toml.clear()
+        assert load_fleet(fleet_root) == fleet
+        assert toml == ["bento.toml"]
+    workspace.note("settings", inventory._texts(Source("", (fleet_root / "bento.toml").read_text()), None), '{"x": 1}')
+    assert load_fleet(fleet_root) == fleet  # another Bento's, of the same version
 
 
 def test_an_admin_s_recipient_is_checked(fleet_root: Path) -> None:

@@ -22,7 +22,7 @@ from bento.admin.status import status
 from bento.errors import BentoError, InputError
 from bento.models.signed import sha256
 
-METHODS = ("read_manifest", "read_object", "present", "read_reports", "read_heartbeat")
+METHODS = ("read_manifest", "read_object", "present", "read_words")
 Break = Callable[..., None]
 
 
@@ -91,7 +91,7 @@ def test_a_mirror_that_fails_in_the_middle_is_named_and_nothing_is_lost(
         assert re.search(r"/mirror can't be read: .* broke; shown is what the other mirrors know$", sentence)
 
 
-@pytest.mark.parametrize("method", ["read_manifest", "read_reports"])
+@pytest.mark.parametrize("method", ["read_manifest", "read_words"])
 def test_a_target_without_a_mirror_that_fails_is_an_error_not_an_empty_answer(
     mirrored: Desk, breaks: Break, method: str
 ) -> None:

@@ -69,14 +69,14 @@ def broken_disk(reports: Path, monkeypatch: pytest.MonkeyPatch) -> AbstractConte
 
 
 def a_server_that_says_no(_: Path, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[None]:
-    real = PublishFolder.read_reports
+    real = PublishFolder.read_words
 
     def fails(self: PublishFolder, host: HostName) -> Any:
         if host == WEB:
             raise SaidNo("can't read the reports: the server doesn't allow it")
         return real(self, host)
 
-    monkeypatch.setattr(PublishFolder, "read_reports", fails)
+    monkeypatch.setattr(PublishFolder, "read_words", fails)
     return nullcontext()
 
 

@@ -190,7 +190,7 @@ def test_a_look_at_one_host_leaves_the_others_known(place: Place) -> None:
 
 @contextmanager
 def reads(place: Place, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Note each file that is opened under the publish folder."""
+    """Note each file and folder that is opened under the publish folder, by its path in there."""
     real: Callable[..., int] = os.open
     names: dict[int, str] = {}
 
@@ -198,12 +198,39 @@ def reads(place: Place, patch: pytest.MonkeyPatch) -> Iterator[None]:
         made = real(path, *args, dir_fd=dir_fd, **more)
         names[made] = f"{names[dir_fd]}/{path}" if dir_fd is not None else str(path)
         if names[made].startswith(f"{place.root.parent}/publish/"):
-            place.opened.append(names[made].removeprefix(f"{place.root.parent}/publish/").split("/")[0])
+            place.opened.append(names[made].removeprefix(f"{place.root.parent}/publish/"))
         return made
 
     with patch.context() as opened:
         opened.setattr(os, "open", opening)
         yield
+
+
+def test_a_look_opens_what_a_state_follows_from_and_reads_none_of_it_twice(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.look()
+    asked: list[str] = []
+    for name in ("read", "fstat", "listdir"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: asked.append(name) or real(*args))
+    (place.reports / "notes").write_text("nobody asks for this")
+    fleet, trust = place.fleet, load_trust(place.root)
+    asked.clear()
+    with reads(place, monkeypatch):
+        status(fleet, trust, [WEB])
+    words = ["web/reports", "web/reports/heartbeat", f"web/reports/{3:020}.report", f"web/reports/{2:020}.report"]
+    assert place.opened == ["web/release/manifest", *words]
+    assert sorted(asked) == ["fstat"] * 4 + ["listdir"] + ["read"] * 4
+    (place.reports / "heartbeat").unlink()
+    place.opened.clear()
+    with reads(place, monkeypatch):
+        status(fleet, trust, [WEB])
+    assert "web/reports/heartbeat" not in place.opened, "the folder has none"
+
+
+def hosts_of(opened: list[str]) -> set[str]:
+    return {path.split("/")[0] for path in opened}
 
 
 def test_watching_reads_the_host_that_reported_and_no_other(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,12 +240,12 @@ def test_watching_reads_the_host_that_reported_and_no_other(place: Place, monkey
     with reads(place, monkeypatch):
         states = watching.watch(fleet, load_trust(place.root), (WEB, DB), 60)
         next(states)
-        assert set(place.opened) == {"web", "db"}
+        assert hosts_of(place.opened) == {"web", "db"}
         place.put(f"{4:020}.report", report(4, serial=place.manifest().serial, outcome="failed").line)
         place.opened.clear()
         place.verified = 0
         found = next(states).hosts
-        assert set(place.opened) == {"web"}
+        assert hosts_of(place.opened) == {"web"}
         assert place.verified == 1, "what was there before is not verified again"
         assert [one.state.state for one in found] == ["failing", "not published"]
         states.close()  # type: ignore[attr-defined] # a generator

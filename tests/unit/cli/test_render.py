@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -128,6 +130,17 @@ def test_on_a_terminal_words_have_their_colours_however_wide_it_is() -> None:
         assert lines[0].startswith("\x1b[1mhost")
         assert "web" in lines[1]
         assert "\x1b[32mfine" in "".join(lines)
+
+
+def test_into_a_pipe_rich_is_not_loaded_and_the_table_is_the_same() -> None:
+    heads, rows = ["host", "state"], [["web", ("fine", "green")], ["database", "odd"]]
+    program = (
+        "import sys; from bento.cli.render import show_table;"
+        f" show_table({heads!r}, {rows!r}); assert 'rich' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == drawn(Console(width=200, force_terminal=False), heads, rows)
 
 
 def test_json_is_whole_and_reads_back(capsys: pytest.CaptureFixture[str]) -> None:
