@@ -153,7 +153,7 @@ def faults(calls: int) -> list[tuple[str, int | None]]:
     return found
 
 
-@pytest.mark.timeout(600 if ALL else 120)
+@pytest.mark.timeout(600 if ALL else 240)
 def test_runs_that_are_killed_crash_or_find_a_disk_that_refuses_leave_no_plaintext_either(
     world: World, marker: bytes, tmp_path: Path
 ) -> None:

@@ -136,8 +136,11 @@ class World:
         self.machines[word] = machine
         return machine
 
-    def write_agent(self, machine: Machine, confirm: int = 3) -> None:
-        """The host's agent.toml, and the trust file as its configuration would bring it."""
+    def write_agent(self, machine: Machine, confirm: int = 60) -> None:
+        """The host's agent.toml, and the trust file as its configuration would bring it.
+
+        `confirm`: seconds in which the server, or the admin, has to be there after a switch; few, where they aren't.
+        """
         shutil.copy(self.fleet / "utils/trust.toml", machine.folder / "trust.toml")
         machine.config.write_text(
             f"""\

@@ -188,7 +188,7 @@ def test_a_comment_that_only_mentions_keys_passes(web: Path, text: str) -> None:
     assert content(web)["x.nix"] == text.encode()
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_fifo_or_socket_is_refused_without_waiting(web: Path) -> None:
     os.mkfifo(web / "pipe")
     assert complaint(web).message == "hosts/web/pipe is neither a file nor a folder"
