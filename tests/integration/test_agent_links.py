@@ -87,7 +87,7 @@ def test_a_link_that_goes_for_good_in_mid_transfer_ends_the_run_and_one_that_com
     before = in_force(web)
     run = in_mid_transfer(web)
     cable.cut()
-    said = run.communicate(timeout=120)[1].decode()
+    said = run.communicate(timeout=200)[1].decode()
     assert run.returncode == 1, said
     assert "the server" in said
     # nothing is taken, and no object is here that isn't whole
@@ -106,7 +106,7 @@ def test_a_link_that_goes_for_good_in_mid_transfer_ends_the_run_and_one_that_com
     cable.rate("100mbit")
     time.sleep(PATIENCE / 10)
     cable.mend()
-    said = run.communicate(timeout=120)[1].decode()
+    said = run.communicate(timeout=200)[1].decode()
     assert run.returncode == 0, said
     published = world.status(web)["published"]["system"]
     assert in_force(web) == (published, published, published, b"new")

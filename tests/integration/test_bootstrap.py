@@ -90,7 +90,7 @@ def test_a_fresh_machine_becomes_a_host_by_the_command_that_is_printed(world: Wo
     assert rows[0]["state"] == "up to date"
     # the settings it made do until its own come
     argv = [PROGRAMS / "bento-agent", "--config", fresh.folder / "state/bootstrap/agent.toml", "run"]
-    assert "nothing new" in said(fresh.root.run(argv, timeout=60))
+    assert "nothing new" in said(fresh.root.run(argv, timeout=200))
 
 
 def test_a_server_with_another_key_than_the_command_names_is_refused_at_once(world: World, fresh: Fresh) -> None:

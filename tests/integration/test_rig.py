@@ -221,7 +221,7 @@ def run_sftp(sshd: Sshd, user: str, key: SshKey, commands: tuple[str, ...]) -> s
         ["sftp", "-b", "-", "-F", "none", "-P", str(sshd.port), "-i", str(key.path),
          *(part for option in options for part in ("-o", option)), f"{user}@{sshd.address}"],
         input="".join(f"{command}\n" for command in commands),
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class Server:
         if user is not None:
             argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *argv]
         cwd = self.fleet if self.fleet.exists() else self.folder
-        return self.root.run(argv, cwd=cwd, timeout=120)
+        return self.root.run(argv, cwd=cwd, timeout=200)
 
     def start(self) -> None:
         """Its sshd, with the settings that are there now."""
@@ -275,7 +275,7 @@ def test_a_whole_deploy_and_pull_without_root_on_the_server(
     def deploy(*args: str, code: int = 0) -> str:
         # the admin's machine, as nobody in particular
         argv = [PROGRAMS / "bento", "--dir", server.fleet, *args]
-        done = admin.run(argv, timeout=120)
+        done = admin.run(argv, timeout=200)
         assert done.returncode == code, said(done)
         return said(done)
 
@@ -292,7 +292,7 @@ def test_a_whole_deploy_and_pull_without_root_on_the_server(
         f'host = "web"\nidentities = ["{folder}/key"]\ntrust = "{folder}/trust.toml"\n'
         f'[paths]\nstate = "{folder}/state"\n[confirm]\ntimeout = 60\n[systemd]\ncommand = ["true"]\n'
     )
-    done = host.run([PROGRAMS / "bento-agent", "--config", folder / "agent.toml", "run"], timeout=120)
+    done = host.run([PROGRAMS / "bento-agent", "--config", folder / "agent.toml", "run"], timeout=200)
     assert done.returncode == 0, said(done)
     assert host.run(["cat", "/run/bento/secrets/token"]).stdout == (server.folder / "web.pub").read_bytes()
     assert "up to date" in deploy("status", "--on", "web")

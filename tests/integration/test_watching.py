@@ -36,7 +36,7 @@ class Reader:
 
     def until(self, true: Callable[[bytes], bool]) -> None:
         with self._more:
-            assert self._more.wait_for(lambda: true(self.said) or self._ended, timeout=120), self.said
+            assert self._more.wait_for(lambda: true(self.said) or self._ended, timeout=200), self.said
             assert true(self.said), self.said
 
 

@@ -74,7 +74,7 @@ class Acme:
         self.bento("host", "add", name, "--key-file", f"{key}.pub", *(f"--tag={tag}" for tag in tags))
 
     def try_bento(self, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        done = zygote.run([PROGRAMS / "bento", *args], self.env, cwd or self.fleet, b"", timeout=120)
+        done = zygote.run([PROGRAMS / "bento", *args], self.env, cwd or self.fleet, b"", timeout=200)
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def bento(self, *args: str, code: int = 0, cwd: Path | None = None) -> str:

@@ -42,7 +42,7 @@ def typed_ahead() -> Iterator[None]:
 
 
 def test_without_input_the_program_finds_none_and_does_not_wait(typed_ahead: None) -> None:
-    assert run(["cat"], timeout=60).out == b""
+    assert run(["cat"], timeout=200).out == b""
     assert run(["cat"], stdin=b"given").out == b"given"
     assert run_keeping_tail(["cat"], tail=10).err == b""
 
