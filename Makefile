@@ -56,7 +56,7 @@ demo: need-demo $(RUN) ## run the whole cycle on two throw-away hosts
 
 test: need-test check ## run every check and every test but those with a target of their own (root: real mounts, real accounts)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ALONE) $(BOOTED))
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE)
 
 check: $(DEV) ## formatting, lint, types and layers: the quick ones
 	$(BIN)/ruff format --check .
