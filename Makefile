@@ -41,7 +41,7 @@ BOOTED := $(addprefix tests/integration/,test_agent_systemd.py test_nixos_units.
 # What cuts the power runs alone: beside others its time limits run out.
 ALONE := tests/faults
 
-# What takes every third step or so, and each step in `make cuts` (tests/rig/cuts.py).
+# What takes every fifth step or so, and each step in `make cuts` (tests/rig/cuts.py).
 CUT := $(addsuffix .py,test_secret_cuts test_agent_cut test_agenix_import test_sftp_cuts test_atomic_publish test_self_update)
 
 .DEFAULT_GOAL := help
