@@ -41,7 +41,7 @@ BOOTED := $(addprefix tests/integration/,test_agent_systemd.py test_nixos_units.
 # What cuts the power runs alone: beside others its time limits run out.
 ALONE := tests/faults
 
-# What takes every third step or so, and each step in `make cuts` (tests/rig/cuts.py).
+# What takes every fifth step or so, and each step in `make cuts` (tests/rig/cuts.py).
 CUT := $(addsuffix .py,test_secret_cuts test_agent_cut test_agenix_import test_sftp_cuts test_atomic_publish test_self_update)
 
 .DEFAULT_GOAL := help
@@ -55,14 +55,13 @@ demo: need-demo $(RUN) ## run the whole cycle on two throw-away hosts
 	$(BIN)/bento demo
 
 test: need-test check ## run every check and every test but those with a target of their own (root: real mounts, real accounts)
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(addprefix --ignore=,$(ALONE) $(BOOTED))
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ALONE) $(BOOTED))
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE)
 
 check: $(DEV) ## formatting, lint, types and layers: the quick ones
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/mypy --config-file tests/mypy.ini tests bench
+	$(BIN)/mypy & first=$$!; $(BIN)/mypy --config-file tests/mypy.ini tests bench; second=$$?; wait $$first && exit $$second
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
 
 unit: $(DEV) ## run the unit tests (without those that need root, if you aren't root)
@@ -78,8 +77,8 @@ nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=
 nixes: need-nixes $(DEV) ## the tests that ask Nix for most, with the Nix of SUITES: 2.26 and 2.34 (root, 10 min each)
 	for suite in $(SUITES); do path=$$(tools/nix-of $$suite) && PATH=$$path:$$PATH $(BIN)/python -m pytest -q $(NIXES) || exit 1; done
 
-cuts: need-test $(DEV) ## cut what writes at every step, where the tests take some of them; 200 pulls beside publishing (root, 15 min)
-	BENTO_CUTS=1 $(BIN)/python -m pytest -q -s tests/unit/secrets/test_store_cuts.py $(addprefix tests/integration/,$(CUT))
+cuts: need-test $(DEV) ## cut what writes at every step, where the tests take some of them; other examples; 200 pulls (root, 20 min)
+	BENTO_CUTS=1 $(BIN)/python -m pytest -q -s tests/unit $(addprefix tests/integration/,$(CUT))
 
 faults: need-test $(DEV) ## break the agent and publishing at every system call, and cut the power around each fsync (root, 25 min)
 	BENTO_FAULTS=all $(BIN)/python -m pytest -q -s tests/faults tests/integration/test_no_plaintext.py

@@ -50,7 +50,7 @@ def soak(world: ServedWorld, seconds: float) -> dict[str, object]:
     deploying: list[tuple[float, float]] = []
     listening: list[tuple[float, float]] = []
     releases = 0
-    while time.monotonic() < began + seconds:
+    while not deploying or time.monotonic() < began + seconds:
         changed = world.names[releases % CHANGED :: CHANGED]
         for name in changed:
             (world.fleet / "hosts" / name / "module-0.nix").write_text(f"# {name} {time.time_ns()}\n")

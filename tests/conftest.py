@@ -9,6 +9,15 @@ import shutil
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from rig.cuts import EVERY
+
+# The same examples each time, however busy the machine: what fails, fails for all. `make cuts` looks for others.
+settings.register_profile(
+    "suite", derandomize=not EVERY, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("suite")
 
 # Tests that run in the background, or by nohup, have these ignored; programs that they start would be deaf, too.
 for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):

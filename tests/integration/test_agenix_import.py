@@ -251,7 +251,7 @@ def test_cut_anywhere_it_leaves_all_or_nothing_and_the_rerun_heals(
     for number in range(1, 100, step):
         strace = ["strace", "-qq", "-o", "/dev/null", "-e", f"inject={call}:{fault}:when={number}"]
         argv = [*strace, *command]
-        done = subprocess.run(argv, env=agenix.env, cwd=agenix.fleet, capture_output=True, check=False, timeout=120)
+        done = subprocess.run(argv, env=agenix.env, cwd=agenix.fleet, capture_output=True, check=False, timeout=200)
         after = agenix.declared()
         assert after in (set(), AGENIX_TARGETS)
         agenix.take("agenix", *identities(agenix, "user1", "age.txt"))

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from socket import create_connection, socket
 
@@ -16,11 +17,12 @@ from bento.agent.recover import recover
 from bento.agent.reporting import deliver, make_report
 from bento.core import trust_rules
 from bento.core.spool import MOST
-from bento.demo.systems import System
+from bento.demo.systems import Behaviour, System
 from bento.errors import BentoError, EnvironmentFailed
 from bento.names import Serial
 from rig.lone import LoneHost
 from rig.relay import Relay
+from rig.releases import hook
 from rig.world import PROGRAMS, World
 
 
@@ -54,12 +56,18 @@ def test_of_two_agents_at_once_one_takes_the_release_and_the_other_is_busy(world
     web = world.add("web")
     world.bento("deploy")
     web.run()
-    web.write(System("second"))
+    web.write(System("second", Behaviour.HOOK))
+    hook(web, f"until [ -e {web.folder}/go ]; do sleep 0.02; done", "install")
     world.bento("deploy")
     before = len(web.root.switches())
     argv = [PROGRAMS / "bento-agent", "--config", web.config, "run"]
     both = [web.root.popen(argv) for _ in range(2)]
-    ended = {agent.wait(60): agent.communicate()[1].decode() for agent in both}
+    deadline = time.monotonic() + 120
+    while all(agent.poll() is None for agent in both):  # whoever comes first stays in its switch
+        assert time.monotonic() < deadline, "neither of them ended"
+        time.sleep(0.02)
+    (web.folder / "go").touch()
+    ended = {agent.wait(120): agent.communicate()[1].decode() for agent in both}
     assert set(ended) == {0, 75}, ended
     assert "another run of the agent is under way" in ended[75]
     assert [action for action, _ in web.root.switches()[before:]] == ["test", "boot"]

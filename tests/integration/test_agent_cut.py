@@ -50,9 +50,9 @@ def committing(lone: LoneHost, host: Host) -> Journal:
 
 
 def test_a_release_of_secrets_cut_anywhere_is_old_or_new_and_finished_only_after_its_report(lone: LoneHost) -> None:
-    number, unfinished = 1 - stride(3), 0
+    number, unfinished = 1 - stride(5), 0
     while True:
-        number += stride(3)
+        number += stride(5)
         host = lone.fresh()
         if not kill_at(number, lambda: take_it(lone.host())):
             break
@@ -75,16 +75,16 @@ def test_a_release_of_secrets_cut_anywhere_is_old_or_new_and_finished_only_after
         assert reports(host)[-1] == "succeeded"
         assert host.state.journal().committed.serial == 2
     assert number > 40
-    assert unfinished > 20 // stride(3)
+    assert unfinished > 20 // stride(5)
 
 
 @pytest.mark.parametrize("way", ["back", "forward", "neither"])
 def test_a_recovery_cut_anywhere_has_reported_before_the_journal_is_idle_and_counts_one_try(
     lone: LoneHost, way: str
 ) -> None:
-    number = 1 - stride(3)
+    number = 1 - stride(5)
     while True:
-        number += stride(3)
+        number += stride(5)
         host = lone.fresh()
         journal = switching(lone, host) if way == "back" else committing(lone, host)
         if way == "neither":

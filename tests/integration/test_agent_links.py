@@ -17,11 +17,11 @@ from rig.cable import SERVER, Cable
 from rig.relay import Relay
 from rig.world import PROGRAMS, Machine, World
 
-pytestmark = [pytest.mark.programs("ip", "tc"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.programs("ip", "tc"), pytest.mark.timeout(240)]
 
-SIZE = 300_000  # bytes of a configuration, which takes more than a second over the link
+SIZE = 600_000  # bytes of a configuration, which takes six seconds over the slow link: enough to catch it on its way
 LEAST = 4096  # more than a sealed secret has
-PATIENCE = 2  # seconds of silence until the host takes the server for gone
+PATIENCE = 4  # seconds of silence until the host takes the server for gone
 
 
 @pytest.fixture
@@ -83,11 +83,11 @@ def test_a_link_that_goes_for_good_in_mid_transfer_ends_the_run_and_one_that_com
     (web.source / "much").write_bytes(os.urandom(SIZE))
     world.bento("secret", "add", web.name, "-", "--name", "token", "--replace", stdin=b"new")
     world.bento("deploy")
-    cable.slow("1500kbit")
+    cable.rate("800kbit")
     before = in_force(web)
     run = in_mid_transfer(web)
     cable.cut()
-    said = run.communicate(timeout=120)[1].decode()
+    said = run.communicate(timeout=200)[1].decode()
     assert run.returncode == 1, said
     assert "the server" in said
     # nothing is taken, and no object is here that isn't whole
@@ -103,9 +103,10 @@ def test_a_link_that_goes_for_good_in_mid_transfer_ends_the_run_and_one_that_com
     cable.mend()
     run = in_mid_transfer(web)
     cable.cut()
+    cable.rate("100mbit")
     time.sleep(PATIENCE / 10)
     cable.mend()
-    said = run.communicate(timeout=60)[1].decode()
+    said = run.communicate(timeout=200)[1].decode()
     assert run.returncode == 0, said
     published = world.status(web)["published"]["system"]
     assert in_force(web) == (published, published, published, b"new")

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from bento.agent import control, take
+from bento.agent import confirm, control, link, take
 from bento.agent.control import recover_now
 from bento.agent.host import Host
 from bento.agent.install import stored_manifest
+from bento.agent.link import reachable_within
 from bento.agent.turn import AgentBusy, locked
 from bento.core import trust_rules
 from bento.core.journal import Point
@@ -114,7 +115,7 @@ def test_a_run_that_hangs_is_stopped_by_the_timers_command_and_undone(
                 recover_now(host)
             monkeypatch.setattr(control, "_PATIENCE", 1.0)
             done = recover_now(host, dead_man=True)
-            assert hung.wait(5) == -9
+            assert hung.wait(60) == -9
         finally:
             hung.kill()
     assert done.outcome == "rolled-back"
@@ -196,8 +197,10 @@ def test_the_hosts_own_checks_confirm_or_undo_a_switch(
     lone: LoneHost, check: str, outcome: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
-    lone.confirm = f"commands = [{{ run = {check.replace('FOLDER', str(lone.folder))}, timeout = 1 }}]"
-    lone.timeout = 4
+    monkeypatch.setattr(confirm, "_PAUSE", 0.1)
+    allowed = 1 if "sleep" in check else 30
+    lone.confirm = f"commands = [{{ run = {check.replace('FOLDER', str(lone.folder))}, timeout = {allowed} }}]"
+    lone.timeout = 1 if outcome == "rolled-back" else 60
     got = take_it(host := lone.fresh())
     assert got[0] == outcome
     assert words in got[1]
@@ -256,7 +259,7 @@ def test_somebodys_switch_while_the_new_system_is_confirmed_is_waited_for(
 
     def he_is_done() -> None:
         while not any("somebody else has begun" in line for line in lone.said):
-            time.sleep(0.05)
+            time.sleep(0.01)
         busy.unlink()
 
     threading.Thread(target=he_is_done, daemon=True).start()
@@ -278,8 +281,9 @@ def test_a_release_that_breaks_a_slow_network_is_a_try_and_not_the_servers_fault
     lone: LoneHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(take, "_system", lambda *_: (lone.system("new"), True))
-    monkeypatch.setattr(take, "PROBE_AGAIN", 0.1)
-    lone.timeout = 5
+    monkeypatch.setattr(take, "reachable_within", reachable_within)
+    monkeypatch.setattr(link, "_PAUSE", 0.1)
+    monkeypatch.setattr(take, "PROBE_AGAIN", 60)
     host = lone.fresh()
     switch, roll_back = take.switch, take.roll_back
 
@@ -290,7 +294,7 @@ def test_a_release_that_breaks_a_slow_network_is_a_try_and_not_the_servers_fault
 
     def mending(*args: Any) -> None:
         roll_back(*args)
-        threading.Timer(1, lone._sshd.start).start()
+        threading.Timer(0.5, lone._sshd.start).start()
 
     monkeypatch.setattr(take, "switch", breaking)
     monkeypatch.setattr(take, "roll_back", mending)

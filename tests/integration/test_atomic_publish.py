@@ -213,7 +213,12 @@ def test_no_pull_is_a_mixture_while_releases_come_and_go(
         for number in range(PULLS):
             host = puller(machine, tmp_path / f"state-{number % 2}-{number}")
             began = time.monotonic()
-            manifest = pull(host)
+            try:
+                manifest = pull(host)
+            except EnvironmentFailed as error:
+                if "isn't whole on the server" not in error.message:
+                    raise
+                continue  # a busy machine: it took so long that its release was collected, and says so
             spans.append((began, time.monotonic()))
             serials.add(manifest.serial)
             seen.append(held(host, manifest))
@@ -227,6 +232,7 @@ def test_no_pull_is_a_mixture_while_releases_come_and_go(
     figures = f"{PULLS} pulls, {len(serials)} serials, {overlaps} overlaps, {len(wrong)} mixed; the copy: {mixed} mixed"
     print(figures)  # noqa: T201
     assert wrong == []
+    assert len(seen) > PULLS / 2
     assert len(serials) >= SERIALS
     assert overlaps >= OVERLAPS
     assert mixed > 0, "the control saw no mixture, so the test above shows nothing"

@@ -30,7 +30,7 @@ def begin(world: World, *args: str) -> subprocess.Popen[bytes]:
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=200)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -39,6 +39,15 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def waits(deploy: subprocess.Popen[bytes]) -> None:
+    """Come back when it has published for its canary and says that it waits."""
+    assert deploy.stderr is not None
+    line = b""
+    while b"waiting for its report" not in line:
+        line = deploy.stderr.readline()
+        assert line, "it has ended"
 
 
 def serial(world: World, machine: Machine) -> int:
@@ -132,7 +141,8 @@ def test_another_release_published_while_it_waits_stops_it(world: World, fleet: 
     before = world.manifest(other).read_bytes()
     first = serial(world, canary)
     deploy = begin(world, "--wait", "90s")
-    until(lambda: serial(world, canary) > first)
+    waits(deploy)
+    assert serial(world, canary) > first
     world.manifest(canary).unlink()  # as another admin's deploy would, this one must not count as the canary's word
     code, _, err = end(deploy)
     assert code == 3, err
@@ -147,11 +157,8 @@ def test_ctrl_c_in_the_wait_says_who_got_what_and_how_to_go_on_or_back(
     before = world.manifest(other).read_bytes()
     first = serial(world, canary)
     deploy = begin(world, "--wait", "90s")
-    until(lambda: serial(world, canary) > first)
-    assert deploy.stderr is not None
-    said_so_far = b""
-    while b"waiting for its report" not in said_so_far:
-        said_so_far += deploy.stderr.readline()
+    waits(deploy)
+    assert serial(world, canary) > first
     deploy.send_signal(signal.SIGINT)
     code, out, err = end(deploy)
     assert code == 130, err

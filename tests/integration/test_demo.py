@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -66,7 +67,10 @@ def assert_nothing_runs(temporary: Path) -> None:
 
 def listening(pid: int) -> set[str]:
     """The addresses that a process listens on, in the kernel's hex."""
-    sockets = {link for fd in Path(f"/proc/{pid}/fd").iterdir() if (link := str(fd.readlink())).startswith("socket:")}
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed just now
+            sockets.add(str(descriptor.readlink()))
     found = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
@@ -89,15 +93,16 @@ def read_until(demo: subprocess.Popen[str], text: str) -> str:
 def test_the_whole_cycle_works_and_leaves_nothing(temporary: Path) -> None:
     home = temporary.parent / "home"
     home.mkdir()
-    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     demo = start(temporary, HOME=str(home), SSH_AUTH_SOCK="/nowhere/agent", BENTO_DIR="/nowhere", NAME="nobody")
     shown = read_until(demo, "$ bento deploy")
     assert users(temporary), "the search for processes finds none even while there are some"
     addresses = listening(demo.pid)
-    shown += demo.communicate(timeout=60)[0]
+    shown += demo.communicate(timeout=200)[0]
 
     assert demo.returncode == 0, shown
-    assert time.monotonic() - began < 60
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime < 60, "that many seconds of one processor"
     assert addresses == {"0100007F"}, "it listens on 127.0.0.1 and nothing else"
     table = shown.partition("What was checked\n")[2].splitlines()
     checked = [line for line in table if re.match(r"ok  |FAILED", line)]
@@ -124,8 +129,15 @@ def test_the_whole_cycle_works_and_leaves_nothing(temporary: Path) -> None:
     assert_nothing_runs(temporary)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("moment", ["This plays", "alpha$ bento-agent"])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "This plays"),
+        (signal.SIGHUP, "This plays"),
+        (signal.SIGINT, "alpha$ bento-agent"),
+        (signal.SIGTERM, "alpha$ bento-agent"),
+    ],
+)
 def test_a_demo_that_is_stopped_leaves_nothing(temporary: Path, number: signal.Signals, moment: str) -> None:
     demo = start(temporary)
     read_until(demo, moment)
@@ -133,7 +145,7 @@ def test_a_demo_that_is_stopped_leaves_nothing(temporary: Path, number: signal.S
         os.killpg(demo.pid, number)  # as Ctrl-C does
     else:
         demo.send_signal(number)
-    shown = demo.communicate(timeout=120)[0]
+    shown = demo.communicate(timeout=200)[0]
     assert demo.returncode == 130, shown
     assert "error: stopped" in shown
     assert "Traceback" not in shown
@@ -145,7 +157,7 @@ def test_even_a_killed_demo_leaves_no_process_and_no_mount(temporary: Path) -> N
     demo = start(temporary)
     read_until(demo, "alpha$ bento-agent")
     demo.kill()
-    demo.communicate(timeout=120)
+    demo.communicate(timeout=200)
     deadline = time.monotonic() + 120
     while users(temporary) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -159,7 +171,7 @@ def test_a_command_that_fails_ends_it_and_leaves_nothing(temporary: Path, tmp_pa
     (broken / "nix-build").write_text("#!/bin/sh\necho 'error: no space left' >&2\nexit 1\n")
     (broken / "nix-build").chmod(0o755)
     demo = start(temporary, PATH=f"{broken}:{os.environ['PATH']}")
-    shown = demo.communicate(timeout=60)[0]
+    shown = demo.communicate(timeout=200)[0]
     assert demo.returncode == 1, shown
     assert "error: beta: the build failed" in shown
     assert "error: the demo stopped" in shown
@@ -167,16 +179,24 @@ def test_a_command_that_fails_ends_it_and_leaves_nothing(temporary: Path, tmp_pa
     assert_nothing_runs(temporary)
 
 
-def test_a_restart_that_does_not_happen_fails_a_check(temporary: Path, tmp_path: Path) -> None:
+def test_a_restart_that_does_not_happen_fails_a_check_and_keep_leaves_the_folder_and_says_where(
+    temporary: Path,
+) -> None:
     """In the middle of the play the recorder is swapped for one that does nothing."""
-    demo = start(temporary)
+    demo = start(temporary, "--keep")
     shown = read_until(demo, "A secret is replaced")
     for folder in temporary.iterdir():
         (folder / "alpha/demo/systemctl").write_text("#!/bin/sh\ntrue\n")
-    shown += demo.communicate(timeout=60)[0]
+    shown += demo.communicate(timeout=200)[0]
     assert demo.returncode == 1, shown
     assert "FAILED  alpha: systemctl was asked for just: try-restart -- app.service" in shown
-    assert list(temporary.iterdir()) == []
+    (kept,) = temporary.iterdir()
+    assert f"left there to look at: {kept}" in shown
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert (kept / "admin/demo/acme/bento.toml").is_file()
+    assert (kept / "admin/demo/chroot/alpha/release/manifest").is_file()
+    assert not list((kept / "alpha/run/bento").iterdir()), "plaintext was on its tmpfs only, and is gone with it"
+    assert_nothing_runs(temporary)
 
 
 def test_an_attack_that_succeeds_fails_the_demo(temporary: Path) -> None:
@@ -187,21 +207,8 @@ def test_an_attack_that_succeeds_fails_the_demo(temporary: Path) -> None:
         floor = folder / "alpha/demo/state/floor.json"
         lowered = {"line": None, "over": 2**53 - 1, "progress": "accepted", "serial": 1, "tries": 0}
         floor.write_text(json.dumps(lowered))
-    shown += demo.communicate(timeout=60)[0]
+    shown += demo.communicate(timeout=200)[0]
     assert demo.returncode == 1, shown
     assert "puts an older release of alpha's back" in shown
     assert "on alpha, ended with exit 0" in shown
     assert list(temporary.iterdir()) == []
-
-
-def test_keep_leaves_the_folder_and_says_where(temporary: Path) -> None:
-    demo = start(temporary, "--keep")
-    shown = demo.communicate(timeout=60)[0]
-    assert demo.returncode == 0, shown
-    (kept,) = temporary.iterdir()
-    assert f"left there to look at: {kept}" in shown
-    assert kept.stat().st_mode & 0o777 == 0o700
-    assert (kept / "admin/demo/acme/bento.toml").is_file()
-    assert (kept / "admin/demo/chroot/alpha/release/manifest").is_file()
-    assert not list((kept / "alpha/run/bento").iterdir()), "plaintext was on its tmpfs only, and is gone with it"
-    assert_nothing_runs(temporary)

@@ -53,6 +53,7 @@ def session(host_user: HostUser, place: Path, monkeypatch: pytest.MonkeyPatch) -
     sessions.mkdir()
     monkeypatch.setattr(desktop, "_SESSIONS", sessions)
     monkeypatch.setattr(desktop, "_LEAST_USER", 1)
+    monkeypatch.setattr(desktop, "_TIMEOUT", 60)  # a busy machine takes its time to start a program
     monkeypatch.setattr(desktop, "_PATH", f"{programs}:/usr/bin:/bin")
 
     def log_in(word: str) -> tuple[pwd.struct_passwd, Path]:
@@ -82,7 +83,7 @@ def test_each_session_is_told_as_its_own_user_with_nothing_of_roots(
     assert args == ["arg=--app-name=Bento", "arg=--", "arg=A title", "arg=--text; $(touch x)"] * 2
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 def test_what_is_no_session_is_passed_over_and_one_that_hangs_is_left(
     session: LogIn, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,8 +97,11 @@ def test_what_is_no_session_is_passed_over_and_one_that_hangs_is_left(
     assert (place / "said").read_text() == ""
     session("other")
     (place / "programs/notify-send").write_text(f"#!/bin/sh\necho began >>{place}/said\nsleep 1000\n")
-    monkeypatch.setattr(desktop, "_TIMEOUT", 0.5)
-    desktop.notify("to", "one who hangs")
+    for seconds in (0.5, 4, 30):  # as much as its start takes on this machine
+        monkeypatch.setattr(desktop, "_TIMEOUT", seconds)
+        desktop.notify("to", "one who hangs")
+        if (place / "said").read_text():
+            break
     assert (place / "said").read_text() == "began\n"
 
 

@@ -109,7 +109,7 @@ def test_sigterm_ends_the_build_too_and_publishes_nothing(world: World) -> None:
     assert deploy.poll() is None, deploy.communicate()
     time.sleep(0.5)
     deploy.send_signal(signal.SIGTERM)
-    _, text = deploy.communicate(timeout=120)
+    _, text = deploy.communicate(timeout=200)
     assert deploy.returncode == 130
     assert text.strip().endswith(b"stopped")
     wait_for(lambda: not builds())
@@ -136,7 +136,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_a_standard_stream_that_is_closed_or_full_is_no_bug(desk: Desk, line: str) -> None:
     env = {"PATH": f"{PROGRAMS}:{os.environ['PATH']}", "HOME": str(desk.folder / "home")}
     done = subprocess.run(
-        ["sh", "-c", f"bento {line}"], cwd=desk.fleet, env=env, capture_output=True, timeout=120, check=False
+        ["sh", "-c", f"bento {line}"], cwd=desk.fleet, env=env, capture_output=True, timeout=200, check=False
     )
     assert b"has a bug" not in done.stderr
     assert b"Exception" not in done.stderr

@@ -35,7 +35,7 @@ def sftp(world: World, machine: Machine, *commands: str) -> subprocess.Completed
         input="".join(f"{command}\n" for command in commands).encode(),
         capture_output=True,
         cwd=machine.folder,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 
@@ -115,7 +115,7 @@ def test_a_host_gets_no_shell_and_no_forwarding(world: World, hosts: tuple[Machi
         ["ssh", *options, "-o", "BatchMode=yes", f"{alpha.name}@{world.sshd.address}", "echo", "in"],
         capture_output=True,
         input=b"",
-        timeout=120,
+        timeout=200,
         check=False,
     )
     assert b"in\n" not in shell.stdout
@@ -131,7 +131,7 @@ def test_a_host_gets_no_shell_and_no_forwarding(world: World, hosts: tuple[Machi
         ],
         capture_output=True,
         input=b"",
-        timeout=120,
+        timeout=200,
         check=False,
     )
     assert b"prohibited" in forward.stderr

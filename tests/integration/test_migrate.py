@@ -91,7 +91,7 @@ def migrate(world: World, script: str) -> str:
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=world.folder,
         env={"PATH": f"{PROGRAMS}:{world.admin.env['PATH']}"},
-        timeout=120,
+        timeout=200,
     )
     assert done.returncode == 0, said(done)
     return said(done)
@@ -111,7 +111,7 @@ def test_an_old_fleet_moves_over_is_deployed_and_pulled(world: World) -> None:
         done = machine.root.run(
             ["bash", "-euc", block("host").replace("bento-agent", f"bento-agent --config {machine.config}")],
             env={"PATH": f"{PROGRAMS}:{machine.root.env['PATH']}"},
-            timeout=120,
+            timeout=200,
         )
         assert done.returncode == 0, said(done)
         seen = world.status(machine)

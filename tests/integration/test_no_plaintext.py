@@ -35,13 +35,13 @@ def play(world: World, marker: bytes, traces: Path) -> list[Machine]:
 
     def bento(*args: str, stdin: bytes = b"") -> None:
         argv = traced(traces / f"bento-{len(list(traces.iterdir()))}", [str(PROGRAMS / "bento"), *args])
-        done = world.admin.run(argv, stdin=stdin, cwd=world.fleet, timeout=120)
+        done = world.admin.run(argv, stdin=stdin, cwd=world.fleet, timeout=200)
         logs.append(done.stdout + done.stderr)
         assert done.returncode == 0, done.stderr
 
     def agent(machine: Machine) -> None:
         argv = [str(PROGRAMS / "bento-agent"), "--config", str(machine.config), "run"]
-        done = machine.root.run(traced(traces / f"agent-{len(list(traces.iterdir()))}", argv), timeout=120)
+        done = machine.root.run(traced(traces / f"agent-{len(list(traces.iterdir()))}", argv), timeout=200)
         logs.append(done.stdout + done.stderr)
         assert done.returncode == 0, done.stderr
 
@@ -153,7 +153,7 @@ def faults(calls: int) -> list[tuple[str, int | None]]:
     return found
 
 
-@pytest.mark.timeout(600 if ALL else 120)
+@pytest.mark.timeout(600 if ALL else 240)
 def test_runs_that_are_killed_crash_or_find_a_disk_that_refuses_leave_no_plaintext_either(
     world: World, marker: bytes, tmp_path: Path
 ) -> None:
@@ -171,7 +171,7 @@ def test_runs_that_are_killed_crash_or_find_a_disk_that_refuses_leave_no_plainte
     web.run()
     publish(1)
     counted = tmp_path / "counted"
-    done = web.root.run(["strace", "-e", "trace=fsync", "-o", counted, "--", *agent], timeout=120)
+    done = web.root.run(["strace", "-e", "trace=fsync", "-o", counted, "--", *agent], timeout=200)
     assert done.returncode == 0, done.stderr
     calls = counted.read_text().count("fsync(")
     logs = done.stdout + done.stderr
@@ -179,7 +179,7 @@ def test_runs_that_are_killed_crash_or_find_a_disk_that_refuses_leave_no_plainte
     for number, (fault, wanted) in enumerate(faults(calls), 2):
         publish(number)
         trace = traces / str(number)
-        done = web.root.run([*ARMED, *breaking(trace, fault), *agent], cwd=web.folder, timeout=120)
+        done = web.root.run([*ARMED, *breaking(trace, fault), *agent], cwd=web.folder, timeout=200)
         logs += done.stdout + done.stderr
         broken += done.returncode == wanted or (wanted is None and "(INJECTED)" in trace.read_text())
         assert b"Traceback" not in done.stderr

@@ -39,7 +39,7 @@ def opened(desk: Desk) -> Desk:
 def run(desk: Desk, words: Sequence[str], stdout: int, stderr: int = subprocess.PIPE) -> tuple[int, str]:
     argv = [str(PROGRAMS / "bento"), *words]
     done = subprocess.run(
-        argv, cwd=desk.fleet, env=desk.env, input=b"hunter2", stdout=stdout, stderr=stderr, timeout=60, check=False
+        argv, cwd=desk.fleet, env=desk.env, input=b"hunter2", stdout=stdout, stderr=stderr, timeout=200, check=False
     )
     return done.returncode, (done.stderr or b"").decode()
 

@@ -34,7 +34,7 @@ except SystemExit as ended:
 
 def polled(machine: Machine) -> tuple[int, str, set[str]]:
     """`bento-agent run` on the host: exit code, what it said, and every module that it had loaded by its end."""
-    done = machine.root.run([sys.executable, "-c", _RUN, machine.config], timeout=120)
+    done = machine.root.run([sys.executable, "-c", _RUN, machine.config], timeout=200)
     *lines, last = done.stdout.decode().splitlines()
     assert last.startswith("["), said(done)
     code, modules = json.loads(last)

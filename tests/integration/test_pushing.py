@@ -125,6 +125,7 @@ def test_a_host_that_the_admin_does_not_come_back_to_goes_back_by_itself(
     world: World, web: Machine, remote: RemoteHost
 ) -> None:
     remote.write_agent(before='if [ "$1" = confirm ]; then exit 75; fi')  # as if ssh could not be reached any more
+    world.write_agent(web, confirm=2)
     change(world, web, System("locks the admin out"))
     before = web.root.running()
     shown = call(world, remote, "push", web.name, code=1)

@@ -29,7 +29,7 @@ def test_the_tour_works_as_typed(make_root: MakeRoot, sshd: Sshd, tmp_path: Path
         ["bash", "-euo", "pipefail", "-c", tour],
         cwd=tmp_path,
         env={"PATH": f"{PROGRAMS}:{admin.env['PATH']}"},
-        timeout=120,
+        timeout=200,
     )
     assert done.returncode == 0, said(done)
     assert b"new machine" in done.stdout

@@ -55,7 +55,7 @@ def begin(web: Machine, data: bytes) -> subprocess.Popen[bytes]:
 def end(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     assert process.stdout is not None
     out = process.stdout.read().decode()
-    return process.wait(60), out
+    return process.wait(120), out
 
 
 def signed(key: Path, line: bytes) -> bytes:
@@ -120,6 +120,7 @@ def confirm(web: Machine, process: subprocess.Popen[bytes], serial: int, *args: 
 def test_a_switch_that_nobody_confirms_is_undone_and_a_confirmation_of_another_release_counts_for_nothing(
     world: World, web: Machine
 ) -> None:
+    world.write_agent(web, confirm=2)
     before = (web.root.running(), web.root.boot_default(), web.secret("token"))
     release = world.manifest(web).parent
     serial = json.loads((release / "manifest").read_bytes().split(b"\n")[0])["serial"]
@@ -135,6 +136,7 @@ def test_a_switch_that_nobody_confirms_is_undone_and_a_confirmation_of_another_r
     assert late.returncode == 5
     assert "isn't installed" in said(late)
     # The server, when it is back, may find it good: what a push couldn't confirm a poll still can.
+    world.write_agent(web)
     world.sshd.start()
     web.run()
     assert web.secret("token") == b"second"

@@ -181,7 +181,7 @@ class TestPrivateRoot:
         running = root.popen(["sh", "-c", "sleep 600 & sleep 600"])
         assert root.running() == newer
         root.reboot()
-        assert running.wait(5) == -9
+        assert running.wait(60) == -9
         assert root.running() == top
         assert root.run(["test", "-e", "/run/bento"]).returncode == 1
         assert root.text(["cat", f"{newer}/etc/message"]) == "newer", "the Nix store outlives a reboot"
@@ -193,13 +193,13 @@ class TestPrivateRoot:
     def test_a_signal_reaches_the_command_itself(self, root: PrivateRoot) -> None:
         running = root.popen(["sleep", "600"])
         running.kill()
-        assert running.wait(5) == -9
+        assert running.wait(60) == -9
 
     @pytest.mark.usefixtures("as_root")
     def test_closing_leaves_no_process_and_no_mount(self, tmp_path: Path) -> None:
         with PrivateRoot(tmp_path / "machine") as machine:
             sleeper = machine.popen(["sleep", "600"])
-        assert sleeper.wait(5) == -9
+        assert sleeper.wait(60) == -9
         assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
         assert list((tmp_path / "machine" / "root").iterdir()) == []
 
@@ -216,12 +216,12 @@ def run_sftp(sshd: Sshd, user: str, key: SshKey, commands: tuple[str, ...]) -> s
     known = sshd.folder / "known_hosts"
     if not known.exists():
         known.write_text(f"[{sshd.address}]:{sshd.port} {sshd.host_key_line}\n")
-    options = ("StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}", "IdentitiesOnly=yes", "ConnectTimeout=5")
+    options = ("StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}", "IdentitiesOnly=yes", "ConnectTimeout=60")
     return subprocess.run(
         ["sftp", "-b", "-", "-F", "none", "-P", str(sshd.port), "-i", str(key.path),
          *(part for option in options for part in ("-o", option)), f"{user}@{sshd.address}"],
         input="".join(f"{command}\n" for command in commands),
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
 
 

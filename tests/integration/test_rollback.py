@@ -114,6 +114,7 @@ def test_a_build_that_fails_on_the_host_changes_nothing_and_its_log_reaches_the_
 def test_without_the_server_after_the_switch_everything_goes_back_and_it_is_called_unconfirmed(
     world: World, web: Machine
 ) -> None:
+    world.write_agent(web, confirm=1)
     before = in_force(web)
     change(world, web, Behaviour.OK)
     # activation itself takes the server away: the recorder of restarts runs in the middle of the switch
@@ -123,6 +124,7 @@ def test_without_the_server_after_the_switch_everything_goes_back_and_it_is_call
     world.sshd.stop()
     assert in_force(web) == before
     stop.write_text(f'#!/bin/sh\necho "$*" >>{web.folder}/systemctl.log\n')
+    world.write_agent(web)
     world.sshd.start()
     web.run()
     assert outcomes(world, web) == ["succeeded", "unconfirmed", "succeeded"]
@@ -146,6 +148,7 @@ def test_a_real_server_that_goes_in_the_build_or_the_rollback_gets_the_report_on
     assert "nothing has changed since" in web.run(code=1)
     assert outcomes(world, web) == ["succeeded", "rolled-back"]
 
+    world.write_agent(web, confirm=1)
     change(world, web, Behaviour.OK)
     folder = web.folder / "programs"
     folder.mkdir()
@@ -154,6 +157,7 @@ def test_a_real_server_that_goes_in_the_build_or_the_rollback_gets_the_report_on
     assert web.agent("run", env={"PATH": f"{folder}:{os.environ['PATH']}"}).returncode == 1
     world.sshd.stop()
     assert (in_force(web), len(outcomes(world, web))) == (before, 2)
+    world.write_agent(web)
     world.sshd.start()
     web.run()
     assert outcomes(world, web)[2:] == ["unconfirmed", "succeeded"]
@@ -171,6 +175,11 @@ def test_a_new_owner_that_never_comes_fails_the_run_and_rolls_back_naming_the_se
     assert web.secret("other") is None
 
 
+def pause(machine: Machine) -> str:
+    """Shell that says that it was come to, and stops there for good, while the file `pause` is there."""
+    return f"[ ! -e {machine.folder}/pause ] || {{ touch {machine.folder}/stopped; exec sleep 1000; }}\n"
+
+
 def paused(machine: Machine, program: str) -> dict[str, str]:
     """An environment whose `program` stops for good while the file `pause` is there: where a kill can strike."""
     real = shutil.which(program)
@@ -178,23 +187,22 @@ def paused(machine: Machine, program: str) -> dict[str, str]:
     folder.mkdir()
     (machine.folder / "pause").touch()
     script = folder / program
-    script.write_text(f'#!/bin/sh\n[ ! -e {machine.folder}/pause ] || exec sleep 1000\nexec {real} "$@"\n')
+    script.write_text(f'#!/bin/sh\n{pause(machine)}exec {real} "$@"\n')
     script.chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def kill_when(machine: Machine, phase: str, env: dict[str, str]) -> None:
-    """Start a run, wait until the journal says `phase` and the run has stopped there, and kill it."""
+    """Start a run, wait until it has stopped where it is to, in `phase` by its journal, and kill it."""
     agent = machine.root.popen(
         [PROGRAMS / "bento-agent", "--config", machine.config, "run"], env=env, stdout=subprocess.DEVNULL, stderr=None
     )
-    journal = machine.state / "journal.json"
     deadline = time.monotonic() + 120
-    while json.loads(journal.read_text())["phase"] != phase:
+    while not (machine.folder / "stopped").exists():
         assert agent.poll() is None, "the run ended by itself"
         assert time.monotonic() < deadline, f"the run never came to {phase}"
         time.sleep(0.02)
-    time.sleep(0.3)
+    assert json.loads((machine.state / "journal.json").read_text())["phase"] == phase
     agent.kill()
     agent.wait()
     (machine.folder / "pause").unlink()
@@ -205,10 +213,7 @@ def test_a_run_killed_in_the_switch_is_undone_by_the_next_which_then_takes_the_r
 ) -> None:
     change(world, web, Behaviour.HOOK)
     hook = web.root.path(SWITCH_HOOK)
-    hook.write_text(
-        f"[ ! -e {web.folder}/pause ] || exec sleep 1000\n"
-        f'exec {PROGRAMS}/bento-agent --config {web.config} install-secrets --system "$1"\n'
-    )
+    hook.write_text(f'{pause(web)}exec {PROGRAMS}/bento-agent --config {web.config} install-secrets --system "$1"\n')
     (web.folder / "pause").touch()
     kill_when(web, "switching", {})
     said = web.run()

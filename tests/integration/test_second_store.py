@@ -6,6 +6,7 @@ import pytest
 
 from rig import MakeRoot, PrivateRoot
 from rig.joint import HOSTS, Joint, make_joint
+from rig.nix import ALONE
 from rig.remote import RemoteHost
 from rig.world import Machine
 
@@ -59,6 +60,7 @@ def test_a_remote_builder_builds_what_was_evaluated_here_and_gives_it_back(
 ) -> None:
     (tmp_path / "builder").mkdir()
     machine = Machine("builder", "builder", other, tmp_path / "builder", tmp_path / "none", "flake")
+    joint.admin.env["NIX_CONFIG"] = joint.admin.env["NIX_CONFIG"].replace(ALONE, "")
     with RemoteHost(machine) as builder:
         system = other.text(["nix", "eval", "--raw", "--impure", "--expr", "builtins.currentSystem"])
         joint.settings(["--builders", f"ssh://root@127.0.0.1 {system}", "--max-jobs", "0"])

@@ -142,7 +142,7 @@ def test_edit_is_ended_tidily_by_a_signal_however_often_it_comes(fleet: World, n
     for _ in range(3):
         child.send_signal(number)
         child.send_signal(signal.SIGINT)
-    assert child.wait(20) == 128 + number
+    assert child.wait(120) == 128 + number
     assert not folder.exists()
     assert store_files(fleet) == before
 

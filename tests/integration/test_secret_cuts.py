@@ -50,7 +50,7 @@ class Fleet:
     def run(self, argv: Iterable[str]) -> subprocess.CompletedProcess[bytes]:
         env = {**self.desk.env, "TMPDIR": str(self.desk.folder / "tmp")}
         return subprocess.run(
-            list(argv), env=env, cwd=self.desk.fleet, input=b"", capture_output=True, timeout=60, check=False
+            list(argv), env=env, cwd=self.desk.fleet, input=b"", capture_output=True, timeout=200, check=False
         )
 
     def contents(self) -> Contents:

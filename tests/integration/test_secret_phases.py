@@ -74,7 +74,7 @@ def test_installing_at_boot_waits_for_another_change_and_then_succeeds(world: Wo
         assert waiting.stderr is not None
         assert waiting.stderr.readline() == b"waiting for another change of this host's secrets\n"
         assert not exists(web, "/run/bento")
-    out, err = waiting.communicate(timeout=60)
+    out, err = waiting.communicate(timeout=200)
     assert waiting.returncode == 0, out + err
     assert web.secret("token") == b"x"
 
@@ -99,7 +99,7 @@ def test_several_at_once_after_a_boot_all_succeed_on_one_mount(world: World, web
         web.root.reboot()
         running = [install(web) for _ in range(4)]
         for one in running:
-            out, err = one.communicate(timeout=60)
+            out, err = one.communicate(timeout=200)
             assert one.returncode == 0, out + err
         mounts = web.root.text(["cat", "/proc/self/mountinfo"]).splitlines()
         assert len([line for line in mounts if line.split()[4] == "/run/bento"]) == 1

@@ -14,7 +14,7 @@ from bento.core.server_wish import DROP_IN, KEYS, PUBLISHER, match_blocks
 from bento.demo.systems import System, write_flake
 from rig import MakeRoot, PrivateRoot, make_ssh_key
 from rig.nixos import PROJECT, evaluated
-from rig.sshd import _free_port
+from rig.ports import free_port
 from rig.world import PROGRAMS, said
 
 FOLDER = "/srv/chroot"
@@ -37,7 +37,7 @@ class Server:
         for name in ("ed25519", "rsa", "ecdsa"):
             (folder / f"etc/ssh/ssh_host_{name}_key").unlink(missing_ok=True)
         self.key = make_ssh_key(folder / "etc/ssh/ssh_host_ed25519_key", comment="server")
-        self.port = _free_port()
+        self.port = free_port()
         (folder / "etc/ssh/sshd_config").write_text(
             f"Include /etc/ssh/sshd_config.d/*.conf\nPort {self.port}\nListenAddress 127.0.0.1\n"
             "UsePAM no\nPidFile none\nUseDNS no\nSubsystem sftp internal-sftp\n"
@@ -56,7 +56,7 @@ class Server:
         if user is not None:
             argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *argv]
         cwd = self.fleet if self.fleet.exists() else self.folder
-        return self.root.run(argv, cwd=cwd, timeout=120)
+        return self.root.run(argv, cwd=cwd, timeout=200)
 
     def start(self) -> None:
         """Its sshd, with the settings that are there now."""
@@ -275,7 +275,7 @@ def test_a_whole_deploy_and_pull_without_root_on_the_server(
     def deploy(*args: str, code: int = 0) -> str:
         # the admin's machine, as nobody in particular
         argv = [PROGRAMS / "bento", "--dir", server.fleet, *args]
-        done = admin.run(argv, timeout=120)
+        done = admin.run(argv, timeout=200)
         assert done.returncode == code, said(done)
         return said(done)
 
@@ -290,9 +290,9 @@ def test_a_whole_deploy_and_pull_without_root_on_the_server(
     shutil.copy(server.fleet / "utils/trust.toml", folder / "trust.toml")
     (folder / "agent.toml").write_text(
         f'host = "web"\nidentities = ["{folder}/key"]\ntrust = "{folder}/trust.toml"\n'
-        f'[paths]\nstate = "{folder}/state"\n[confirm]\ntimeout = 3\n[systemd]\ncommand = ["true"]\n'
+        f'[paths]\nstate = "{folder}/state"\n[confirm]\ntimeout = 60\n[systemd]\ncommand = ["true"]\n'
     )
-    done = host.run([PROGRAMS / "bento-agent", "--config", folder / "agent.toml", "run"], timeout=120)
+    done = host.run([PROGRAMS / "bento-agent", "--config", folder / "agent.toml", "run"], timeout=200)
     assert done.returncode == 0, said(done)
     assert host.run(["cat", "/run/bento/secrets/token"]).stdout == (server.folder / "web.pub").read_bytes()
     assert "up to date" in deploy("status", "--on", "web")

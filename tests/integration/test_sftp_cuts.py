@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(300)
 CUTS = 15 if EVERY else 7
 END = 6000  # about the bytes that follow the objects
 HOSTS = 60
-DELAY = 0.01  # seconds each way: a round trip takes 20 ms
+DELAY = 0.1  # seconds each way: a round trip takes 200 ms
 
 
 @dataclass
@@ -148,11 +148,10 @@ def test_many_hosts_cost_less_than_a_round_trip_each(link: Link) -> None:
             )
         return time.monotonic() - began
 
-    near = deploy(link.sshd.port, "near")
     with Relay(link.sshd.port, delay=DELAY) as relay:
-        far = deploy(relay.port, "far")
-    trips = (far - near) / (2 * DELAY)
-    assert trips < HOSTS, f"{trips:.0f} round trips more for {HOSTS} hosts"
+        taken = deploy(relay.port, "far")
+    # All of it, work too: with this delay the trips outweigh what a busy machine adds to that.
+    assert taken < HOSTS * 2 * DELAY, f"as long as {taken / (2 * DELAY):.0f} round trips for {HOSTS} hosts"
 
 
 def test_looking_ahead_at_many_hosts_finds_what_asking_for_each_by_itself_finds(link: Link) -> None:

@@ -240,9 +240,10 @@ def test_a_stranger_s_key_is_refused_and_an_ssh_agent_s_is_taken(publishing: Pub
     with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
         try:
             env = {"SSH_AUTH_SOCK": str(socket)}
-            while not socket.exists():
-                time.sleep(0.01)
-            subprocess.run(["ssh-add", "-q", key], env={**os.environ, **env}, check=True, timeout=120)
+            looked = ["ssh-add", "-l"]
+            while subprocess.run(looked, env={**os.environ, **env}, capture_output=True, check=False).returncode == 2:
+                time.sleep(0.01)  # it doesn't listen yet
+            subprocess.run(["ssh-add", "-q", key], env={**os.environ, **env}, check=True, timeout=200)
             key.unlink()
             for identity in (f'identity = "{key}.pub"', ""):
                 local.write_text(good.replace(f'identity = "{key}"', identity))

@@ -43,7 +43,7 @@ print(json.dumps({"facts": facts, "mixed": mixed, "missing": [whole, other, unsi
 def test_a_short_soak_holds_and_a_lost_report_and_a_mixed_release_would_be_seen(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, BENCH, tmp_path], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", _RUN, BENCH, tmp_path], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -23,7 +23,9 @@ import pytest
 from bento.demo.systems import System, write_configuration, write_flake
 from rig import MakeRoot, PrivateRoot, make_ssh_key
 from rig.desk import tree
+from rig.ports import free_port
 from rig.world import PROGRAMS
+from rig.zygote import stand_ins
 
 TRANSCRIPTS = sorted((Path(__file__).parents[1] / "transcripts").glob("*.txt"))
 
@@ -82,8 +84,11 @@ sys.stdout.close()
 s.accept()[0].sendall("".join(f"{line}\\n" for line in sys.argv[1:]).encode())' "$@" >../port 2>/dev/null &
     until port=$(grep . ../port); do sleep 0.02; done
 }
+listens() { # wait for it: sshd goes into the background before that
+    until grep -q "listening on" "$1"; do sleep 0.02; done
+}
 server() { # an SFTP server with the key server.pub lets the key in signing.pub publish; $port is its
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    port=$FREE_PORT
     top=$(dirname "$PWD")
     mkdir -p /run/sshd /run/sftp/.publisher && chmod 700 /run/sftp/.publisher && cp "$top/server" /run/server_key
     cat >/run/sshd_config <<EOF
@@ -99,7 +104,7 @@ Subsystem sftp internal-sftp
 ForceCommand internal-sftp
 EOF
     /usr/sbin/sshd -f /run/sshd_config -E /run/sshd.log && server=$(cut -d' ' -f1,2 "$top/server.pub") &&
-        to "sftp://root@127.0.0.1:$port/run/sftp"
+        listens /run/sshd.log && to "sftp://root@127.0.0.1:$port/run/sftp"
 }
 to() { # publish there, knowing the server's key
     sed -i "s#^to = .*#to = '$1'\\nhost_keys = ['$server']\\nidentity = '../signing'#; /^host_keys/d; /^identity/d" \
@@ -110,7 +115,7 @@ _REMOTE = r"""
 remote() { # this machine is also the host web, reached by ssh as root; its server doesn't answer
     here=${PWD%/*} && mkdir ../host ../ssh /run/sshd && export -p >../ssh/env || return
     signer=$(cut -d' ' -f1,2 ../signing.pub) server=$(cut -d' ' -f1,2 ../server.pub)
-    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    port=$FREE_PORT
     cat >../host/trust.toml <<EOF
 format = 1
 fleet = "acme"
@@ -147,7 +152,7 @@ EOF
     chmod +x ../ssh/agent && echo "$NIX_CONFIG" >../ssh/nix.conf && echo "[127.0.0.1]:$port $server" >../ssh/known_hosts
     export NIX_SSHOPTS="-F none -p $port -i $here/signing -o UserKnownHostsFile=$here/ssh/known_hosts"
     sed -i "/^.hosts.web.\$/a address = \"127.0.0.1\"\\nagent = [\"$here/ssh/agent\"]" bento.toml &&
-        /usr/sbin/sshd -E "$here/ssh/log" -f "$here/ssh/config"
+        /usr/sbin/sshd -E "$here/ssh/log" -f "$here/ssh/config" && listens "$here/ssh/log"
 }
 """
 _END = "\x01"  # what the shell prints after each command, with its exit code
@@ -209,8 +214,9 @@ class Session:
 
     def __init__(self, root: PrivateRoot, folder: Path) -> None:
         self.folder = folder
-        path = f"{PROGRAMS}:{root.env['PATH']}"
+        path = f"{stand_ins(folder.with_name('programs'))}:{PROGRAMS}:{root.env['PATH']}"
         env = {"PATH": path, "HOME": str(folder / "home"), "COLUMNS": "100", "GIT_CEILING_DIRECTORIES": str(folder)}
+        env |= {"FREE_PORT": str(free_port()), "PYTHON": str(PROGRAMS / "python")}
         self._shell = root.popen(["sh"], env=env, cwd=folder, stdin=-1, stderr=-2)
         assert self.run(_PRELUDE + _REMOTE) == (0, [])
 

@@ -40,6 +40,14 @@ email = a@example.org
 END
 """
 
+# Until it is gone its port is taken. A zombie has no program.
+_STOP_SSHD = """
+[ -e /run/sshd.pid ] || exit 0
+kill "$(cat /run/sshd.pid)"
+while [ -e "/proc/$(cat /run/sshd.pid)/exe" ]; do sleep 0.02; done
+rm -f /run/sshd.pid
+"""
+
 # A loopback of the tutorial's own: its addresses and ports are as typed.
 _NETWORK = """
 import fcntl, socket, struct, sys
@@ -109,7 +117,7 @@ class Machines:
         """Start the machine's sshd with Debian's own settings, or have it read them again."""
         address = ADDRESSES["bento.example.org" if on == "server" else on]
         program = shutil.which("sshd", path="/usr/sbin:/sbin")
-        self.do(on, "[ ! -e /run/sshd.pid ] || kill $(cat /run/sshd.pid); rm -f /run/sshd.pid")
+        self.do(on, _STOP_SSHD)
         self.do(on, f"{program} -E /run/sshd.log -o ListenAddress={address} -o PidFile=/run/sshd.pid")
         deadline = time.monotonic() + 120
         while self.type(on, "[ -s /run/sshd.pid ]").returncode != 0:

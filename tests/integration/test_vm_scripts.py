@@ -56,7 +56,7 @@ class Here:
         self._root = root
 
     def succeed(self, command: str) -> str:
-        return self._root.text(["bash", "-c", f"PATH={PROGRAMS}:$PATH\n{command}"], timeout=120)
+        return self._root.text(["bash", "-c", f"PATH={PROGRAMS}:$PATH\n{command}"], timeout=200)
 
     def wait_for_unit(self, unit: str) -> None:
         """It has none."""

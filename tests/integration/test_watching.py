@@ -36,7 +36,7 @@ class Reader:
 
     def until(self, true: Callable[[bytes], bool]) -> None:
         with self._more:
-            assert self._more.wait_for(lambda: true(self.said) or self._ended, timeout=60), self.said
+            assert self._more.wait_for(lambda: true(self.said) or self._ended, timeout=200), self.said
             assert true(self.said), self.said
 
 
@@ -50,7 +50,7 @@ def started(
         yield command
     finally:
         command.send_signal(signal.SIGTERM)
-        assert command.wait(30) == 0
+        assert command.wait(120) == 0
 
 
 def reader_of(stream: IO[bytes] | None) -> Reader:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from bento.models.trust import Server, parse_trust
 from bento.names import HostName
 from bento_secrets.ssh_keys import SshPublicKey
 from rig import HostUser, MakeRoot, Sshd, make_ssh_key
+from rig.processes import ended
 from rig.proxy import Proxy
 from rig.remote import RemoteHost
 from rig.world import Machine, World, said
@@ -48,16 +48,6 @@ def publisher(world: World, host_user: HostUser) -> str:
     local = world.fleet / "bento.local.toml"
     local.write_text(local.read_text() + f'\n[publish]\nidentity = "{key.path}"\n')
     return user
-
-
-def ended(pid: int) -> bool:
-    """Whether a process is gone; it was killed just before, perhaps."""
-    deadline = time.monotonic() + 120
-    while Path(f"/proc/{pid}").exists() and "Z (zombie)" not in Path(f"/proc/{pid}/status").read_text():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_a_deploy_a_poll_and_a_report_go_through_the_proxy_commands(
@@ -103,7 +93,7 @@ def server(sshd: Sshd, host_user: HostUser, proxy: Proxy, tmp_path: Path) -> Ser
     chroot = sshd.add_host(host_user("linked"), [key.line])
     (chroot / "release/large").write_bytes(os.urandom(SIZE))
     words = (str(proxy.program), "%h", "%p")
-    return Server(AWAY, 22, (SshPublicKey.parse(sshd.host_key_line),), 2, words)
+    return Server(AWAY, 22, (SshPublicKey.parse(sshd.host_key_line),), 20, words)
 
 
 def read(server: Server, host_user: HostUser, tmp_path: Path) -> bytes:
@@ -138,13 +128,16 @@ def test_a_proxy_that_gives_no_connection_is_named_and_killed(
     # what it has started goes with it, however deaf
     child = (
         "import subprocess, signal\n"
-        f"made = subprocess.Popen(['sleep', '1000'], preexec_fn=lambda: signal.signal(1, signal.SIG_IGN))\n"
-        f"open({str(tmp_path / 'child')!r}, 'w').write(str(made.pid))\n"
+        "made = subprocess.Popen(['sleep', '1000'], preexec_fn=lambda: signal.signal(1, signal.SIG_IGN))\n"
+        f"open({str(tmp_path / 'child.new')!r}, 'w').write(str(made.pid))\n"
+        f"os.rename({str(tmp_path / 'child.new')!r}, {str(tmp_path / 'child')!r})\n"
     )
     proxy.write(before=child + before)
-    server = replace(server, timeout=1)  # no more than that for the first word, and twice as much for the login
-    with pytest.raises(ServerAway) as error:
-        read(server, host_user, tmp_path)
+    for seconds in (1, 4, 16):  # for the first word, and twice as much for the login; as its start takes here
+        with pytest.raises(ServerAway) as error:
+            read(replace(server, timeout=seconds), host_user, tmp_path)
+        if (tmp_path / "child").exists() and words in error.value.message:
+            break
     assert f"the proxy command {proxy.program} {words}" in error.value.message
     assert "run it by hand" in error.value.hints[0]
     assert ended(int((tmp_path / "child").read_text()))

@@ -74,7 +74,7 @@ def verified(found: dict[str, str], folder: Path) -> tuple[int, list[str]]:
         here = re.sub(r"/nix/store/\S+/bin/bento-agent", str(PROGRAMS / "bento-agent"), text)
         (folder / name).write_text(re.sub(r"/nix/store/\S+/bin/(\S+)", r"/bin/\1", here))
     argv = ["systemd-analyze", "verify", "--man=no", *sorted(str(folder / name) for name in found)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False)
     return done.returncode, [line for line in done.stderr.splitlines() if "bento" in line]
 
 

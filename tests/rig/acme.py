@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from bento_secrets.identities import age_identity_of_seed
 from bento_secrets.recipients import Recipient
-from rig import make_ssh_key, sops
+from rig import make_ssh_key, sops, zygote
 from rig.keys import KeyKind
 from rig.world import PROGRAMS
 
@@ -74,9 +74,8 @@ class Acme:
         self.bento("host", "add", name, "--key-file", f"{key}.pub", *(f"--tag={tag}" for tag in tags))
 
     def try_bento(self, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        argv = [str(PROGRAMS / "bento"), *args]
-        given = {"env": self.env, "cwd": cwd or self.fleet, "stdin": subprocess.DEVNULL}
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, **given)  # type: ignore[call-overload,no-any-return]
+        done = zygote.run([PROGRAMS / "bento", *args], self.env, cwd or self.fleet, b"", timeout=200)
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def bento(self, *args: str, code: int = 0, cwd: Path | None = None) -> str:
         """What it printed on stdout, then stderr."""

@@ -39,11 +39,10 @@ class Cable:
         for one in self._names:
             _ip("netns", "delete", one)
 
-    def slow(self, rate: str) -> None:
-        """What the server sends comes at this rate, as tc writes it."""
-        _ip(
-            "netns", "exec", self._names[0], *f"tc qdisc add dev cable root tbf rate {rate} burst 16k limit 64k".split()
-        )
+    def rate(self, rate: str) -> None:
+        """What the server sends comes at this rate from now on, as tc writes it."""
+        words = f"tc qdisc replace dev cable root tbf rate {rate} burst 16k limit 64k"
+        _ip("netns", "exec", self._names[0], *words.split())
 
     def cut(self) -> None:
         """Pull it out at the server's end: the host hears nothing any more, not even that."""

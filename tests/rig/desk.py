@@ -72,7 +72,7 @@ class Desk:
         env = self.env
         if path is not None:
             env["PATH"] = path
-        return zygote.run([PROGRAMS / "bento", *args], env, cwd or self.fleet, stdin, timeout=60)
+        return zygote.run([PROGRAMS / "bento", *args], env, cwd or self.fleet, stdin, timeout=200)
 
     def refuses(self, *args: str, named: tuple[str, ...], stdin: bytes = b"", code: int = 2) -> str:
         """The command must fail, naming things, and leave everything as it was."""

@@ -3,13 +3,14 @@
 import os
 from pathlib import Path
 
-_CONFIG = """\
+ALONE = f"build-hook = {Path(__file__).with_name('no-builders')}\n"  # it has no other machines to build on
+_CONFIG = f"""\
 experimental-features = nix-command flakes
 substitute = false
 substituters =
 sandbox = false
 build-users-group =
-"""
+{ALONE}"""
 
 
 def nix_env(home: Path, channel: Path | None = None) -> dict[str, str]:

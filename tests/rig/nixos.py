@@ -20,7 +20,7 @@ def evaluated(expression: str, home: Path, *, fails: bool = False) -> Any:
     """
     argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "--expr", expression]
     env = {**nix_env(home), "NIX_REMOTE": f"local?root={home / 'store'}"}
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=200, check=False)
     if fails:
         assert done.returncode != 0, f"this should fail: {expression}"
         return done.stderr
@@ -32,7 +32,7 @@ def parsed(file: Path, home: Path) -> subprocess.CompletedProcess[str]:
     """What Nix says of a file's syntax."""
     env = {**nix_env(home), "NIX_REMOTE": f"local?root={home / 'store'}"}
     argv = ["nix-instantiate", "--parse", str(file)]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=200, check=False)
 
 
 def tree() -> Path:

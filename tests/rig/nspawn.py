@@ -133,7 +133,7 @@ class Nspawn:
         if leader is None:
             raise RuntimeError("the machine isn't running")
         entered = ["nsenter", f"--target={leader}", *("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"), *_ENV]
-        done = subprocess.run([*entered, *map(str, argv)], capture_output=True, timeout=60, check=False)
+        done = subprocess.run([*entered, *map(str, argv)], capture_output=True, timeout=200, check=False)
         if check and done.returncode != 0:
             raise AssertionError(f"{argv} exited {done.returncode}: {(done.stdout + done.stderr).decode()}")
         return done
@@ -175,7 +175,7 @@ class Nspawn:
     def _ended(self) -> int:
         if self._process is None:
             raise RuntimeError("the machine isn't running")
-        return self._process.wait(timeout=60)
+        return self._process.wait(timeout=200)
 
     def _leader(self) -> int | None:
         """PID 1 of the machine, as this machine numbers it: nspawn's child."""

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from rig.keys import make_ssh_key
+from rig.ports import free_port
 from rig.world import PROGRAMS, Machine
 
 _CONFIG = """\
@@ -38,9 +38,7 @@ class RemoteHost:
         make_ssh_key(self.folder / "admin", comment="admin")
         env = machine.root.env
         (self.folder / "nix.conf").write_text(env["NIX_CONFIG"])
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-            probe.bind((address, 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port(address)
         line = " ".join((self.folder / "host_key.pub").read_text().split()[:2])
         (self.folder / "known_hosts").write_text(f"[{address}]:{self.port} {line}\n")
         (self.folder / "sshd_config").write_text(

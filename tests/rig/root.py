@@ -47,7 +47,7 @@ class PrivateRoot:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         stdin: bytes = b"",
-        timeout: float = 60,
+        timeout: float = 200,
         check: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command in it to its end; output is captured. `env` adds to the Nix environment; `cwd` is else /."""
@@ -68,7 +68,7 @@ class PrivateRoot:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        timeout: float = 60,
+        timeout: float = 200,
     ) -> str:
         """The stripped stdout of a command that must succeed; else AssertionError with what it said."""
         done = self.run(argv, env=env, cwd=cwd, timeout=timeout)

@@ -4,18 +4,19 @@ import grp
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rig.keys import make_ssh_key
+from rig.ports import free_port
 
 _FIRST = 300_000  # the first uid of accounts that only sshd knows
-_TRIES = 5  # for a port: another program may take a free one before sshd does
+_TRIES = 5  # for a port: another session may take a free one before sshd does
 
 # sshd refuses chroots and key files below a folder that others may write to, as /tmp is. So it gets its own /run, and
 # in it the test's folders. Its own PID namespace ends the open sessions with it, as a power cut of the server would.
@@ -170,7 +171,7 @@ class Sshd:
     def start(self) -> None:
         """Listen; after `stop`, on the same port again. Raises RuntimeError with sshd's log where it can't."""
         for _ in range(_TRIES if self.port == 0 else 1):
-            port = self.port or _free_port("127.0.0.1" if self._enter else self.address)
+            port = self.port or free_port("127.0.0.1" if self._enter else self.address)
             if self._try(port):
                 self.port = port
                 return
@@ -222,17 +223,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     """End sshd, the first process of its PID namespace, and so all in it; `unshare`, its parent, follows."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     for child in children.read_text().split() if children.exists() else ():
-        os.kill(int(child), signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a test has killed it, and it goes just now
+            os.kill(int(child), signal.SIGKILL)
     try:
-        process.wait(5)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_port(address: str = "127.0.0.1") -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((address, 0))  # fails where the machine has no such address
-        port: int = probe.getsockname()[1]
-        return port

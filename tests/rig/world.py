@@ -52,7 +52,7 @@ class Machine:
             write_configuration(self.source, system)
 
     def agent(
-        self, *args: str, timeout: float = 120, env: dict[str, str] | None = None
+        self, *args: str, timeout: float = 200, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """Run bento-agent on it."""
         argv = [PROGRAMS / "bento-agent", "--debug", "--config", self.config, *args]
@@ -111,7 +111,7 @@ class World:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run bento on the admin's machine."""
         argv = [PROGRAMS / "bento", "--debug", *args]
-        return self.admin.run(argv, stdin=stdin, cwd=cwd or self.fleet, timeout=120, env=env)
+        return self.admin.run(argv, stdin=stdin, cwd=cwd or self.fleet, timeout=200, env=env)
 
     def bento(self, *args: str, stdin: bytes = b"", code: int = 0, cwd: Path | None = None) -> str:
         """Run bento, which must exit with `code`; its stdout."""
@@ -136,8 +136,11 @@ class World:
         self.machines[word] = machine
         return machine
 
-    def write_agent(self, machine: Machine, confirm: int = 3) -> None:
-        """The host's agent.toml, and the trust file as its configuration would bring it."""
+    def write_agent(self, machine: Machine, confirm: int = 60) -> None:
+        """The host's agent.toml, and the trust file as its configuration would bring it.
+
+        `confirm`: seconds in which the server, or the admin, has to be there after a switch; few, where they aren't.
+        """
         shutil.copy(self.fleet / "utils/trust.toml", machine.folder / "trust.toml")
         machine.config.write_text(
             f"""\

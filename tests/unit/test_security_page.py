@@ -27,6 +27,7 @@ def test_every_rule_of_a_side_has_its_tests(side: str) -> None:
 
 
 def test_the_attacks_are_as_many_as_the_page_says() -> None:
-    from integration.test_trust import ATTACKS
+    from integration.test_trust import ATTACKS_AFTER_A_GOOD_MANIFEST, ATTACKS_ON_THE_MANIFEST
 
-    assert f"({len(ATTACKS)} attacks, and a control)" in PAGE
+    number = len(ATTACKS_ON_THE_MANIFEST) + len(ATTACKS_AFTER_A_GOOD_MANIFEST)
+    assert f"({number} attacks, and a control)" in PAGE

@@ -69,7 +69,7 @@ def test_cores_are_what_carries_the_polls_at_the_wanted_load_or_the_bytes(simula
 
 
 def test_it_prints_each_size_with_and_without_splay(simulate: ModuleType) -> None:
-    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True, check=True, timeout=200)
     rows = json.loads(done.stdout)["rows"]
     assert [(row["hosts"], row["splay"]) for row in rows] == [
         (hosts, splay) for hosts in simulate.HOSTS for splay in (300.0, 0.0)

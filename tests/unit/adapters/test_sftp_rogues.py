@@ -36,9 +36,17 @@ def chroot(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path, chroot: Path) -> Iterator[Server]:
+def server(tmp_path: Path, chroot: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """One that may be silent for a second, but for its login: that is honest, and the machine may be busy."""
+    monkeypatch.setattr(sftp, "_LOGIN", 60)
     with fake.serving(chroot.parent, {WEB: [public(1)]}, key_file(tmp_path / "server", 9)) as running:
         yield Server(running.address, running.port, (public(9),), 1)
+
+
+@pytest.fixture
+def patient(server: Server) -> Server:
+    """The same, where nothing that it does is to be waited for in vain."""
+    return replace(server, timeout=30)
 
 
 @pytest.fixture
@@ -53,6 +61,7 @@ def never() -> Iterator[threading.Event]:
 def test_a_login_that_is_never_answered_ends(
     server: Server, tmp_path: Path, never: threading.Event, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
+    monkeypatch.setattr(sftp, "_LOGIN", 2)
     monkeypatch.setattr(fake._Login, stage, lambda *_: never.wait(50) and 0)
     with pytest.raises(ServerAway), connect(server, WEB, tmp_path / "host"):
         pass
@@ -145,12 +154,12 @@ def test_a_packet_is_refused_by_the_size_it_says(first: str, why: str) -> None:
 
 
 def test_after_a_login_too_a_packet_has_its_bound(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    patient: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what a session may send without end isn't bounded by what a login may."""
     size = 2 * LIMITS.login
     (tmp_path / "publish" / WEB / "release/object").write_bytes(bytes(size))
-    with connect(server, WEB, tmp_path / "host") as made:
+    with connect(patient, WEB, tmp_path / "host") as made:
         assert len(made.read("release/object", size)) == size
         monkeypatch.setattr("bento.adapters.bounded.LIMITS", replace(LIMITS, ssh_packet=1000))
         with pytest.raises(ServerAway):
@@ -176,10 +185,10 @@ def test_weak_ciphers_and_digests_are_not_taken(tmp_path: Path) -> None:
                 setattr(transport.get_security_options(), what, tuple(offered))
                 transport.add_server_key(server_key)
                 transport.start_server(threading.Event(), paramiko.ServerInterface())
-                ended.wait(10)
+                ended.wait(50)
 
         with listening(serve) as port:
-            server = Server("127.0.0.1", port, (public(9),), 2)
+            server = Server("127.0.0.1", port, (public(9),), 30)
             with pytest.raises(BentoError) as error, connect(server, WEB, tmp_path / "host"):
                 pass
             ended.set()
@@ -242,7 +251,7 @@ def test_a_session_ends_with_its_time_however_busy_the_server_keeps_it(
 
 @pytest.mark.parametrize("claimed", [5, None])
 def test_more_than_was_allowed_is_never_taken(
-    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claimed: int | None
+    patient: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claimed: int | None
 ) -> None:
     def stat(self: fake._File) -> paramiko.SFTPAttributes:
         said = paramiko.SFTPAttributes()
@@ -252,23 +261,23 @@ def test_more_than_was_allowed_is_never_taken(
     monkeypatch.setattr(fake._File, "stat", stat)
     monkeypatch.setattr(fake._File, "read", lambda *_: b"x" * 1000)
     got: list[bytes] = []
-    with pytest.raises((Refused, ServerAway)), connect(server, WEB, tmp_path / "host") as made:
+    with pytest.raises((Refused, ServerAway)), connect(patient, WEB, tmp_path / "host") as made:
         made.stream("release/manifest", 100, got.append)
     assert len(b"".join(got)) <= 100
 
 
 def test_a_file_larger_than_allowed_is_refused_before_it_is_read(
-    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    patient: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fake._File, "read", lambda *_: pytest.fail("it was read"))
     (chroot / "release/manifest").write_bytes(bytes(101))
-    with connect(server, WEB, tmp_path / "host") as made, pytest.raises(Refused, match="larger than 100 bytes"):
+    with connect(patient, WEB, tmp_path / "host") as made, pytest.raises(Refused, match="larger than 100 bytes"):
         made.read("release/manifest", 100)
 
 
 @pytest.mark.parametrize("kind", ["unasked", "huge"])
 def test_what_was_not_asked_for_ends_the_session(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    patient: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     class Chatty(paramiko.SFTPServer):
         def _process(self, _t: int, request_number: int, _msg: paramiko.Message) -> None:
@@ -280,13 +289,13 @@ def test_what_was_not_asked_for_ends_the_session(
     monkeypatch.setattr(paramiko, "SFTPServer", Chatty)
     with (
         pytest.raises(ServerAway, match=r"wasn't asked for|too large"),
-        connect(server, WEB, tmp_path / "host") as made,
+        connect(patient, WEB, tmp_path / "host") as made,
     ):
         made.read("release/manifest", 100)
 
 
 def test_a_report_is_seen_whole_or_not_at_all_and_a_full_disk_is_said(
-    server: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    patient: Server, chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = chroot / "reports/heartbeat"
     seen: list[bytes] = []
@@ -296,7 +305,7 @@ def test_a_report_is_seen_whole_or_not_at_all_and_a_full_disk_is_said(
         seen.append(target.read_bytes())
         return SFTP_FAILURE if len(data) < sftp_files.PIECE else real(self, offset, data)  # type: ignore[return-value]
 
-    with connect(server, WEB, tmp_path / "host") as made:
+    with connect(patient, WEB, tmp_path / "host") as made:
         made.put("reports/heartbeat", b"old")
         monkeypatch.setattr(fake._File, "write", watched)
         with pytest.raises(WorkFailed, match="writing reports/heartbeat"):

@@ -77,8 +77,14 @@ def test_a_change_that_keeps_size_and_mtime_is_noticed(kept: Path, file: Path, c
     assert recalled(kept, file) is None
 
 
+def young(kept: Path, file: Path) -> Stamps:
+    """As if the file had been made a moment ago."""
+    return Stamps(kept, RULES, now=lambda: file.stat().st_ctime_ns + 1_000_000)
+
+
 def test_what_is_too_young_to_show_its_next_change_is_not_remembered(kept: Path, file: Path) -> None:
-    stamps = Stamps(kept, RULES)  # by the real clock: the file was made a moment ago
+    assert file.stat().st_ctime_ns <= time.time_ns() < file.stat().st_ctime_ns + LATER  # the clock that files have
+    stamps = young(kept, file)
     stamps.remember(sight(stamps, file), ("found", 7))
     stamps.save(whole=False)
     assert recalled(kept, file) is None
@@ -86,7 +92,7 @@ def test_what_is_too_young_to_show_its_next_change_is_not_remembered(kept: Path,
 
 def test_what_became_too_young_is_forgotten(kept: Path, file: Path) -> None:
     remembered(kept, file)
-    stamps = Stamps(kept, RULES)
+    stamps = young(kept, file)
     stamps.remember(sight(stamps, file), ("found", 8))
     stamps.save(whole=False)
     assert recalled(kept, file) is None

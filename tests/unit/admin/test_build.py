@@ -39,7 +39,7 @@ class Nix:
         with self._lock:
             self._now += 1
             self.at_once = max(self.at_once, self._now)
-        self._all_in.wait(5)
+        self._all_in.wait(60)
         time.sleep(0.1)  # one too many would come in now
         with self._lock:
             self._now -= 1

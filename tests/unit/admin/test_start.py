@@ -28,7 +28,7 @@ def test_ctrl_c_while_the_program_is_still_being_read_is_no_traceback(tmp_path: 
     assert process.stdout is not None
     assert process.stdout.readline() == b"here\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (-signal.SIGINT, b"")
 
 

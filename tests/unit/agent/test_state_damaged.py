@@ -115,7 +115,7 @@ def test_a_journal_with_one_wrong_field_is_damaged(state: State, key: str, value
         state.journal()
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "folder", "huge"])
 def test_what_is_no_plain_small_file_is_damaged(state: State, kind: str) -> None:
     path = state.root / "floor.json"

@@ -29,6 +29,7 @@ from bento_secrets.ssh_keys import SshPublicKey
 from bento_secrets.store import SecretStore
 from rig import age_plugin
 from rig.age_passphrase import protect
+from rig.terminals import silent
 
 PHRASE = "correct horse"
 
@@ -156,10 +157,10 @@ def test_an_identity_file_under_a_passphrase_is_opened(tmp_path: Path, armored: 
 def test_what_would_cost_minutes_is_refused_before_it_is_tried(tmp_path: Path) -> None:
     file = tmp_path / "identity.age"
     file.write_bytes(protect(b"x", PHRASE).replace(b" 2\n", b" %d\n" % (LIMITS.MAX_SCRYPT + 1), 1))
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(InputError, match="costs too much"):
         load_admin_identities([file], never)
-    assert time.monotonic() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 def test_a_file_as_age_itself_protects_it_is_opened(tmp_path: Path) -> None:
@@ -310,7 +311,8 @@ def in_terminal(arguments: list[str], typed: bytes, after: bytes) -> bytes:
         except OSError:  # the other end has closed
             break
         if typed and after in shown:
-            time.sleep(0.2)  # getpass throws away what was typed before it turned the echo off
+            if b"PIN" in after:
+                silent(terminal)
             os.write(terminal, typed)
             typed = b""
     else:

@@ -1,6 +1,7 @@
 """Which mounts may hold plaintext: the rule on tables, and on real mounts."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,5 @@ def test_where_the_kernel_knows_no_noswap_ensure_still_mounts_what_never_swaps(t
         "Runtime(Path(run)).ensure(1 << 20)\n"
         "print([l.split(' - ')[1].split()[0] for l in open('/proc/self/mountinfo') if l.split()[4] == run])"
     )
-    python = str(Path(__file__).parents[3] / ".venv/bin/python")
-    done = subprocess.run(["unshare", "-Urm", python, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(["unshare", "-Urm", sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['ramfs']"

@@ -93,7 +93,7 @@ def test_a_reader_never_misses_the_secret_while_it_flips_or_is_exchanged(runtime
             runtime.flip(1 + number % 2)
             runtime.write_generation(2, [item("a", b"%d" % number)])
         (runtime.root / "stop").touch()
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=200)
     assert (process.returncode, errors) == (0, b"")
 
 
@@ -219,7 +219,7 @@ def test_a_service_never_misses_its_secret_while_owners_are_set_again(runtime: R
         for _ in range(2000):
             runtime.set_owners(1, wanted)
         (runtime.root / "stop").touch()
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=200)
     assert (process.returncode, errors) == (0, b"")
     assert {name: (runtime.secrets / name).stat().st_ctime_ns for name in "abc"} == times  # not touched at all
 

@@ -100,10 +100,10 @@ def test_costly_headers_are_refused_before_the_library_sees_them(
         raise AssertionError("the age library was given the file")
 
     monkeypatch.setattr(age, "decrypt", reached)
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(OpenFailed, match=why):
         open_sealed(file, [ALICE])
-    assert time.monotonic() - started < 0.2
+    assert time.thread_time() - started < 0.2
 
 
 def test_a_real_passphrase_file_is_refused() -> None:

@@ -173,7 +173,7 @@ def test_a_second_writer_waits_and_then_gives_up(
 ) -> None:
     import fcntl
 
-    monkeypatch.setattr("bento_secrets.store.LIMITS", Limits(LOCK_PATIENCE=0.1))
+    monkeypatch.setattr("bento_secrets.opened.LIMITS", Limits(LOCK_PATIENCE=0.1))
     with durable.folder(store.folder) as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StoreFailed, match="another command"):

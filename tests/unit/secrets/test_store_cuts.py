@@ -97,7 +97,7 @@ def cut_at_every_step(change: Change, command: str, cut: Callable[[int], bool]) 
     after = change.contents()
     assert before.keys() != after.keys() or before != after
     seen = []
-    for number in range(1, 400, stride(3)):
+    for number in range(1, 400, stride(5)):
         shutil.rmtree(folder)
         shutil.copytree(saved, folder)
         if not cut(number):

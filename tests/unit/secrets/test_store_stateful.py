@@ -21,6 +21,7 @@ from bento_secrets.recipients import Recipient
 from bento_secrets.rekey import NeedsFile
 from bento_secrets.sealing import Plaintext, open_sealed
 from bento_secrets.store import NewSecret, SecretStore
+from rig.cuts import EVERY
 
 HOSTS = ("web1", "web2", "db")
 TAGS = ("web", "eu")
@@ -314,5 +315,5 @@ class Store(RuleBasedStateMachine):
 
 TestStore = Store.TestCase
 TestStore.settings = settings(
-    max_examples=80, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=300 if EVERY else 50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
