@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from bento.adapters import proxy, sftp_files
-from bento.adapters import wire as protocol
+from bento.adapters import protocol, proxy, sftp_files
 from bento.adapters.bounded import transport_over
 from bento.adapters.lean import paramiko
-from bento.adapters.wire import NotThere, SaidNo, ServerAway, TurnedAway, Wire, plain
+from bento.adapters.protocol import NotThere, SaidNo, ServerAway, TurnedAway, plain
+from bento.adapters.wire import Wire
 from bento.errors import InputError, Refused, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.trust import Server

@@ -5,11 +5,11 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from bento.adapters import sftp_files
-from bento.adapters import wire as protocol
+from bento.adapters import protocol, sftp_files
+from bento.adapters.protocol import Answer, Attributes, Fields, NotThere, Request, SaidNo
 from bento.adapters.sftp_files import PIECE
 from bento.adapters.transport import newest_first
-from bento.adapters.wire import Answer, Attributes, Fields, NotThere, Request, SaidNo, Wire
+from bento.adapters.wire import Wire
 
 _UNDER_WAY = 384  # hosts; each has two files open at most, and a server may have a thousand descriptors
 _NAMES = 5000  # in a folder of reports; one with more is listed by itself

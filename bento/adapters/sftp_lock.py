@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bento.adapters import sftp_files
-from bento.adapters import wire as protocol
+from bento.adapters import protocol, sftp_files
 from bento.adapters.files import Busy
-from bento.adapters.wire import NotThere, SaidNo, Wire
+from bento.adapters.protocol import NotThere, SaidNo
+from bento.adapters.wire import Wire
 from bento.core.deploy_plan import MAX_AHEAD
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS

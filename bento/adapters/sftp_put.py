@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 
-from bento.adapters import sftp_files
-from bento.adapters import wire as protocol
-from bento.adapters.wire import Answer, SaidNo, Wire
+from bento.adapters import protocol, sftp_files
+from bento.adapters.protocol import Answer, SaidNo
+from bento.adapters.wire import Wire
 
 _FILES = 32  # open at once: the server may have few descriptors
 _WRITES = 64  # pieces of one file under way

@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from itertools import takewhile
 
-from bento.adapters import sftp_ahead, sftp_files, sftp_lock, sftp_put
-from bento.adapters import wire as protocol
+from bento.adapters import protocol, sftp_ahead, sftp_files, sftp_lock, sftp_put
 from bento.adapters.files import Busy
+from bento.adapters.protocol import Answer, Attributes, NotThere, SaidNo, ServerAway
 from bento.adapters.sftp_ahead import Ahead
 from bento.adapters.stamps import Part
 from bento.adapters.transport import is_left_over, newest_first
-from bento.adapters.wire import Answer, Attributes, NotThere, SaidNo, ServerAway, Wire
+from bento.adapters.wire import Wire
 from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.limits import LIMITS
 from bento.models.targets import SftpPlace

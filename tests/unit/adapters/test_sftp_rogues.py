@@ -13,7 +13,7 @@ import pytest
 from paramiko.sftp import CMD_READ, CMD_WRITE, SFTP_FAILURE, SFTP_OK
 from unit.samples import WEB, key_file, public
 
-from bento.adapters import sftp, sftp_files, wire
+from bento.adapters import protocol, sftp, sftp_files
 from bento.adapters.bounded import Packets
 from bento.adapters.server_keys import shown_keys
 from bento.adapters.sftp import ServerAway, connect
@@ -275,7 +275,7 @@ def test_what_was_not_asked_for_ends_the_session(
             if kind == "unasked":
                 self._send_status(request_number + 1000, SFTP_OK)  # type: ignore[attr-defined]
             else:
-                self._response(request_number, wire.DATA, b"x" * 300_000)  # type: ignore[attr-defined]
+                self._response(request_number, protocol.DATA, b"x" * 300_000)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(paramiko, "SFTPServer", Chatty)
     with (

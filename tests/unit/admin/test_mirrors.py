@@ -8,7 +8,7 @@ from unit.admin.test_publish import DAY, START, Place
 from unit.samples import WEB, digest
 
 from bento.adapters.folder import PublishFolder
-from bento.adapters.wire import ServerAway
+from bento.adapters.protocol import ServerAway
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
 from bento.admin.standing import read_published
