@@ -12,7 +12,8 @@ from bento.adapters.transport import newest_first
 from bento.adapters.wire import Wire
 
 _UNDER_WAY = 384  # hosts; each has two files open at most, and a server may have a thousand descriptors
-_NAMES = 5000  # in a folder of reports; one with more is listed by itself
+_NAMES = 5000  # in a folder; one with more is listed by itself
+_AT_ONCE = 2  # times a folder is asked what is in it: of a small one the second answer is its end
 
 # A host's requests: it yields some, and goes on with their answers when all are there. Nobody waits for the last ones.
 _Talk = Generator[list[Request], list[Answer], list[Request]]
@@ -30,11 +31,17 @@ class Ahead:
     folders: dict[str, dict[str, Attributes] | None] = field(default_factory=dict)
 
 
-def look(wire: Wire, hosts: Iterable[tuple[str, Sequence[str]]], reports: int) -> Iterator[tuple[str, Ahead]]:
-    """Each host's manifest, stats, its reports folder, and so many of its newest reports.
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of the host at the folder `base`: its manifest, these stats, and what is in these folders."""
 
-    `hosts` are their folders, each with the paths whose stats are wanted. Raises ServerAway.
-    """
+    base: str
+    stats: Sequence[str]
+    folders: Sequence[str]
+
+
+def look(wire: Wire, hosts: Iterable[Wanted], reports: int) -> Iterator[tuple[str, Ahead]]:
+    """What is wanted of each host, by its folder, and so many of its newest reports. Raises ServerAway."""
     waiting = iter(hosts)
     pace = wire.pace()
     under_way: deque[tuple[str, Ahead, _Talk, list[Answer]]] = deque()
@@ -53,8 +60,8 @@ def look(wire: Wire, hosts: Iterable[tuple[str, Sequence[str]]], reports: int) -
                 yield base, found
         while len(under_way) + len(asked) < _UNDER_WAY and (host := next(waiting, None)) is not None:
             found = Ahead()
-            talk = _of_host(*host, reports, found)
-            asked.append((host[0], found, talk, next(talk)))
+            talk = _of_host(host, reports, found)
+            asked.append((host.base, found, talk, next(talk)))
         all_answers = iter(wire.ask_all([*(request for *_, requests in asked for request in requests), *last]))
         if not asked and not under_way:
             return
@@ -62,52 +69,73 @@ def look(wire: Wire, hosts: Iterable[tuple[str, Sequence[str]]], reports: int) -
             under_way.append((base, found, talk, [*islice(all_answers, len(requests))]))
 
 
-def _of_host(base: str, paths: Sequence[str], reports: int, found: Ahead) -> _Talk:
-    manifest, folder = f"{base}/release/manifest", f"{base}/reports"
-    opened, listed, *stats = yield [
+def _of_host(host: Wanted, reports: int, found: Ahead) -> _Talk:
+    manifest = f"{host.base}/release/manifest"
+    opened, *others = yield [
         _opening(manifest),
-        (protocol.OPENDIR, protocol.text(folder)),
-        *((protocol.LSTAT, protocol.text(path)) for path in paths),
+        *((protocol.OPENDIR, protocol.text(path)) for path in host.folders),
+        *((protocol.LSTAT, protocol.text(path)) for path in host.stats),
     ]
-    for path, answer in zip(paths, stats, strict=True):
+    if _is_gone(opened):
+        found.files[manifest] = None
+    file = _handle(opened)
+    handles = {}
+    for path, answer in zip(host.folders, others, strict=False):
+        if _is_gone(answer):
+            found.folders[path] = None
+        elif (handle := _handle(answer)) is not None:
+            handles[path] = handle
+    for path, answer in zip(host.stats, others[len(host.folders) :], strict=True):
         if _is_gone(answer):
             found.stats[path] = None
         elif (fields := _fields(answer, protocol.ATTRS)) is not None:
             found.stats[path] = fields.attributes()
-    if _is_gone(opened):
-        found.files[manifest] = None
-    if _is_gone(listed):
-        found.folders[folder] = None
-    file, names = _handle(opened), _handle(listed)
-    answers = yield [*_reading(file), *_listing(names)]
+    answers = yield [*_reading(file), *_listing(handles.values())]
     if file is not None:
         _keep(found, manifest, answers[0])
         del answers[:2]
-    return (yield from _reports(folder, names, answers, reports, found)) if names is not None else []
+    closing = yield from _names(handles, answers, found)
+    return (yield from _reports(f"{host.base}/reports", reports, closing, found)) if reports else closing
 
 
-def _reports(folder: str, handle: bytes, answers: list[Answer], newest: int, found: Ahead) -> _Talk:
-    """The names in a host's folder, which are the host's doing; the newest reports, and with them its heartbeat."""
-    there: dict[str, Attributes] = {}
-    more, asked = True, 0
-    while more and max(len(there), asked) < _NAMES:  # each answer has a name at least
+def _names(handles: dict[str, bytes], answers: list[Answer], found: Ahead) -> _Talk:
+    """What is in open folders, the first `answers` of which are there; what is to be asked for to close them.
+
+    The names in a folder of reports are the host's doing.
+    """
+    there: dict[str, dict[str, Attributes]] = {path: {} for path in handles}
+    asked, closing = 0, list[Request]()
+    while handles:
         asked += 1
-        try:
-            more = sftp_files.take_names(answers, there)
-        except SaidNo:
-            break
-        if more:
-            answers = yield _listing(handle)
-    if more:
-        return [(protocol.CLOSE, handle)]
-    found.folders[folder] = there
+        for path, handle in [*handles.items()]:
+            some, answers = answers[:_AT_ONCE], answers[_AT_ONCE:]
+            try:
+                more = sftp_files.take_names(some, there[path])
+            except SaidNo:
+                pass
+            else:
+                if more and max(len(there[path]), asked) < _NAMES:  # each answer has a name at least
+                    continue
+                if not more:
+                    found.folders[path] = there[path]
+            closing.append((protocol.CLOSE, handle))
+            del handles[path]
+        if handles:
+            answers = yield [*_listing(handles.values()), *closing]
+            closing.clear()
+    return closing
+
+
+def _reports(folder: str, newest: int, closing: list[Request], found: Ahead) -> _Talk:
+    """The newest reports, and with them the host's heartbeat."""
+    there = found.folders.get(folder) or {}
     # Nothing but plain files is opened: a link of the host's would be followed as this user.
-    wanted = [*newest_first(there)[:newest], *(["heartbeat"] if newest else [])]
+    wanted = [*newest_first(there)[:newest], "heartbeat"]
     paths = [f"{folder}/{name}" for name in wanted if name in there and there[name].is_file]
     if not paths:
-        return [(protocol.CLOSE, handle)]
-    _, *opened = yield [(protocol.CLOSE, handle), *map(_opening, paths)]
-    files = [(path, file) for path, answer in zip(paths, opened, strict=True) if (file := _handle(answer)) is not None]
+        return closing
+    opened = yield [*map(_opening, paths), *closing]
+    files = [(path, file) for path, answer in zip(paths, opened, strict=False) if (file := _handle(answer)) is not None]
     answers = yield [request for _, file in files for request in _reading(file)]
     for (path, _), answer in zip(files, answers[::2], strict=True):
         _keep(found, path, answer)
@@ -124,8 +152,8 @@ def _reading(handle: bytes | None) -> list[Request]:
     return [(protocol.READ, handle + protocol.u64(0) + protocol.u32(PIECE)), (protocol.CLOSE, handle)]
 
 
-def _listing(handle: bytes | None) -> list[Request]:
-    return [] if handle is None else [(protocol.READDIR, handle)] * 2  # of a small folder the second is its end
+def _listing(handles: Iterable[bytes]) -> list[Request]:
+    return [(protocol.READDIR, handle) for handle in handles for _ in range(_AT_ONCE)]
 
 
 def _keep(found: Ahead, path: str, answer: Answer) -> None:
