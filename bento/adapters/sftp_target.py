@@ -23,7 +23,7 @@ from bento.names import Digest, HostName
 
 _BATCH = 20  # reports read at once: as many as `status` looks at
 
-LogIn = Callable[[], AbstractContextManager[Wire]]
+LogIn = Callable[[Callable[[Wire], None]], AbstractContextManager[Wire]]  # given what to send first
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,14 @@ class SftpTarget:
             raise AssertionError("a target is used inside opened() or locked()")
         return self._session
 
-    @contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self) -> AbstractContextManager[None]:
         """Log in. Raises ServerAway, Refused for another host key, WorkFailed where it isn't let in, InputError."""
+        return self._opened(_nothing)
+
+    @contextmanager
+    def _opened(self, first: Callable[[Wire], None]) -> Iterator[None]:
         with ExitStack() as self._stack:
-            self._session = self._stack.enter_context(self._log_in())
+            self._session = self._stack.enter_context(self._log_in(first))
             try:
                 yield
             finally:
@@ -76,11 +79,12 @@ class SftpTarget:
     def locked(self) -> Iterator[None]:
         """Log in and take the lock. Raises Busy, and WorkFailed where the clocks differ, besides."""
         how, root = self._locking, self._place.path
-        owner = how.owner()
-        with self.opened():
+        owner, user = how.owner(), self._place.user
+        opened: list[Answer] = []
+        with self._opened(lambda wire: opened.append(sftp_lock.reach_for(wire, root))):
             with self._doing("taking the lock"):
                 sftp_lock.take(
-                    self._wire, root, owner, how.clock, self.name, self._place.user, break_lock=how.break_lock
+                    self._wire, root, opened[0], owner, how.clock, self.name, user, break_lock=how.break_lock
                 )
             try:
                 yield
@@ -97,7 +101,7 @@ class SftpTarget:
             try:
                 held = sftp_lock.is_held(self._wire, root, owner)
             except ServerAway:
-                self._session = self._stack.enter_context(self._log_in())
+                self._session = self._stack.enter_context(self._log_in(_nothing))
                 held = sftp_lock.is_held(self._wire, root, owner)
         if not held:
             raise Busy(
@@ -356,6 +360,10 @@ class SftpTarget:
                 if len(paths) == 1:
                     return [None]
         return [self._quietly([path])[0] for path in paths]  # one of them: each by itself
+
+
+def _nothing(_: Wire) -> None:
+    """To be sent first."""
 
 
 def _succeeds(answer: Answer) -> bool:

@@ -52,12 +52,15 @@ class Wire:
         self.extensions: frozenset[bytes] = frozenset()
 
     def start(self) -> None:
-        """Agree on the version, and learn the server's extensions. Raises ServerAway."""
+        """Say hello; requests may follow. Raises ServerAway."""
         with self._lock:
             self._heard = time.monotonic()
         for thread in self._threads:
             thread.start()
         self._send(protocol.u32(5) + bytes([protocol.INIT]) + protocol.u32(_VERSION))
+
+    def greet(self) -> None:
+        """Hear what the server says to that: agree on the version, and learn its extensions. Raises ServerAway."""
         kind, fields = self._greeted.result()
         if kind != protocol.VERSION or fields.u32() != _VERSION:
             raise ServerAway("the server doesn't speak SFTP version 3")

@@ -105,7 +105,7 @@ def _remote(
     )
     log_in = publisher(place.user, server.where, fleet.publish_identity)
     locking = Locking(lambda: _owner(Workspace(fleet.root)), clock, break_lock)
-    return SftpTarget(place, lambda: logged_in(server, log_in, _SILENCE, advice=advice), locking)
+    return SftpTarget(place, lambda first: logged_in(server, log_in, _SILENCE, advice=advice, first=first), locking)
 
 
 def _pinned(fleet: Fleet, trust: Trust, place: SftpPlace) -> Server:

@@ -53,7 +53,9 @@ class Link:
         log_in = publisher(self.user, "it", self.key)
         locking = Locking(lambda: Owner("me", "mine"), lambda: int(time.time()))
         return SftpTarget(
-            SftpPlace(self.user, "127.0.0.1", port, INSIDE), lambda: logged_in(server, log_in, 20), locking
+            SftpPlace(self.user, "127.0.0.1", port, INSIDE),
+            lambda first: logged_in(server, log_in, 20, first=first),
+            locking,
         )
 
     def publish(self, port: int, content: Content, now: int) -> None:

@@ -268,7 +268,7 @@ def test_clocks_that_differ_stop_a_deploy_before_anything_is_written(publishing:
     now = int(publishing.settings.stat().st_mtime)
     for off, why in ((-2 * MAX_AHEAD, "ahead of"), (2 * MAX_AHEAD, "behind"), (0, None)):
         locking = Locking(lambda: Owner("me", "mine"), lambda off=off: now + off)  # type: ignore[misc]
-        target = SftpTarget(place, lambda: logged_in(server, log_in, 60), locking)
+        target = SftpTarget(place, lambda first: logged_in(server, log_in, 60, first=first), locking)
         if why is None:
             with target.locked():
                 assert publishing.lock.exists()

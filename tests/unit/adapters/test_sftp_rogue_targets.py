@@ -43,7 +43,9 @@ def target(tmp_path: Path) -> Iterator[SftpTarget]:
         server = Server(running.address, running.port, (public(9),), 5)
         locking = Locking(lambda: Owner("me", "mine"), lambda: int(time.time()))
         place = SftpPlace("pub", running.address, running.port, "/")
-        yield SftpTarget(place, lambda: logged_in(server, publisher("pub", "it", key), SILENCE), locking)
+        yield SftpTarget(
+            place, lambda first: logged_in(server, publisher("pub", "it", key), SILENCE, first=first), locking
+        )
 
 
 def looked(target: SftpTarget) -> object:
