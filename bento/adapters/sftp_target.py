@@ -4,6 +4,7 @@ Requests of many hosts are under way on one connection at once, so that a deploy
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bento.models.limits import LIMITS
 from bento.models.targets import SftpPlace
 from bento.names import Digest, HostName
 
+_PAUSE = 5.0  # seconds since the lock was seen: before, nothing is looked at anew; an answer itself may take longer
 _BATCH = 20  # reports read at once: as many as `status` looks at
 
 LogIn = Callable[[Callable[[Wire], None]], AbstractContextManager[Wire]]  # given what to send first
@@ -47,6 +49,7 @@ class SftpTarget:
         self._session: Wire | None = None
         self._stack = ExitStack()
         self._without_reports: set[HostName] = set()
+        self._seen = 0.0  # when the lock was seen last, by the monotonic clock
         self._ahead: dict[str, Ahead] = {}  # by host's folder; of none that was written since
         self._before: dict[str, dict[str, dict[str, Attributes] | None]] = {}  # what was in its folders before that
         self._ready: dict[HostName, tuple[str, bytes]] = {}  # manifests laid ready, and where
@@ -82,6 +85,7 @@ class SftpTarget:
         owner, user = how.owner(), self._place.user
         opened: list[Answer] = []
         with self._opened(lambda wire: opened.append(sftp_lock.reach_for(wire, root))):
+            self._seen = time.monotonic()
             with self._doing("taking the lock"):
                 sftp_lock.take(
                     self._wire, root, opened[0], owner, how.clock, self.name, user, break_lock=how.break_lock
@@ -95,6 +99,9 @@ class SftpTarget:
 
     def refresh(self) -> None:
         """After a long pause: see that the connection stands, or make another, and that the lock is still ours."""
+        began = time.monotonic()
+        if began < self._seen + _PAUSE:
+            return
         owner, root = self._locking.owner(), self._place.path
         self._ahead, self._before = {}, {}
         with self._doing("looking at the lock"):
@@ -107,6 +114,7 @@ class SftpTarget:
             raise Busy(
                 f"somebody broke this deploy's lock on {self.name}", "see who publishes there, then deploy again"
             )
+        self._seen = began
 
     @contextmanager
     def _doing(self, what: str) -> Iterator[None]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from unit.admin.test_publish import START, Place
+from unit.admin.test_publish import DAY, START, Place
 
+from bento.adapters import sftp_target
 from bento.adapters.files import Busy
 from bento.adapters.folder import PublishFolder
 from bento.adapters.protocol import ServerAway
@@ -119,7 +120,10 @@ def test_a_publish_that_is_cut_anywhere_shows_the_old_release_or_the_new_and_the
     assert not (link.sshd.publish / ".publisher/lock").exists()
 
 
-def test_a_connection_that_is_lost_during_the_builds_is_made_again_and_a_broken_lock_is_noticed(link: Link) -> None:
+def test_a_connection_that_is_lost_during_the_builds_is_made_again_and_a_broken_lock_is_noticed(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sftp_target, "_PAUSE", 0.0)  # as if the builds had taken longer
     with Relay(link.sshd.port) as relay:
         target = link.target(relay.port)
         with target.locked():
@@ -228,6 +232,32 @@ def test_what_was_looked_ahead_at_costs_nothing_more_and_is_forgotten_when_it_is
         changed = link.place.publish(link.place.content("other", host=web), START + 10, to=[target])
         assert changed.changed == ("configuration",)
         assert read_published(target, web, link.place.trust) == read_published(link.seen, web, link.place.trust)
+
+
+def test_earlier_releases_are_read_only_where_something_is_old_and_of_that_the_last_three_stay(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = SftpTarget.read_object
+    monkeypatch.setattr(SftpTarget, "read_object", lambda its, *of: read.append(str(of[1])) or real(its, *of))
+    objects = link.sshd.publish / "web/release/objects"
+    now, texts = int(time.time()), [f"text {number}" for number in range(6)]
+    configs = [link.place.content(text).config.digest for text in texts]
+
+    def there() -> list[int]:
+        return [number for number, digest in enumerate(configs) if (objects / digest).exists()]
+
+    for number, text in enumerate(texts[:5]):
+        link.publish(link.sshd.port, link.place.content(text), now - (10 - number) * DAY)
+    assert (there(), read) == ([0, 1, 2, 3, 4], [])
+    stray = objects / ("0" * 64)
+    stray.write_bytes(b"of no release")
+    for path in (*objects.iterdir(), stray):
+        os.utime(path, (now - 2 * DAY, now - 2 * DAY))
+    link.publish(link.sshd.port, link.place.content(texts[5]), now)
+    assert there() == [3, 4, 5]
+    assert len(read) == 1  # what is published and what it replaces are known
+    assert not stray.exists()
 
 
 def test_a_server_that_goes_while_many_hosts_are_asked_for_is_told_of_by_what_needs_it(link: Link) -> None:
