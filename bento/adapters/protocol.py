@@ -80,19 +80,27 @@ class Attributes:
         """A plain file; also where the server doesn't say, for then opening it tells."""
         return self.mode is None or stat.S_ISREG(self.mode)
 
+    @property
+    def is_folder(self) -> bool:
+        """A folder; also where the server doesn't say."""
+        return self.mode is None or stat.S_ISDIR(self.mode)
+
 
 class Fields:
     """An answer's body, taken apart from its front. Raises ServerAway where it is cut short."""
 
-    def __init__(self, body: bytes) -> None:
-        self._rest = memoryview(body)
+    __slots__ = ("_at", "_body")
+
+    def __init__(self, body: bytes, at: int = 0) -> None:
+        self._body, self._at = body, at
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes."""
-        if size > len(self._rest):
+        at, end = self._at, self._at + size
+        if end > len(self._body):
             raise ServerAway("the server doesn't speak SFTP: an answer is cut short")
-        taken, self._rest = bytes(self._rest[:size]), self._rest[size:]
-        return taken
+        self._at = end
+        return self._body[at:end]
 
     def u32(self) -> int:
         """The next number."""
@@ -118,10 +126,10 @@ class Fields:
     @property
     def left(self) -> int:
         """How many bytes there are still."""
-        return len(self._rest)
+        return len(self._body) - self._at
 
     def __bool__(self) -> bool:
-        return bool(self._rest)
+        return self.left > 0
 
 
 class Answer:

@@ -1,7 +1,7 @@
 """What a server has of many hosts, read ahead: they share round trips and packets, and one thread asks."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -11,7 +11,8 @@ from bento.adapters.sftp_files import PIECE
 from bento.adapters.transport import newest_first
 from bento.adapters.wire import Wire
 
-_UNDER_WAY = 384  # hosts; each has two files open at most, and a server may have a thousand descriptors
+_OPEN = 768  # files at once: a server may have a thousand descriptors
+_STEP = 64  # hosts whose answers are waited for together: what they are asked next goes in few packets
 _NAMES = 5000  # in a folder; one with more is listed by itself
 _AT_ONCE = 2  # times a folder is asked what is in it: of a small one the second answer is its end
 
@@ -30,6 +31,13 @@ class Ahead:
     stats: dict[str, Attributes | None] = field(default_factory=dict)
     folders: dict[str, dict[str, Attributes] | None] = field(default_factory=dict)
 
+    def has(self, folder: str) -> bool | None:
+        """Whether there is such a folder; None where that isn't known."""
+        if folder in self.folders:
+            return self.folders[folder] is not None
+        its = self.stats.get(folder)
+        return None if folder not in self.stats else its is not None and its.is_folder
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -40,33 +48,56 @@ class Wanted:
     folders: Sequence[str]
 
 
+class _Talking:
+    """A host that is asked. `files` are as many as it may have open."""
+
+    def __init__(self, host: Wanted, reports: int) -> None:
+        self.base, self.found = host.base, Ahead()
+        self.files = max(1 + len(host.folders), reports + 1 if reports else 0)
+        self.answers: list[Answer] = []
+        self._talk = _of_host(host, reports, self.found)
+
+    def begin(self) -> list[Request]:
+        """What to ask it first."""
+        return next(self._talk)
+
+    def go_on(self, pace: Callable[[], None]) -> tuple[list[Request], bool]:
+        """Wait for its answers; what to ask it next, and whether that is the last, for which nobody waits."""
+        for answer in self.answers:
+            answer.exception()  # the talk looks at what it is
+            pace()
+        try:
+            return self._talk.send(self.answers), False
+        except StopIteration as end:
+            last: list[Request] = end.value
+            return last, True
+
+
 def look(wire: Wire, hosts: Iterable[Wanted], reports: int) -> Iterator[tuple[str, Ahead]]:
     """What is wanted of each host, by its folder, and so many of its newest reports. Raises ServerAway."""
-    waiting = iter(hosts)
-    pace = wire.pace()
-    under_way: deque[tuple[str, Ahead, _Talk, list[Answer]]] = deque()
-    while True:
-        asked: list[tuple[str, Ahead, _Talk, list[Request]]] = []
+    waiting, pace, files = deque(hosts), wire.pace(), 0
+    under_way: deque[_Talking] = deque()
+    while waiting or under_way:
+        asked: list[tuple[_Talking, list[Request]]] = []
         last: list[Request] = []
-        while under_way and (not asked or all(answer.done() for answer in under_way[0][3])):
-            base, found, talk, answers = under_way.popleft()
-            for answer in answers:
-                answer.exception()  # wait for it; the talk looks at what it is
-                pace()
-            try:
-                asked.append((base, found, talk, talk.send(answers)))
-            except StopIteration as end:
-                last += end.value
-                yield base, found
-        while len(under_way) + len(asked) < _UNDER_WAY and (host := next(waiting, None)) is not None:
-            found = Ahead()
-            talk = _of_host(host, reports, found)
-            asked.append((host.base, found, talk, next(talk)))
-        all_answers = iter(wire.ask_all([*(request for *_, requests in asked for request in requests), *last]))
-        if not asked and not under_way:
-            return
-        for base, found, talk, requests in asked:
-            under_way.append((base, found, talk, [*islice(all_answers, len(requests))]))
+        for _ in range(min(_STEP, len(under_way))):
+            host = under_way.popleft()
+            requests, over = host.go_on(pace)
+            if over:
+                last += requests
+                files -= host.files
+                yield host.base, host.found
+            else:
+                asked.append((host, requests))
+        while waiting and (files < _OPEN or not (asked or under_way)):
+            host = _Talking(waiting.popleft(), reports)
+            files += host.files
+            asked.append((host, host.begin()))
+        requests = [request for _, its in asked for request in its]
+        answers = iter(wire.ask_all([*last, *requests])[len(last) :])
+        for host, its in asked:
+            host.answers = [*islice(answers, len(its))]
+            under_way.append(host)
 
 
 def _of_host(host: Wanted, reports: int, found: Ahead) -> _Talk:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
+from zlib import crc32
 
 from bento.adapters import protocol, sftp_ahead, sftp_files, sftp_lock, sftp_put
 from bento.adapters.files import Busy
@@ -23,6 +24,7 @@ from bento.models.targets import SftpPlace
 from bento.names import Digest, HostName
 
 _PAUSE = 5.0  # seconds since the lock was seen: before, nothing is looked at anew; an answer itself may take longer
+_SELDOM = 17  # hours, in one of which a host's old reports are dropped: prime, so that a deploy a day comes to each
 _BATCH = 20  # reports read at once: as many as `status` looks at
 
 LogIn = Callable[[Callable[[Wire], None]], AbstractContextManager[Wire]]  # given what to send first
@@ -71,6 +73,7 @@ class SftpTarget:
 
     @contextmanager
     def _opened(self, first: Callable[[Wire], None]) -> Iterator[None]:
+        self._ahead, self._before, self._ready = {}, {}, {}
         with ExitStack() as self._stack:
             self._session = self._stack.enter_context(self._log_in(first))
             try:
@@ -134,16 +137,21 @@ class SftpTarget:
         whole = {self._host(host) for host, objects in hosts.items() if objects is None}
         known = {base: its for base, its in self._ahead.items() if base in whole and f"{base}/release" in its.folders}
         self._ahead, self._before = known, {}
-        asked = (self._wanted(host, objects) for host, objects in hosts.items() if self._host(host) not in known)
+        hour = self._locking.clock() // 3600
+        asked = (
+            self._wanted(host, objects, tidy=reports > 0 or (hour + crc32(host.encode())) % _SELDOM == 0)
+            for host, objects in hosts.items()
+            if self._host(host) not in known
+        )
         with suppress(ServerAway):  # what is asked next says so
             self._ahead.update(sftp_ahead.look(self._wire, asked, reports))
 
-    def _wanted(self, host: HostName, objects: Iterable[Digest] | None) -> Wanted:
+    def _wanted(self, host: HostName, objects: Iterable[Digest] | None, *, tidy: bool) -> Wanted:
         base, release = self._host(host), f"{self._host(host)}/release"
         if objects is None:
             return Wanted(base, (), (f"{base}/reports", f"{release}/objects", release))
-        stats = [f"{release}/objects/{one}" for one in objects]
-        return Wanted(base, [f"{release}/objects", *stats], (f"{base}/reports",))
+        stats = [f"{release}/objects", f"{base}/reports", *(f"{release}/objects/{one}" for one in objects)]
+        return Wanted(base, stats, (f"{base}/reports",) if tidy else ())
 
     def _known(self, host: HostName) -> Ahead:
         return self._ahead.get(self._host(host)) or Ahead()
@@ -162,9 +170,8 @@ class SftpTarget:
         base = self._host(host)
         folders = [base, f"{base}/release", f"{base}/release/objects", f"{base}/reports"]
         known = self._known(host)
-        there_is = known.stats.get(folders[-2]) is not None or known.folders.get(folders[-2]) is not None
-        if folders[-1] in known.folders and there_is:
-            if known.folders[folders[-1]] is None:
+        if known.has(folders[-2]) and known.has(folders[-1]) is not None:
+            if not known.has(folders[-1]):
                 self._without_reports.add(host)
             return
         self._forget(host)
@@ -245,7 +252,7 @@ class SftpTarget:
         known, base = self._known(host), self._host(host)
         manifest = known.files.get(f"{base}/release/manifest")
         stats = [known.stats.get(self._object(host, one)) for one in objects]
-        if manifest is None or not all(stats) or known.folders.get(f"{base}/reports") is None:
+        if manifest is None or not all(stats) or not known.has(f"{base}/reports"):
             return None
         said = " ".join(f"{its.is_file} {its.size}" for its in stats if its is not None)
         return [(f"manifest {hashlib.sha256(manifest).hexdigest()} objects {said}", None)]
@@ -304,7 +311,10 @@ class SftpTarget:
             sftp_put.drop(self._wire, [*old, *(f"{release}/{name}" for name in beside if is_left_over(name))])
 
     def drop_reports_but(self, host: HostName, newest: int) -> None:
-        """Delete the host's reports except the newest."""
+        """Delete the host's reports except the newest; now and then, of a host that nothing is written for."""
+        folder, known = f"{self._host(host)}/reports", self._known(host)
+        if folder in known.stats and folder not in known.folders:
+            return  # to list what all hosts said, each time, would be most of a deploy
         with self._doing(f"dropping old reports of {host}"):
             old = newest_first(self._reports(host))[newest:]
             if old:

@@ -216,7 +216,7 @@ class Wire:
         if not 0 < size <= LIMITS.packet:
             raise ServerAway("the server doesn't speak SFTP: an answer is too large")
         packet = self._exactly(size)
-        return packet[0], Fields(packet[1:])
+        return packet[0], Fields(packet, 1)
 
     def _exactly(self, size: int) -> bytes:
         """The next bytes. What came after them waits, never more than one read."""

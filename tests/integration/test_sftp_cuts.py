@@ -49,10 +49,10 @@ class Link:
     place: Place
     names: list[HostName]
 
-    def target(self, port: int) -> SftpTarget:
+    def target(self, port: int, now: int | None = None) -> SftpTarget:
         server = Server("127.0.0.1", port, (SshPublicKey.parse(self.sshd.host_key_line),), 20)
         log_in = publisher(self.user, "it", self.key)
-        locking = Locking(lambda: Owner("me", "mine"), lambda: int(time.time()))
+        locking = Locking(lambda: Owner("me", "mine"), lambda: int(time.time()) if now is None else now)
         return SftpTarget(
             SftpPlace(self.user, "127.0.0.1", port, INSIDE),
             lambda first: logged_in(server, log_in, 20, first=first),
@@ -258,6 +258,31 @@ def test_earlier_releases_are_read_only_where_something_is_old_and_of_that_the_l
     assert there() == [3, 4, 5]
     assert len(read) == 1  # what is published and what it replaces are known
     assert not stray.exists()
+
+
+def test_old_reports_of_a_host_that_nothing_is_written_for_go_at_one_hour_in_seventeen(link: Link) -> None:
+    """To list them each time would cost more than all else that is asked of unchanged hosts."""
+    web = HostName("web")
+    content = link.place.content("text")
+    link.publish(link.sshd.port, content, START)
+    reports = link.sshd.publish / web / "reports"
+    left = []
+    for hour in range(100, 117):
+        for number in range(5):
+            (reports / f"{number:020}.report").write_bytes(b"it")
+        target = link.target(link.sshd.port, hour * 3600)
+        with target.opened():
+            target.look_ahead({web: [content.config.digest]})
+            assert target.parts(web, [content.config.digest]) is not None
+            target.drop_reports_but(web, 3)
+            assert target.read_object(web, content.config.digest, 100) is not None  # so all before is done
+        left.append(len(list(reports.iterdir())))
+    assert sorted(left) == [3] + [5] * 16
+    (reports / f"{7:020}.report").write_bytes(b"it")
+    with target.opened():
+        target.drop_reports_but(web, 1)  # not looked at before
+        assert target.read_manifest(web) is not None
+    assert len(list(reports.iterdir())) == 1
 
 
 def test_a_server_that_goes_while_many_hosts_are_asked_for_is_told_of_by_what_needs_it(link: Link) -> None:
