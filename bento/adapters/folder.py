@@ -6,7 +6,7 @@ import pwd
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from shlex import quote
 
@@ -97,6 +97,10 @@ class PublishFolder:
                 f"make it: mkdir -p {quote(str(self.root))}",
                 "or name another in bento.toml: [publish] to",
             )
+
+    def approached(self) -> AbstractContextManager[None]:
+        """Nothing to do: it is here."""
+        return nullcontext()
 
     def refresh(self) -> None:
         """Nothing to do: the lock is the kernel's."""

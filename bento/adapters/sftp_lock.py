@@ -24,6 +24,15 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class Locking:
+    """How to take the lock: as whom, by which clock (UTC seconds), and whether over another's."""
+
+    owner: Callable[[], Owner]  # asked only when the lock is wanted
+    clock: Callable[[], int]
+    break_lock: bool = False
+
+
+@dataclass(frozen=True)
 class _Holder:
     name: str
     token: str
@@ -42,17 +51,7 @@ def _make(wire: Wire, root: str) -> Answer:
     return wire.ask(protocol.OPEN, protocol.text(lock_path(root)), flags, protocol.mode_only(0o600))
 
 
-def take(
-    wire: Wire,
-    root: str,
-    opened: Answer,
-    owner: Owner,
-    clock: Callable[[], int],
-    target: str,
-    user: str,
-    *,
-    break_lock: bool,
-) -> None:
+def take(wire: Wire, root: str, opened: Answer, owner: Owner, how: Locking, target: str, user: str) -> None:
     """Make the lock in `root`. A left-over of this workspace's own is taken over, another's only with `break_lock`.
 
     Raises Busy, EnvironmentFailed where there is no place for it, WorkFailed where the clocks differ, ServerAway.
@@ -69,11 +68,11 @@ def take(
                     f"{target}: can't write to {root}/.publisher: {error.message}",
                     f"on the server, as root: install -d -m 700 -o {user} {root.rstrip('/')}/.publisher",
                 ) from None
-            if last or not (break_lock or holder.token == owner.token):
-                raise _busy(holder, clock(), target) from None
+            if last or not (how.break_lock or holder.token == owner.token):
+                raise _busy(holder, how.clock(), target) from None
             wire.do(protocol.REMOVE, protocol.text(path))
             opened = _make(wire, root)
-    now = clock()
+    now = how.clock()
     line = canonical({"owner": owner.name, "time": now, "token": owner.token})
     written = wire.ask(protocol.WRITE, handle, protocol.u64(0), protocol.text(line))
     stat, closed = wire.ask(protocol.FSTAT, handle), wire.ask(protocol.CLOSE, handle)

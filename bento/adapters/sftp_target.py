@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from itertools import takewhile
 from zlib import crc32
 
@@ -15,6 +14,8 @@ from bento.adapters import protocol, sftp_ahead, sftp_files, sftp_lock, sftp_put
 from bento.adapters.files import Busy
 from bento.adapters.protocol import Answer, Attributes, NotThere, SaidNo, ServerAway
 from bento.adapters.sftp_ahead import Ahead, Wanted
+from bento.adapters.sftp_lock import Locking
+from bento.adapters.sftp_login import LogIn, Login
 from bento.adapters.stamps import Part
 from bento.adapters.transport import is_left_over, newest_first
 from bento.adapters.wire import Wire
@@ -27,17 +28,6 @@ _PAUSE = 5.0  # seconds since the lock was seen: before, nothing is looked at an
 _SELDOM = 17  # hours, in one of which a host's old reports are dropped: prime, so that a deploy a day comes to each
 _BATCH = 20  # reports read at once: as many as `status` looks at
 
-LogIn = Callable[[Callable[[Wire], None]], AbstractContextManager[Wire]]  # given what to send first
-
-
-@dataclass(frozen=True)
-class Locking:
-    """How to take the lock: as whom, by which clock (UTC seconds), and whether over another's."""
-
-    owner: Callable[[], sftp_lock.Owner]  # asked only when the lock is wanted
-    clock: Callable[[], int]
-    break_lock: bool = False
-
 
 class SftpTarget:
     """A PublishTarget (transport.py). `log_in` gives a session with the server; `locking` is for writing."""
@@ -48,6 +38,7 @@ class SftpTarget:
         self._place = place
         self._log_in = log_in
         self._locking = locking
+        self._coming: Login | None = None
         self._session: Wire | None = None
         self._stack = ExitStack()
         self._without_reports: set[HostName] = set()
@@ -67,6 +58,16 @@ class SftpTarget:
             raise AssertionError("a target is used inside opened() or locked()")
         return self._session
 
+    @contextmanager
+    def approached(self) -> Iterator[None]:
+        """Begin to log in, for `opened` or `locked` in the block, which raise what becomes of it."""
+        login = self._coming = Login(self._log_in)
+        try:
+            yield
+        finally:
+            self._coming = None
+            login.leave()
+
     def opened(self) -> AbstractContextManager[None]:
         """Log in. Raises ServerAway, Refused for another host key, WorkFailed where it isn't let in, InputError."""
         return self._opened(_nothing)
@@ -74,8 +75,9 @@ class SftpTarget:
     @contextmanager
     def _opened(self, first: Callable[[Wire], None]) -> Iterator[None]:
         self._ahead, self._before, self._ready = {}, {}, {}
+        coming, self._coming = self._coming, None
         with ExitStack() as self._stack:
-            self._session = self._stack.enter_context(self._log_in(first))
+            self._session = self._stack.enter_context(coming.taken(first) if coming else self._log_in(first))
             try:
                 yield
             finally:
@@ -85,14 +87,12 @@ class SftpTarget:
     def locked(self) -> Iterator[None]:
         """Log in and take the lock. Raises Busy, and WorkFailed where the clocks differ, besides."""
         how, root = self._locking, self._place.path
-        owner, user = how.owner(), self._place.user
+        owner = how.owner()
         opened: list[Answer] = []
         with self._opened(lambda wire: opened.append(sftp_lock.reach_for(wire, root))):
             self._seen = time.monotonic()
             with self._doing("taking the lock"):
-                sftp_lock.take(
-                    self._wire, root, opened[0], owner, how.clock, self.name, user, break_lock=how.break_lock
-                )
+                sftp_lock.take(self._wire, root, opened[0], owner, how, self.name, self._place.user)
             try:
                 yield
             finally:

@@ -35,6 +35,9 @@ class PublishTarget(Protocol):
     def writes_at_once(self) -> int:
         """How many hosts are best written at once."""
 
+    def approached(self) -> AbstractContextManager[None]:
+        """Begin, beside what is done in the block, what `opened` or `locked` in it would have to wait for."""
+
     def opened(self) -> AbstractContextManager[None]:
         """Be ready for reading. Raises EnvironmentFailed where it can't be reached."""
 

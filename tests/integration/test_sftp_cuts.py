@@ -14,8 +14,8 @@ from bento.adapters.folder import PublishFolder
 from bento.adapters.protocol import ServerAway
 from bento.adapters.sftp import logged_in
 from bento.adapters.sftp_keys import publisher
-from bento.adapters.sftp_lock import Owner
-from bento.adapters.sftp_target import Locking, SftpTarget
+from bento.adapters.sftp_lock import Locking, Owner
+from bento.adapters.sftp_target import SftpTarget
 from bento.adapters.wire import Wire
 from bento.admin.at_once import each
 from bento.admin.content import Content

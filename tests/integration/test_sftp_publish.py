@@ -254,8 +254,8 @@ def test_a_stranger_s_key_is_refused_and_an_ssh_agent_s_is_taken(publishing: Pub
 def test_clocks_that_differ_stop_a_deploy_before_anything_is_written(publishing: Publishing) -> None:
     from bento.adapters.sftp import logged_in
     from bento.adapters.sftp_keys import publisher
-    from bento.adapters.sftp_lock import Owner
-    from bento.adapters.sftp_target import Locking, SftpTarget
+    from bento.adapters.sftp_lock import Locking, Owner
+    from bento.adapters.sftp_target import SftpTarget
     from bento.errors import WorkFailed
     from bento.models.targets import SftpPlace, parse_target
     from bento.models.trust import Server

@@ -1,7 +1,9 @@
 """A server that is published to and means ill: it may show nonsense, not hold the admin, nor fill his memory."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,11 @@ from unit.samples import WEB, key_file, public
 from bento.adapters import sftp_ahead, sftp_files, sftp_target
 from bento.adapters.sftp import ServerAway, logged_in
 from bento.adapters.sftp_keys import publisher
-from bento.adapters.sftp_lock import Owner
-from bento.adapters.sftp_target import Locking, SftpTarget
+from bento.adapters.sftp_lock import Locking, Owner
+from bento.adapters.sftp_target import SftpTarget
+from bento.adapters.wire import Wire
 from bento.demo import server as fake
+from bento.errors import WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server
@@ -161,3 +165,46 @@ def test_names_that_no_file_can_have_are_not_kept(target: SftpTarget, monkeypatc
     with target.opened(), pytest.raises(ServerAway, match="a file's name is too long"):
         list(target.read_reports(WEB))
     assert asked <= 2
+
+
+def test_a_login_goes_on_beside_other_work_and_what_becomes_of_it_is_said_where_it_is_needed(
+    target: SftpTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with target.approached():
+        time.sleep(SILENCE / 2)
+        monkeypatch.setattr(target, "_log_in", None)  # there is no second one
+        with target.opened():
+            assert target.read_manifest(WEB) == MANIFEST
+
+    @contextmanager
+    def no(_: Callable[[Wire], None]) -> Iterator[Wire]:
+        raise WorkFailed("it doesn't let you in")
+        yield
+
+    monkeypatch.setattr(target, "_log_in", no)
+    with target.approached():
+        time.sleep(SILENCE / 10)
+        with pytest.raises(WorkFailed, match="let you in"), target.opened():
+            pass
+
+
+@pytest.mark.parametrize("seconds", [0.0, SILENCE / 2])
+def test_a_login_that_nobody_needs_is_ended_be_it_under_way_or_there(
+    target: SftpTarget, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    real, open_now = target._log_in, list[str]()
+
+    @contextmanager
+    def watched(first: Callable[[Wire], None]) -> Iterator[Wire]:
+        with real(first) as wire:
+            open_now.append("it")
+            yield wire
+        open_now.clear()
+        ended.set()
+
+    ended = threading.Event()
+    monkeypatch.setattr(target, "_log_in", watched)
+    with target.approached():
+        time.sleep(seconds)
+    assert ended.wait(10)
+    assert open_now == []
