@@ -86,7 +86,7 @@ def deploy(
     targets = targets_of(fleet, trust, clock, break_lock=break_lock, stamps=stamps)
     with approaching(targets):
         plan = plan_hosts(fleet, chosen, clock(), stamps)
-        with writing(targets) as reached, workspace.locked():
+        with workspace.locked(), writing(targets) as reached:
             prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
             usable = still_there(reached)
             done = publish_prepared(
