@@ -35,8 +35,11 @@ class Ahead:
         """Whether there is such a folder; None where that isn't known."""
         if folder in self.folders:
             return self.folders[folder] is not None
-        its = self.stats.get(folder)
-        return None if folder not in self.stats else its is not None and its.is_folder
+        if folder in self.stats:
+            its = self.stats[folder]
+            return its is not None and its.is_folder
+        inside = any(its is not None and path.startswith(f"{folder}/") for path, its in self.stats.items())
+        return True if inside else None
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ class SftpTarget:
         base, release = self._host(host), f"{self._host(host)}/release"
         if objects is None:
             return Wanted(base, (), (f"{base}/reports", f"{release}/objects", release))
-        stats = [f"{release}/objects", f"{base}/reports", *(f"{release}/objects/{one}" for one in objects)]
-        return Wanted(base, stats, (f"{base}/reports",) if tidy else ())
+        stats = [f"{release}/objects/{one}" for one in objects]
+        return Wanted(base, stats, (f"{base}/reports",)) if tidy else Wanted(base, [*stats, f"{base}/reports"], ())
 
     def _known(self, host: HostName) -> Ahead:
         return self._ahead.get(self._host(host)) or Ahead()
