@@ -37,7 +37,7 @@ class Packets(paramiko.packet.Packetizer):
         super().write_all(out)
         # sshd holds its next small packet back until it has a receipt for the one before, which the kernel would
         # send up to 40 ms later. It forgets again that it is to send receipts at once.
-        if self._left is not None:
+        if self._left is not None and hasattr(socket, "TCP_QUICKACK"):  # Linux has it
             with suppress(OSError):  # a proxy command's connection is no TCP
                 self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 

@@ -14,6 +14,9 @@ from bento.adapters.wire import Wire
 _OPEN = 768  # files at once: a server may have a thousand descriptors
 _STEP = 64  # hosts whose answers are waited for together: what they are asked next goes in few packets
 _NAMES = 5000  # in a folder; one with more is listed by itself
+_ALL_NAMES = (
+    400_000  # of all hosts: a thousand with as many reports as are kept have half of that; it is 250 MB at worst
+)
 _AT_ONCE = 2  # times a folder is asked what is in it: of a small one the second answer is its end
 
 # A host's requests: it yields some, and goes on with their answers when all are there. Nobody waits for the last ones.
@@ -51,14 +54,21 @@ class Wanted:
     folders: Sequence[str]
 
 
+@dataclass
+class _Room:
+    """For so many names more there is room."""
+
+    left: int
+
+
 class _Talking:
     """A host that is asked. `files` are as many as it may have open."""
 
-    def __init__(self, host: Wanted, reports: int) -> None:
+    def __init__(self, host: Wanted, reports: int, room: _Room) -> None:
         self.base, self.found = host.base, Ahead()
         self.files = max(1 + len(host.folders), reports + 1 if reports else 0)
         self.answers: list[Answer] = []
-        self._talk = _of_host(host, reports, self.found)
+        self._talk = _of_host(host, reports, room, self.found)
 
     def begin(self) -> list[Request]:
         """What to ask it first."""
@@ -78,7 +88,7 @@ class _Talking:
 
 def look(wire: Wire, hosts: Iterable[Wanted], reports: int) -> Iterator[tuple[str, Ahead]]:
     """What is wanted of each host, by its folder, and so many of its newest reports. Raises ServerAway."""
-    waiting, pace, files = deque(hosts), wire.pace(), 0
+    waiting, pace, files, room = deque(hosts), wire.pace(), 0, _Room(_ALL_NAMES)
     under_way: deque[_Talking] = deque()
     while waiting or under_way:
         asked: list[tuple[_Talking, list[Request]]] = []
@@ -93,7 +103,7 @@ def look(wire: Wire, hosts: Iterable[Wanted], reports: int) -> Iterator[tuple[st
             else:
                 asked.append((host, requests))
         while waiting and (files < _OPEN or not (asked or under_way)):
-            host = _Talking(waiting.popleft(), reports)
+            host = _Talking(waiting.popleft(), reports, room)
             files += host.files
             asked.append((host, host.begin()))
         requests = [request for _, its in asked for request in its]
@@ -103,7 +113,7 @@ def look(wire: Wire, hosts: Iterable[Wanted], reports: int) -> Iterator[tuple[st
             under_way.append(host)
 
 
-def _of_host(host: Wanted, reports: int, found: Ahead) -> _Talk:
+def _of_host(host: Wanted, reports: int, room: _Room, found: Ahead) -> _Talk:
     manifest = f"{host.base}/release/manifest"
     opened, *others = yield [
         _opening(manifest),
@@ -128,11 +138,11 @@ def _of_host(host: Wanted, reports: int, found: Ahead) -> _Talk:
     if file is not None:
         _keep(found, manifest, answers[0])
         del answers[:2]
-    closing = yield from _names(handles, answers, found)
+    closing = yield from _names(handles, answers, room, found)
     return (yield from _reports(f"{host.base}/reports", reports, closing, found)) if reports else closing
 
 
-def _names(handles: dict[str, bytes], answers: list[Answer], found: Ahead) -> _Talk:
+def _names(handles: dict[str, bytes], answers: list[Answer], room: _Room, found: Ahead) -> _Talk:
     """What is in open folders, the first `answers` of which are there; what is to be asked for to close them.
 
     The names in a folder of reports are the host's doing.
@@ -143,15 +153,17 @@ def _names(handles: dict[str, bytes], answers: list[Answer], found: Ahead) -> _T
         asked += 1
         for path, handle in [*handles.items()]:
             some, answers = answers[:_AT_ONCE], answers[_AT_ONCE:]
+            names, before = there[path], len(there[path])
             try:
-                more = sftp_files.take_names(some, there[path])
+                more = sftp_files.take_names(some, names)
             except SaidNo:
                 pass
             else:
-                if more and max(len(there[path]), asked) < _NAMES:  # each answer has a name at least
+                room.left -= len(names) - before
+                if more and room.left > 0 and max(len(names), asked) < _NAMES:  # each answer has a name at least
                     continue
-                if not more:
-                    found.folders[path] = there[path]
+                if not more and room.left > 0:
+                    found.folders[path] = names
             closing.append((protocol.CLOSE, handle))
             del handles[path]
         if handles:

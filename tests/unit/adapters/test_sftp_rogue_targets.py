@@ -23,7 +23,7 @@ from bento.errors import WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server
-from bento.names import Digest
+from bento.names import Digest, HostName
 
 pytestmark = pytest.mark.timeout(60)  # a hang is a failure; honest work takes a second
 
@@ -146,6 +146,23 @@ def test_a_folder_that_has_no_end_ends(target: SftpTarget, monkeypatch: pytest.M
         assert list(target.read_reports(WEB)) == []
         target.drop_reports_but(WEB, 1)
     assert asked <= 4 * 2 * 8
+
+
+def test_names_of_many_hosts_don_t_fill_the_memory_and_what_is_left_out_is_asked_for_by_itself(
+    target: SftpTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand hosts with five thousand names each would be gigabytes."""
+    names = [HostName(f"h{number}") for number in range(8)]
+    for name in names:
+        folder = tmp_path / "publish/pub" / name / "reports"
+        folder.mkdir(parents=True)
+        for number in range(10):
+            (folder / f"{number:020}.report").write_bytes(b"it")
+    monkeypatch.setattr(sftp_ahead, "_ALL_NAMES", 35)
+    with target.opened():
+        target.look_ahead(dict.fromkeys(names, ()), 2)
+        assert sum(len(of or ()) for its in target._ahead.values() for of in its.folders.values()) < 35
+        assert [len(list(target.read_reports(name))) for name in names] == [10] * 8
 
 
 def test_names_that_no_file_can_have_are_not_kept(target: SftpTarget, monkeypatch: pytest.MonkeyPatch) -> None:
