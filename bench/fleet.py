@@ -25,6 +25,7 @@ FILES = 10  # of each host
 MEMORY, MEMORY_LARGE, LARGE = 200.0, 1000.0, 10_000  # MB, for fewer hosts than so many and for more
 FLAKE_FILES = 2000
 REPORTS = 20  # of each host
+_AS_INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # compiled
 FIRST, UNCHANGED, CHANGED, DISK, STATUS = 2.0, 3.0, 1.25, 1.1, 3.0
 HELD = 1000  # hosts from which on a ratio is held to its limit: of few, starting is the most, and it is only told
 
@@ -115,7 +116,7 @@ class DeployWorld:
             [sys.executable, HERE / program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "ACCOUNTS": "yes" * self.accounts},
+            env={**_AS_INSTALLED, "XDG_STATE_HOME": str(self.folder / "state"), "ACCOUNTS": "yes" * self.accounts},
         )
         with process:
             said = process.stdout.read() if process.stdout is not None else b""

@@ -1,20 +1,25 @@
 """paramiko's transport, with a bound on what the other side may send: paramiko itself takes packets of 4 GiB.
 
-Anybody on the way can send them, before any key was shown.
+Anybody on the way can send them, before any key was shown. And with no wait for receipts while it logs in.
 """
 
 import socket
 from collections.abc import Mapping, Sequence
-from typing import cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
 
 from bento.adapters.lean import paramiko
 from bento.models.limits import LIMITS
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class Packets(paramiko.packet.Packetizer):
     """What is read of the connection. Until `logged_in` all of it together is bounded, afterwards each packet."""
 
     _left: int | None = LIMITS.login
+    connection: socket.socket
 
     def logged_in(self) -> None:
         """From here on the session's own bounds hold (wire.py)."""
@@ -26,6 +31,15 @@ class Packets(paramiko.packet.Packetizer):
             raise paramiko.SSHException("a packet is too large")
         self._spend(n)
         return super().read_all(n, check_rekey)
+
+    def write_all(self, out: "ReadableBuffer") -> None:
+        """As paramiko does it."""
+        super().write_all(out)
+        # sshd holds its next small packet back until it has a receipt for the one before, which the kernel would
+        # send up to 40 ms later. It forgets again that it is to send receipts at once.
+        if self._left is not None and hasattr(socket, "TCP_QUICKACK"):  # Linux has it
+            with suppress(OSError):  # a proxy command's connection is no TCP
+                self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _read_timeout(self, timeout: float) -> bytes:
         # A piece of the greeting; of paramiko's types it isn't known.
@@ -46,4 +60,6 @@ def transport_over(
 ) -> tuple[paramiko.Transport, Packets]:
     """A transport, and its bounds. `disabled` are algorithms by kind. Raises OSError, SSHException."""
     transport = paramiko.Transport(connection, disabled_algorithms=disabled, packetizer_class=Packets)
-    return transport, cast("Packets", transport.packetizer)
+    packets = cast("Packets", transport.packetizer)
+    packets.connection = connection
+    return transport, packets

@@ -6,7 +6,7 @@ import pwd
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -95,10 +95,14 @@ class PublishFolder:
                 "or name another in bento.toml: [publish] to",
             )
 
+    def approached(self) -> AbstractContextManager[None]:
+        """Nothing to do: it is here."""
+        return nullcontext()
+
     def refresh(self) -> None:
         """Nothing to do: the lock is the kernel's."""
 
-    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest]], reports: int = 0) -> None:
+    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest] | None], reports: int = 0) -> None:
         """Nothing to do: a disk's cache is as quick for one host after the other."""
 
     def _release(self, host: HostName) -> Path:
@@ -208,8 +212,11 @@ class PublishFolder:
             self._stamps.keep(f"objects {release}/objects")  # for a look that isn't taken here
         return None if any(stamp is None for _, stamp in parts[:-1]) else parts
 
-    def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
+    def put_objects(
+        self, host: HostName, objects: Sequence[tuple[Digest, bytes]], manifest: bytes | None = None
+    ) -> None:
         """Make objects from their bytes, durably; a damaged one is replaced."""
+        del manifest  # nothing is gained by laying it ready
         for digest, data in objects:
             store(self._release(host) / "objects" / digest, data, 0o644)
 
@@ -232,14 +239,18 @@ class PublishFolder:
         """Publish: from here on readers see the new release."""
         store(self._release(host) / "manifest", raw, 0o644)
 
-    def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
-        """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""
+    def old_objects(self, host: HostName, than: int) -> frozenset[str]:
+        """All that are there: to read what the last releases need is quick."""
+        del than
+        return frozenset(os.listdir(self._release(host) / "objects"))
+
+    def drop_objects(self, host: HostName, names: Iterable[str]) -> None:
+        """Garbage collection, also of what a publisher that died left behind."""
         release = self._release(host)
-        with os.scandir(release / "objects") as entries, os.scandir(release) as beside:
-            unwanted = [entry.path for entry in entries if entry.name not in keep]
-            unwanted += [entry.path for entry in beside if is_left_over(entry.name)]
-        for path in unwanted:
-            Path(path).unlink(missing_ok=True)
+        with os.scandir(release) as beside:
+            left = [entry.name for entry in beside if is_left_over(entry.name)]
+        for path in (*(release / "objects" / name for name in names), *(release / name for name in left)):
+            path.unlink(missing_ok=True)
 
     def complaints(self, hosts: Iterable[HostName]) -> tuple[str, ...]:
         """Hosts without an account here."""

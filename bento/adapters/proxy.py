@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bento.adapters.process import Beside
-from bento.adapters.wire import ServerAway, plain
+from bento.adapters.protocol import ServerAway, plain
 from bento.errors import EnvironmentFailed
 from bento.models.trust import Server
 

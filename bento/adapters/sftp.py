@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from bento.adapters import proxy, sftp_files
-from bento.adapters import wire as protocol
+from bento.adapters import at_once, protocol, proxy, sftp_files
 from bento.adapters.bounded import transport_over
 from bento.adapters.lean import paramiko
-from bento.adapters.wire import NotThere, SaidNo, ServerAway, TurnedAway, Wire, plain
+from bento.adapters.protocol import NotThere, SaidNo, ServerAway, TurnedAway, plain
+from bento.adapters.wire import Wire
 from bento.errors import InputError, Refused, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.trust import Server
@@ -135,7 +135,7 @@ def connect(server: Server, login: HostName, identity: Path, within: float | Non
 
     def authenticate(transport: paramiko.Transport) -> None:
         try:
-            transport.auth_publickey(login, key)
+            at_once.auth_publickey(transport, login, key)
         except paramiko.AuthenticationException:
             if not transport.is_active():
                 raise
@@ -156,10 +156,12 @@ def logged_in(
     silence: float,
     within: float | None = None,
     advice: Advice = _TO_HOSTS,
+    first: Callable[[Wire], None] = lambda _: None,
 ) -> Iterator[Wire]:
     """An SFTP session with a server that has proved to be the pinned one. Raises as `connect` does.
 
-    `silence`: seconds after which a server that owes an answer counts as away.
+    `silence`: seconds after which a server that owes an answer counts as away. `first` may send the first requests, and
+    wait for nothing.
     """
     where = server.where
     began = time.monotonic()
@@ -181,10 +183,12 @@ def logged_in(
                 authenticate(transport)
                 transport.set_keepalive(_KEEPALIVE)
                 channel = transport.open_session(timeout=login)
-                channel.invoke_subsystem("sftp")
+                at_once.start_sftp(transport, channel)
                 packets.logged_in()
                 wire = Wire(transport, channel, silence, way.aside)
                 wire.start()
+                first(wire)
+                wire.greet()
             alarm.cancel()
             try:
                 with wire.within(began + within - time.monotonic() if within is not None else threading.TIMEOUT_MAX):

@@ -1,18 +1,23 @@
 """What a server has of many hosts, read ahead: they share round trips and packets, and one thread asks."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from bento.adapters import sftp_files
-from bento.adapters import wire as protocol
+from bento.adapters import protocol, sftp_files
+from bento.adapters.protocol import Answer, Attributes, Fields, NotThere, Request, SaidNo
 from bento.adapters.sftp_files import PIECE
 from bento.adapters.transport import newest_first
-from bento.adapters.wire import Answer, Attributes, Fields, NotThere, Request, SaidNo, Wire
+from bento.adapters.wire import Wire
 
-_UNDER_WAY = 384  # hosts; each has two files open at most, and a server may have a thousand descriptors
-_NAMES = 5000  # in a folder of reports; one with more is listed by itself
+_OPEN = 768  # files at once: a server may have a thousand descriptors
+_STEP = 64  # hosts whose answers are waited for together: what they are asked next goes in few packets
+_NAMES = 5000  # in a folder; one with more is listed by itself
+_ALL_NAMES = (
+    400_000  # of all hosts: a thousand with as many reports as are kept have half of that; it is 250 MB at worst
+)
+_AT_ONCE = 2  # times a folder is asked what is in it: of a small one the second answer is its end
 
 # A host's requests: it yields some, and goes on with their answers when all are there. Nobody waits for the last ones.
 _Talk = Generator[list[Request], list[Answer], list[Request]]
@@ -29,85 +34,154 @@ class Ahead:
     stats: dict[str, Attributes | None] = field(default_factory=dict)
     folders: dict[str, dict[str, Attributes] | None] = field(default_factory=dict)
 
+    def has(self, folder: str) -> bool | None:
+        """Whether there is such a folder; None where that isn't known."""
+        if folder in self.folders:
+            return self.folders[folder] is not None
+        if folder in self.stats:
+            its = self.stats[folder]
+            return its is not None and its.is_folder
+        inside = any(its is not None and path.startswith(f"{folder}/") for path, its in self.stats.items())
+        return True if inside else None
 
-def look(wire: Wire, hosts: Iterable[tuple[str, Sequence[str]]], reports: int) -> Iterator[tuple[str, Ahead]]:
-    """Each host's manifest, stats, its reports folder, and so many of its newest reports.
 
-    `hosts` are their folders, each with the paths whose stats are wanted. Raises ServerAway.
-    """
-    waiting = iter(hosts)
-    pace = wire.pace()
-    under_way: deque[tuple[str, Ahead, _Talk, list[Answer]]] = deque()
-    while True:
-        asked: list[tuple[str, Ahead, _Talk, list[Request]]] = []
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of the host at the folder `base`: its manifest, these stats, and what is in these folders."""
+
+    base: str
+    stats: Sequence[str]
+    folders: Sequence[str]
+
+
+@dataclass
+class _Room:
+    """For so many names more there is room."""
+
+    left: int
+
+
+class _Talking:
+    """A host that is asked. `files` are as many as it may have open."""
+
+    def __init__(self, host: Wanted, reports: int, room: _Room) -> None:
+        self.base, self.found = host.base, Ahead()
+        self.files = max(1 + len(host.folders), reports + 1 if reports else 0)
+        self.answers: list[Answer] = []
+        self._talk = _of_host(host, reports, room, self.found)
+
+    def begin(self) -> list[Request]:
+        """What to ask it first."""
+        return next(self._talk)
+
+    def go_on(self, pace: Callable[[], None]) -> tuple[list[Request], bool]:
+        """Wait for its answers; what to ask it next, and whether that is the last, for which nobody waits."""
+        for answer in self.answers:
+            answer.exception()  # the talk looks at what it is
+            pace()
+        try:
+            return self._talk.send(self.answers), False
+        except StopIteration as end:
+            last: list[Request] = end.value
+            return last, True
+
+
+def look(wire: Wire, hosts: Iterable[Wanted], reports: int) -> Iterator[tuple[str, Ahead]]:
+    """What is wanted of each host, by its folder, and so many of its newest reports. Raises ServerAway."""
+    waiting, pace, files, room = deque(hosts), wire.pace(), 0, _Room(_ALL_NAMES)
+    under_way: deque[_Talking] = deque()
+    while waiting or under_way:
+        asked: list[tuple[_Talking, list[Request]]] = []
         last: list[Request] = []
-        while under_way and (not asked or all(answer.done() for answer in under_way[0][3])):
-            base, found, talk, answers = under_way.popleft()
-            for answer in answers:
-                answer.exception()  # wait for it; the talk looks at what it is
-                pace()
-            try:
-                asked.append((base, found, talk, talk.send(answers)))
-            except StopIteration as end:
-                last += end.value
-                yield base, found
-        while len(under_way) + len(asked) < _UNDER_WAY and (host := next(waiting, None)) is not None:
-            found = Ahead()
-            talk = _of_host(*host, reports, found)
-            asked.append((host[0], found, talk, next(talk)))
-        all_answers = iter(wire.ask_all([*(request for *_, requests in asked for request in requests), *last]))
-        if not asked and not under_way:
-            return
-        for base, found, talk, requests in asked:
-            under_way.append((base, found, talk, [*islice(all_answers, len(requests))]))
+        for _ in range(min(_STEP, len(under_way))):
+            host = under_way.popleft()
+            requests, over = host.go_on(pace)
+            if over:
+                last += requests
+                files -= host.files
+                yield host.base, host.found
+            else:
+                asked.append((host, requests))
+        while waiting and (files < _OPEN or not (asked or under_way)):
+            host = _Talking(waiting.popleft(), reports, room)
+            files += host.files
+            asked.append((host, host.begin()))
+        requests = [request for _, its in asked for request in its]
+        answers = iter(wire.ask_all([*last, *requests])[len(last) :])
+        for host, its in asked:
+            host.answers = [*islice(answers, len(its))]
+            under_way.append(host)
 
 
-def _of_host(base: str, paths: Sequence[str], reports: int, found: Ahead) -> _Talk:
-    manifest, folder = f"{base}/release/manifest", f"{base}/reports"
-    opened, listed, *stats = yield [
+def _of_host(host: Wanted, reports: int, room: _Room, found: Ahead) -> _Talk:
+    manifest = f"{host.base}/release/manifest"
+    opened, *others = yield [
         _opening(manifest),
-        (protocol.OPENDIR, protocol.text(folder)),
-        *((protocol.LSTAT, protocol.text(path)) for path in paths),
+        *((protocol.OPENDIR, protocol.text(path)) for path in host.folders),
+        *((protocol.LSTAT, protocol.text(path)) for path in host.stats),
     ]
-    for path, answer in zip(paths, stats, strict=True):
+    if _is_gone(opened):
+        found.files[manifest] = None
+    file = _handle(opened)
+    handles = {}
+    for path, answer in zip(host.folders, others, strict=False):
+        if _is_gone(answer):
+            found.folders[path] = None
+        elif (handle := _handle(answer)) is not None:
+            handles[path] = handle
+    for path, answer in zip(host.stats, others[len(host.folders) :], strict=True):
         if _is_gone(answer):
             found.stats[path] = None
         elif (fields := _fields(answer, protocol.ATTRS)) is not None:
             found.stats[path] = fields.attributes()
-    if _is_gone(opened):
-        found.files[manifest] = None
-    if _is_gone(listed):
-        found.folders[folder] = None
-    file, names = _handle(opened), _handle(listed)
-    answers = yield [*_reading(file), *_listing(names)]
+    answers = yield [*_reading(file), *_listing(handles.values())]
     if file is not None:
         _keep(found, manifest, answers[0])
         del answers[:2]
-    return (yield from _reports(folder, names, answers, reports, found)) if names is not None else []
+    closing = yield from _names(handles, answers, room, found)
+    return (yield from _reports(f"{host.base}/reports", reports, closing, found)) if reports else closing
 
 
-def _reports(folder: str, handle: bytes, answers: list[Answer], newest: int, found: Ahead) -> _Talk:
-    """The names in a host's folder, which are the host's doing; the newest reports, and with them its heartbeat."""
-    there: dict[str, Attributes] = {}
-    more, asked = True, 0
-    while more and max(len(there), asked) < _NAMES:  # each answer has a name at least
+def _names(handles: dict[str, bytes], answers: list[Answer], room: _Room, found: Ahead) -> _Talk:
+    """What is in open folders, the first `answers` of which are there; what is to be asked for to close them.
+
+    The names in a folder of reports are the host's doing.
+    """
+    there: dict[str, dict[str, Attributes]] = {path: {} for path in handles}
+    asked, closing = 0, list[Request]()
+    while handles:
         asked += 1
-        try:
-            more = sftp_files.take_names(answers, there)
-        except SaidNo:
-            break
-        if more:
-            answers = yield _listing(handle)
-    if more:
-        return [(protocol.CLOSE, handle)]
-    found.folders[folder] = there
+        for path, handle in [*handles.items()]:
+            some, answers = answers[:_AT_ONCE], answers[_AT_ONCE:]
+            names, before = there[path], len(there[path])
+            try:
+                more = sftp_files.take_names(some, names)
+            except SaidNo:
+                pass
+            else:
+                room.left -= len(names) - before
+                if more and room.left > 0 and max(len(names), asked) < _NAMES:  # each answer has a name at least
+                    continue
+                if not more and room.left > 0:
+                    found.folders[path] = names
+            closing.append((protocol.CLOSE, handle))
+            del handles[path]
+        if handles:
+            answers = yield [*_listing(handles.values()), *closing]
+            closing.clear()
+    return closing
+
+
+def _reports(folder: str, newest: int, closing: list[Request], found: Ahead) -> _Talk:
+    """The newest reports, and with them the host's heartbeat."""
+    there = found.folders.get(folder) or {}
     # Nothing but plain files is opened: a link of the host's would be followed as this user.
-    wanted = [*islice(newest_first(there), newest), *(["heartbeat"] if newest else [])]
+    wanted = [*islice(newest_first(there), newest), "heartbeat"]
     paths = [f"{folder}/{name}" for name in wanted if name in there and there[name].is_file]
     if not paths:
-        return [(protocol.CLOSE, handle)]
-    _, *opened = yield [(protocol.CLOSE, handle), *map(_opening, paths)]
-    files = [(path, file) for path, answer in zip(paths, opened, strict=True) if (file := _handle(answer)) is not None]
+        return closing
+    opened = yield [*map(_opening, paths), *closing]
+    files = [(path, file) for path, answer in zip(paths, opened, strict=False) if (file := _handle(answer)) is not None]
     answers = yield [request for _, file in files for request in _reading(file)]
     for (path, _), answer in zip(files, answers[::2], strict=True):
         _keep(found, path, answer)
@@ -124,8 +198,8 @@ def _reading(handle: bytes | None) -> list[Request]:
     return [(protocol.READ, handle + protocol.u64(0) + protocol.u32(PIECE)), (protocol.CLOSE, handle)]
 
 
-def _listing(handle: bytes | None) -> list[Request]:
-    return [] if handle is None else [(protocol.READDIR, handle)] * 2  # of a small folder the second is its end
+def _listing(handles: Iterable[bytes]) -> list[Request]:
+    return [(protocol.READDIR, handle) for handle in handles for _ in range(_AT_ONCE)]
 
 
 def _keep(found: Ahead, path: str, answer: Answer) -> None:

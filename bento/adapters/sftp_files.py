@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from bento.adapters import wire as protocol
-from bento.adapters.wire import Answer, Attributes, SaidNo, ServerAway, Wire
+from bento.adapters import protocol
+from bento.adapters.protocol import Answer, Attributes, SaidNo, ServerAway
+from bento.adapters.wire import Wire
 from bento.models.limits import LIMITS
 
 PIECE = 32 * 1024  # bytes that one read or write moves: what every server takes

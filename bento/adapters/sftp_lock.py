@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bento.adapters import sftp_files
-from bento.adapters import wire as protocol
+from bento.adapters import protocol, sftp_files
 from bento.adapters.files import Busy
-from bento.adapters.wire import NotThere, SaidNo, Wire
+from bento.adapters.protocol import Answer, NotThere, SaidNo
+from bento.adapters.wire import Wire
 from bento.core.deploy_plan import MAX_AHEAD
 from bento.errors import EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS
@@ -24,25 +24,40 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class Locking:
+    """How to take the lock: as whom, by which clock (UTC seconds), and whether over another's."""
+
+    owner: Callable[[], Owner]  # asked only when the lock is wanted
+    clock: Callable[[], int]
+    break_lock: bool = False
+
+
+@dataclass(frozen=True)
 class _Holder:
     name: str
     token: str
     since: int | None
 
 
-def take(
-    wire: Wire, root: str, owner: Owner, clock: Callable[[], int], target: str, user: str, *, break_lock: bool
-) -> None:
+def reach_for(wire: Wire, root: str) -> Answer:
+    """Begin to make the lock in `root`: what the server says is for `take`. Raises ServerAway."""
+    # The folder may be there, or not be ours to make: what is asked after it tells.
+    wire.ask(protocol.MKDIR, protocol.text(lock_path(root).rpartition("/")[0]), protocol.mode_only(0o700))
+    return _make(wire, root)
+
+
+def _make(wire: Wire, root: str) -> Answer:
+    flags = protocol.u32(protocol.FLAG_WRITE | protocol.FLAG_CREATE | protocol.FLAG_EXCLUSIVE)
+    return wire.ask(protocol.OPEN, protocol.text(lock_path(root)), flags, protocol.mode_only(0o600))
+
+
+def take(wire: Wire, root: str, opened: Answer, owner: Owner, how: Locking, target: str, user: str) -> None:
     """Make the lock in `root`. A left-over of this workspace's own is taken over, another's only with `break_lock`.
 
     Raises Busy, EnvironmentFailed where there is no place for it, WorkFailed where the clocks differ, ServerAway.
     """
     path = lock_path(root)
-    flags = protocol.u32(protocol.FLAG_WRITE | protocol.FLAG_CREATE | protocol.FLAG_EXCLUSIVE)
-    made = wire.ask(protocol.MKDIR, protocol.text(path.rpartition("/")[0]), protocol.mode_only(0o700))
     for last in (False, True):
-        opened = wire.ask(protocol.OPEN, protocol.text(path), flags, protocol.mode_only(0o600))
-        made.exception()  # it may be there, or not be ours to make: what is asked after it tells
         try:
             handle = protocol.text(protocol.expect(opened, protocol.HANDLE).text())
             break
@@ -53,10 +68,11 @@ def take(
                     f"{target}: can't write to {root}/.publisher: {error.message}",
                     f"on the server, as root: install -d -m 700 -o {user} {root.rstrip('/')}/.publisher",
                 ) from None
-            if last or not (break_lock or holder.token == owner.token):
-                raise _busy(holder, clock(), target) from None
+            if last or not (how.break_lock or holder.token == owner.token):
+                raise _busy(holder, how.clock(), target) from None
             wire.do(protocol.REMOVE, protocol.text(path))
-    now = clock()
+            opened = _make(wire, root)
+    now = how.clock()
     line = canonical({"owner": owner.name, "time": now, "token": owner.token})
     written = wire.ask(protocol.WRITE, handle, protocol.u64(0), protocol.text(line))
     stat, closed = wire.ask(protocol.FSTAT, handle), wire.ask(protocol.CLOSE, handle)

@@ -4,37 +4,63 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 
-from bento.adapters import sftp_files
-from bento.adapters import wire as protocol
-from bento.adapters.wire import Answer, SaidNo, Wire
+from bento.adapters import protocol, sftp_files
+from bento.adapters.protocol import Answer, SaidNo
+from bento.adapters.wire import Wire
 
 _FILES = 32  # open at once: the server may have few descriptors
 _WRITES = 64  # pieces of one file under way
 
 
-def put(wire: Wire, files: Sequence[tuple[str, bytes]]) -> None:
-    """Write files by their paths, on the server's disk where it can see to that. Raises SaidNo, ServerAway."""
-    for start in range(0, len(files), _FILES):
-        _put(wire, files[start : start + _FILES])
+def put(wire: Wire, files: Sequence[tuple[str, bytes]], later: Sequence[tuple[str, bytes]] = ()) -> list[str]:
+    """Write files by their paths, on the server's disk where it can see to that. Raises SaidNo, ServerAway.
+
+    Those that go `later` are only laid ready: the result is where, in the same folders, for `show`.
+    """
+    ready: list[str] = []
+    for start in range(0, len(files) or 1, _FILES):
+        some = files[start : start + _FILES]
+        ready = _put(wire, some, later if start + _FILES >= len(files) else ())
+    return ready
 
 
-def _put(wire: Wire, files: Sequence[tuple[str, bytes]]) -> None:
-    """In three round trips: open temporary files; write, sync and close them; then, if all went well, rename."""
-    names = [(temporary(path), path) for path, _ in files]
+def show(wire: Wire, ready: Sequence[tuple[str, str]]) -> None:
+    """Rename files that were laid ready to what they are to be called. Raises SaidNo, ServerAway."""
     try:
-        handles = _create(wire, [name for name, _ in names])
+        for renamed in [rename(wire, name, path) for name, path in ready]:
+            protocol.done(renamed)
+    except SaidNo:
+        drop(wire, [name for name, _ in ready])
+        raise
+
+
+def drop(wire: Wire, names: Sequence[str]) -> None:
+    """Remove files; what can't be removed stays, for the next time. Nobody waits for it."""
+    wire.ask_all([(protocol.REMOVE, protocol.text(name.encode("utf-8", "surrogateescape"))) for name in names])
+
+
+def _put(wire: Wire, files: Sequence[tuple[str, bytes]], later: Sequence[tuple[str, bytes]]) -> list[str]:
+    """In three round trips: open temporary files; write, sync and close them; then, if all went well, rename."""
+    every = [*files, *later]
+    names = [temporary(path) for path, _ in every]
+    try:
+        handles = _create(wire, names)
         writes = [
             sftp_files.begin_write(wire, handle, data, _WRITES, partial(_settled, wire, handle))
-            for handle, (_, data) in zip(handles, files, strict=True)
+            for handle, (_, data) in zip(handles, every, strict=True)
         ]
         for finish in writes:
             finish()
-        for renamed in [rename(wire, name, path) for name, path in names]:
-            protocol.done(renamed)
     except SaidNo:
-        for removed in [wire.ask(protocol.REMOVE, protocol.text(name)) for name, _ in names]:
-            removed.exception()  # what can't be removed stays, for the next time
+        drop(wire, names)
         raise
+    ready = names[len(files) :]
+    try:
+        show(wire, [(name, path) for name, (path, _) in zip(names, files, strict=False)])
+    except SaidNo:
+        drop(wire, ready)
+        raise
+    return ready
 
 
 def _create(wire: Wire, paths: Sequence[str]) -> list[bytes]:

@@ -4,35 +4,29 @@ Requests of many hosts are under way on one connection at once, so that a deploy
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from itertools import islice, takewhile
+from zlib import crc32
 
-from bento.adapters import sftp_ahead, sftp_files, sftp_lock, sftp_put
-from bento.adapters import wire as protocol
+from bento.adapters import protocol, sftp_ahead, sftp_files, sftp_lock, sftp_put
 from bento.adapters.files import Busy
-from bento.adapters.sftp_ahead import Ahead
+from bento.adapters.protocol import Answer, Attributes, NotThere, SaidNo, ServerAway
+from bento.adapters.sftp_ahead import Ahead, Wanted
+from bento.adapters.sftp_lock import Locking
+from bento.adapters.sftp_login import LogIn, Login
 from bento.adapters.stamps import Part
 from bento.adapters.transport import is_left_over, newest_first
-from bento.adapters.wire import Answer, Attributes, NotThere, SaidNo, ServerAway, Wire
+from bento.adapters.wire import Wire
 from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.limits import LIMITS
 from bento.models.targets import SftpPlace
 from bento.names import Digest, HostName
 
+_PAUSE = 5.0  # seconds since the lock was seen: before, nothing is looked at anew; an answer itself may take longer
+_SELDOM = 17  # hours, in one of which a host's old reports are dropped: prime, so that a deploy a day comes to each
 _BATCH = 20  # reports read at once: as many as `status` looks at
-
-LogIn = Callable[[], AbstractContextManager[Wire]]
-
-
-@dataclass(frozen=True)
-class Locking:
-    """How to take the lock: as whom, by which clock (UTC seconds), and whether over another's."""
-
-    owner: Callable[[], sftp_lock.Owner]  # asked only when the lock is wanted
-    clock: Callable[[], int]
-    break_lock: bool = False
 
 
 class SftpTarget:
@@ -44,10 +38,14 @@ class SftpTarget:
         self._place = place
         self._log_in = log_in
         self._locking = locking
+        self._coming: Login | None = None
         self._session: Wire | None = None
         self._stack = ExitStack()
         self._without_reports: set[HostName] = set()
+        self._seen = 0.0  # when the lock was seen last, by the monotonic clock
         self._ahead: dict[str, Ahead] = {}  # by host's folder; of none that was written since
+        self._before: dict[str, dict[str, dict[str, Attributes] | None]] = {}  # what was in its folders before that
+        self._ready: dict[HostName, tuple[str, bytes]] = {}  # manifests laid ready, and where
 
     @property
     def name(self) -> str:
@@ -61,10 +59,25 @@ class SftpTarget:
         return self._session
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def approached(self) -> Iterator[None]:
+        """Begin to log in, for `opened` or `locked` in the block, which raise what becomes of it."""
+        login = self._coming = Login(self._log_in)
+        try:
+            yield
+        finally:
+            self._coming = None
+            login.leave()
+
+    def opened(self) -> AbstractContextManager[None]:
         """Log in. Raises ServerAway, Refused for another host key, WorkFailed where it isn't let in, InputError."""
+        return self._opened(_nothing)
+
+    @contextmanager
+    def _opened(self, first: Callable[[Wire], None]) -> Iterator[None]:
+        self._ahead, self._before, self._ready = {}, {}, {}
+        coming, self._coming = self._coming, None
         with ExitStack() as self._stack:
-            self._session = self._stack.enter_context(self._log_in())
+            self._session = self._stack.enter_context(coming.taken(first) if coming else self._log_in(first))
             try:
                 yield
             finally:
@@ -75,11 +88,11 @@ class SftpTarget:
         """Log in and take the lock. Raises Busy, and WorkFailed where the clocks differ, besides."""
         how, root = self._locking, self._place.path
         owner = how.owner()
-        with self.opened():
+        opened: list[Answer] = []
+        with self._opened(lambda wire: opened.append(sftp_lock.reach_for(wire, root))):
+            self._seen = time.monotonic()
             with self._doing("taking the lock"):
-                sftp_lock.take(
-                    self._wire, root, owner, how.clock, self.name, self._place.user, break_lock=how.break_lock
-                )
+                sftp_lock.take(self._wire, root, opened[0], owner, how, self.name, self._place.user)
             try:
                 yield
             finally:
@@ -89,18 +102,22 @@ class SftpTarget:
 
     def refresh(self) -> None:
         """After a long pause: see that the connection stands, or make another, and that the lock is still ours."""
+        began = time.monotonic()
+        if began < self._seen + _PAUSE:
+            return
         owner, root = self._locking.owner(), self._place.path
-        self._ahead = {}
+        self._ahead, self._before = {}, {}
         with self._doing("looking at the lock"):
             try:
                 held = sftp_lock.is_held(self._wire, root, owner)
             except ServerAway:
-                self._session = self._stack.enter_context(self._log_in())
+                self._session = self._stack.enter_context(self._log_in(_nothing))
                 held = sftp_lock.is_held(self._wire, root, owner)
         if not held:
             raise Busy(
                 f"somebody broke this deploy's lock on {self.name}", "see who publishes there, then deploy again"
             )
+        self._seen = began
 
     @contextmanager
     def _doing(self, what: str) -> Iterator[None]:
@@ -112,22 +129,38 @@ class SftpTarget:
     def _host(self, host: HostName) -> str:
         return f"{self._place.path.rstrip('/')}/{host}"
 
-    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest]], reports: int = 0) -> None:
-        """Ask for what many hosts have, with their requests under way at once; what was asked before is forgotten."""
-        self._ahead = {}
+    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest] | None], reports: int = 0) -> None:
+        """Ask for what many hosts have, with their requests under way at once; what was asked before is forgotten,
+
+        but of those that are to be looked at whole and were: with the lock held nobody else writes them.
+        """
+        whole = {self._host(host) for host, objects in hosts.items() if objects is None}
+        known = {base: its for base, its in self._ahead.items() if base in whole and f"{base}/release" in its.folders}
+        self._ahead, self._before = known, {}
+        hour = self._locking.clock() // 3600
         asked = (
-            (base := self._host(host), [f"{base}/release/objects", *(self._object(host, one) for one in objects)])
+            self._wanted(host, objects, tidy=reports > 0 or (hour + crc32(host.encode())) % _SELDOM == 0)
             for host, objects in hosts.items()
+            if self._host(host) not in known
         )
         with suppress(ServerAway):  # what is asked next says so
             self._ahead.update(sftp_ahead.look(self._wire, asked, reports))
+
+    def _wanted(self, host: HostName, objects: Iterable[Digest] | None, *, tidy: bool) -> Wanted:
+        base, release = self._host(host), f"{self._host(host)}/release"
+        if objects is None:
+            return Wanted(base, (), (f"{base}/reports", f"{release}/objects", release))
+        stats = [f"{release}/objects/{one}" for one in objects]
+        return Wanted(base, stats, (f"{base}/reports",)) if tidy else Wanted(base, [*stats, f"{base}/reports"], ())
 
     def _known(self, host: HostName) -> Ahead:
         return self._ahead.get(self._host(host)) or Ahead()
 
     def _forget(self, host: HostName) -> None:
         """It is about to change."""
-        self._ahead.pop(self._host(host), None)
+        known = self._ahead.pop(self._host(host), None)
+        if known is not None:
+            self._before[self._host(host)] = known.folders
 
     def _object(self, host: HostName, digest: Digest) -> str:
         return f"{self._host(host)}/release/objects/{digest}"
@@ -137,8 +170,8 @@ class SftpTarget:
         base = self._host(host)
         folders = [base, f"{base}/release", f"{base}/release/objects", f"{base}/reports"]
         known = self._known(host)
-        if folders[-1] in known.folders and known.stats.get(folders[-2]) is not None:
-            if known.folders[folders[-1]] is None:
+        if known.has(folders[-2]) and known.has(folders[-1]) is not None:
+            if not known.has(folders[-1]):
                 self._without_reports.add(host)
             return
         self._forget(host)
@@ -199,8 +232,12 @@ class SftpTarget:
 
     def present(self, host: HostName, wanted: Mapping[Digest, int]) -> frozenset[Digest]:
         """Those of the objects that are there with their size; their content would have to be fetched to be told."""
-        stats = dict(self._known(host).stats)
+        known, folder = self._known(host), f"{self._host(host)}/release/objects"
+        stats = dict(known.stats)
         paths = {digest: self._object(host, digest) for digest in wanted}
+        if folder in known.folders:
+            listed = known.folders[folder] or {}
+            stats.update((path, listed.get(digest)) for digest, path in paths.items())
         asked = [path for path in paths.values() if path not in stats]
         with self._doing(f"looking at the objects of {host}"):
             answers = self._wire.ask_all([(protocol.LSTAT, protocol.text(path)) for path in asked])
@@ -215,22 +252,32 @@ class SftpTarget:
         known, base = self._known(host), self._host(host)
         manifest = known.files.get(f"{base}/release/manifest")
         stats = [known.stats.get(self._object(host, one)) for one in objects]
-        if manifest is None or not all(stats) or known.folders.get(f"{base}/reports") is None:
+        if manifest is None or not all(stats) or not known.has(f"{base}/reports"):
             return None
         said = " ".join(f"{its.is_file} {its.size}" for its in stats if its is not None)
         return [(f"manifest {hashlib.sha256(manifest).hexdigest()} objects {said}", None)]
 
-    def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
+    def put_objects(
+        self, host: HostName, objects: Sequence[tuple[Digest, bytes]], manifest: bytes | None = None
+    ) -> None:
         """Make objects from their bytes, durably, each whole or not at all; a damaged one is replaced."""
         self._forget(host)
+        later = [(f"{self._host(host)}/release/manifest", manifest)] if manifest is not None else []
         with self._doing(f"writing objects of {host}"):
-            sftp_put.put(self._wire, [(self._object(host, digest), data) for digest, data in objects])
+            files = [(self._object(host, digest), data) for digest, data in objects]
+            for name, (_, raw) in zip(sftp_put.put(self._wire, files, later), later, strict=True):
+                self._ready[host] = (name, raw)
 
     def put_manifest(self, host: HostName, raw: bytes) -> None:
         """Publish: from here on readers see the new release."""
         self._forget(host)
+        path = f"{self._host(host)}/release/manifest"
+        name, ready = self._ready.pop(host, ("", b""))
         with self._doing(f"publishing the manifest of {host}"):
-            sftp_put.put(self._wire, [(f"{self._host(host)}/release/manifest", raw)])
+            if name and ready == raw:
+                sftp_put.show(self._wire, [(name, path)])
+            else:
+                sftp_put.put(self._wire, [(path, raw)])
 
     def share_object(self, host: HostName, digest: Digest, other: HostName) -> bool:
         """Make an object by a hard link to another host's; False where that can't be."""
@@ -245,40 +292,49 @@ class SftpTarget:
             done = [_succeeds(answer) for answer in (linked, renamed, removed)]
         return done[0] and done[1]
 
-    def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
-        """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""
-        release = f"{self._host(host)}/release"
-        self._forget(host)
+    def old_objects(self, host: HostName, than: int) -> frozenset[str]:
+        """What may go if no release needs it: by the server's times, for which it keeps its own clock's word."""
+        folder = f"{self._host(host)}/release/objects"
         with self._doing(f"dropping old objects of {host}"):
-            objects = sftp_files.list_folder(self._wire, f"{release}/objects", LIMITS.entries)
-            beside = sftp_files.list_folder(self._wire, release, LIMITS.entries)
-            self._remove([f"{release}/objects/{name}" for name in objects if name not in keep])
-            self._remove([f"{release}/{name}" for name in beside if is_left_over(name)])
+            there = self._folder(host, folder)
+        return frozenset(
+            name for name, its in there.items() if is_left_over(name) or its.mtime is None or its.mtime < than
+        )
+
+    def drop_objects(self, host: HostName, names: Iterable[str]) -> None:
+        """Garbage collection, also of what a publisher that died left behind. What can't be removed stays."""
+        release = f"{self._host(host)}/release"
+        with self._doing(f"dropping old objects of {host}"):
+            beside = self._folder(host, release)
+            self._before.pop(self._host(host), None)
+            old = [f"{release}/objects/{name}" for name in names]
+            sftp_put.drop(self._wire, [*old, *(f"{release}/{name}" for name in beside if is_left_over(name))])
 
     def drop_reports_but(self, host: HostName, newest: int) -> None:
-        """Delete the host's reports except the newest."""
+        """Delete the host's reports except the newest; now and then, of a host that nothing is written for."""
+        folder, known = f"{self._host(host)}/reports", self._known(host)
+        if folder in known.stats and folder not in known.folders:
+            return  # to list what all hosts said, each time, would be most of a deploy
         with self._doing(f"dropping old reports of {host}"):
             old = [*newest_first(self._reports(host))][newest:]
             if old:
                 self._forget(host)
-                self._remove([f"{self._host(host)}/reports/{name}" for name in old])
+                sftp_put.drop(self._wire, [f"{self._host(host)}/reports/{name}" for name in old])
 
-    def _reports(self, host: HostName) -> dict[str, Attributes]:
+    def _reports(self, host: HostName) -> Mapping[str, Attributes]:
         """What is in the host's folder of reports; nothing where there is no such folder."""
-        folder, known = f"{self._host(host)}/reports", self._known(host)
-        if folder in known.folders:
-            return known.folders[folder] or {}
+        folder = f"{self._host(host)}/reports"
         try:
-            return sftp_files.list_folder(self._wire, folder, LIMITS.entries)
+            return self._folder(host, folder)
         except NotThere:
             return {}
 
-    def _remove(self, paths: list[str]) -> None:
-        """What can't be removed stays, for the next time."""
-        for answer in [
-            self._wire.ask(protocol.REMOVE, protocol.text(path.encode("utf-8", "surrogateescape"))) for path in paths
-        ]:
-            _succeeds(answer)
+    def _folder(self, host: HostName, path: str) -> Mapping[str, Attributes]:
+        """What was in one of the host's folders when it was looked at. Raises SaidNo, ServerAway."""
+        for known in (self._known(host).folders, self._before.get(self._host(host), {})):
+            if path in known:
+                return known[path] or {}
+        return sftp_files.list_folder(self._wire, path, LIMITS.entries)
 
     def read_words(self, host: HostName) -> Iterator[bytes | None]:
         """The host's sign of life, None where there is none; then its reports, newest first, each read when asked for.
@@ -325,6 +381,10 @@ class SftpTarget:
                 if len(paths) == 1:
                     return [None]
         return [self._quietly([path])[0] for path in paths]  # one of them: each by itself
+
+
+def _nothing(_: Wire) -> None:
+    """To be sent first."""
 
 
 def _succeeds(answer: Answer) -> bool:

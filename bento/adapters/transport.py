@@ -35,6 +35,9 @@ class PublishTarget(Protocol):
     def writes_at_once(self) -> int:
         """How many hosts are best written at once."""
 
+    def approached(self) -> AbstractContextManager[None]:
+        """Begin, beside what is done in the block, what `opened` or `locked` in it would have to wait for."""
+
     def opened(self) -> AbstractContextManager[None]:
         """Be ready for reading. Raises EnvironmentFailed where it can't be reached."""
 
@@ -44,10 +47,11 @@ class PublishTarget(Protocol):
     def refresh(self) -> None:
         """After a long pause inside `locked`: see that all is as it was. Raises Busy where the lock was broken."""
 
-    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest]], reports: int = 0) -> None:
-        """Say which hosts' manifests, given objects and so many newest reports will be asked for next: a network's
+    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest] | None], reports: int = 0) -> None:
+        """Say which hosts' manifests, given objects (None: all there are) and so many newest reports will be asked for
 
-        round trips are shared then. What can't be had this way is asked for by itself, and then says why.
+        next: a network's round trips are shared then. What can't be had this way is asked for by itself, and then says
+        why.
         """
 
     def ensure_host(self, host: HostName) -> None:
@@ -71,8 +75,13 @@ class PublishTarget(Protocol):
         None where something isn't there, or can't be told as cheaply.
         """
 
-    def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
-        """Make objects from their bytes, durably, each whole or not at all; a damaged one is replaced."""
+    def put_objects(
+        self, host: HostName, objects: Sequence[tuple[Digest, bytes]], manifest: bytes | None = None
+    ) -> None:
+        """Make objects from their bytes, durably, each whole or not at all; a damaged one is replaced.
+
+        The `manifest` that is to be put next may be laid ready beside them, where no reader looks.
+        """
 
     def share_object(self, host: HostName, digest: Digest, other: HostName) -> bool:
         """Make an object by a hard link to another host's; False where that can't be."""
@@ -80,8 +89,11 @@ class PublishTarget(Protocol):
     def put_manifest(self, host: HostName, raw: bytes) -> None:
         """Publish: from here on readers see the new release."""
 
-    def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
-        """Garbage collection: objects not in `keep`, and what a publisher that died left behind."""
+    def old_objects(self, host: HostName, than: int) -> frozenset[str]:
+        """Names in the objects' folder: all that may be older `than` that (UTC seconds), left-overs, perhaps more."""
+
+    def drop_objects(self, host: HostName, names: Iterable[str]) -> None:
+        """Garbage collection: these objects, and what a publisher that died left behind."""
 
     def drop_reports_but(self, host: HostName, newest: int) -> None:
         """Delete the host's reports except so many; only what is named as a report."""

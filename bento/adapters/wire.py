@@ -1,141 +1,24 @@
 """SFTP version 3 over one channel: many requests under way at once, every answer bounded in size and in time.
 
-paramiko's own client can't be bounded so, nor pipelined (docs/decisions/0013). The protocol:
-draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL for the extensions.
+paramiko's own client can't be bounded so, nor pipelined (docs/decisions/0013). The protocol: protocol.py, and OpenSSH's
+PROTOCOL for the extensions.
 """
 
-import stat
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NoReturn
 
+from bento.adapters import protocol
 from bento.adapters.lean import paramiko
-from bento.errors import EnvironmentFailed, WorkFailed
+from bento.adapters.protocol import Answer, Fields, Request, ServerAway, plain
 from bento.models.limits import LIMITS
-from bento.names import visible
-
-INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT = 1, 2, 3, 4, 5, 6, 7, 8
-SETSTAT, FSETSTAT, OPENDIR, READDIR, REMOVE, MKDIR, EXTENDED = 9, 10, 11, 12, 13, 14, 200
-STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
-FLAG_READ, FLAG_WRITE, FLAG_CREATE, FLAG_TRUNCATE, FLAG_EXCLUSIVE = 0x01, 0x02, 0x08, 0x10, 0x20
-OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, UNSUPPORTED = 0, 1, 2, 3, 8
-_WHY = {PERMISSION_DENIED: "the server doesn't allow it", UNSUPPORTED: "the server can't do that"}
 
 _TICK = 0.1  # seconds between two looks at the clock
 _READ = 64 * 1024  # bytes taken from the channel at once: many small answers
 _VERSION = 3
-
-
-class ServerAway(EnvironmentFailed):
-    """The server can't be reached, or the connection broke, or took too long: try again later."""
-
-
-class TurnedAway(ServerAway):
-    """The server is there, and hung up before a word: too many came at once. Try again in a moment."""
-
-
-class SaidNo(WorkFailed):
-    """The server answered a request with an error. `code` is SFTP's."""
-
-    def __init__(self, message: str, *hints: str, code: int = 4) -> None:
-        super().__init__(message, *hints)
-        self.code = code
-
-
-class NotThere(SaidNo):
-    """The server has no such file."""
-
-
-def plain(text: str) -> str:
-    """What a server said, without what could reach a terminal raw."""
-    return visible(text[: LIMITS.words])
-
-
-def text(value: str | bytes) -> bytes:
-    """A string as SFTP sends it."""
-    raw = value.encode() if isinstance(value, str) else value
-    return struct.pack(">I", len(raw)) + raw
-
-
-def u32(value: int) -> bytes:
-    """A number as SFTP sends it."""
-    return struct.pack(">I", value)
-
-
-def u64(value: int) -> bytes:
-    """An offset as SFTP sends it."""
-    return struct.pack(">Q", value)
-
-
-def mode_only(mode: int) -> bytes:
-    """Attributes that set a file's mode and nothing else."""
-    return u32(4) + u32(mode)
-
-
-@dataclass(frozen=True)
-class Attributes:
-    """What a server says of a file. `mtime` in UTC seconds; None is what it doesn't say."""
-
-    size: int | None
-    mode: int | None
-    mtime: int | None
-
-    @property
-    def is_file(self) -> bool:
-        """A plain file; also where the server doesn't say, for then opening it tells."""
-        return self.mode is None or stat.S_ISREG(self.mode)
-
-
-class Fields:
-    """An answer's body, taken apart from its front. Raises ServerAway where it is cut short."""
-
-    def __init__(self, body: bytes) -> None:
-        self._rest = memoryview(body)
-
-    def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
-        if size > len(self._rest):
-            raise ServerAway("the server doesn't speak SFTP: an answer is cut short")
-        taken, self._rest = bytes(self._rest[:size]), self._rest[size:]
-        return taken
-
-    def u32(self) -> int:
-        """The next number."""
-        return int.from_bytes(self.take(4), "big")
-
-    def text(self) -> bytes:
-        """The next string."""
-        return self.take(self.u32())
-
-    def attributes(self) -> Attributes:
-        """The next file attributes."""
-        flags = self.u32()
-        size = int.from_bytes(self.take(8), "big") if flags & 1 else None
-        if flags & 2:
-            self.take(8)
-        mode = self.u32() if flags & 4 else None
-        mtime = struct.unpack(">II", self.take(8))[1] if flags & 8 else None
-        for _ in range(self.u32() if flags & 0x80000000 else 0):
-            self.text()
-            self.text()
-        return Attributes(size, mode, mtime)
-
-    @property
-    def left(self) -> int:
-        """How many bytes there are still."""
-        return len(self._rest)
-
-    def __bool__(self) -> bool:
-        return bool(self._rest)
-
-
-Answer = Future[tuple[int, Fields]]
-Request = tuple[int, bytes]  # its kind, and what follows its number
+_SIZE = 4  # bytes before a packet that say how large it is
 
 
 class Wire:
@@ -165,17 +48,27 @@ class Wire:
         self._over = threading.Event()
         channel.settimeout(None)  # the watch below ends what takes too long, reading or writing
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._watch)]
-        self._greeted: Future[frozenset[bytes]] = Future()
+        self._greeted = Answer(self._lock)
         self.extensions: frozenset[bytes] = frozenset()
 
     def start(self) -> None:
-        """Agree on the version, and learn the server's extensions. Raises ServerAway."""
+        """Say hello; requests may follow. Raises ServerAway."""
         with self._lock:
             self._heard = time.monotonic()
         for thread in self._threads:
             thread.start()
-        self._send(u32(5) + bytes([INIT]) + u32(_VERSION))
-        self.extensions = self._greeted.result()
+        self._send(protocol.u32(5) + bytes([protocol.INIT]) + protocol.u32(_VERSION))
+
+    def greet(self) -> None:
+        """Hear what the server says to that: agree on the version, and learn its extensions. Raises ServerAway."""
+        kind, fields = self._greeted.result()
+        if kind != protocol.VERSION or fields.u32() != _VERSION:
+            raise ServerAway("the server doesn't speak SFTP version 3")
+        names = []
+        while fields:
+            names.append(fields.text())
+            fields.text()
+        self.extensions = frozenset(names)
 
     def close(self) -> None:
         """End the session; what is still owed fails."""
@@ -210,12 +103,12 @@ class Wire:
         return check
 
     def ask(self, kind: int, *fields: bytes) -> Answer:
-        """Send a request. Its answer comes to the future: (kind, body), or SaidNo for a status that isn't OK."""
+        """Send a request. Its answer will be (kind, body), or SaidNo for a status that isn't OK."""
         return self.ask_all([(kind, b"".join(fields))])[0]
 
     def ask_all(self, requests: Sequence[Request]) -> list[Answer]:
         """Send requests, together: of small ones hundreds fit into one packet of SSH's."""
-        answers: list[Answer] = [Future() for _ in requests]
+        answers = [Answer(self._lock) for _ in requests]
         packets: list[bytes] = []
         with self._lock:
             if self._broken is not None:
@@ -226,7 +119,7 @@ class Wire:
                 self._number = (self._number + 1) & 0xFFFFFFFF
                 self._owed[self._number] = answer
                 packets.append(struct.pack(">IBI", len(body) + 5, kind, self._number) + body)
-                if kind not in (READ, READDIR):  # how often these are asked is the server's will
+                if kind not in (protocol.READ, protocol.READDIR):  # how often these are asked is the server's will
                     self._moved += len(body)
         if packets:
             self._send(b"".join(packets))
@@ -234,15 +127,15 @@ class Wire:
 
     def do(self, kind: int, *fields: bytes) -> None:
         """A request whose answer is a status. Raises SaidNo, ServerAway."""
-        done(self.ask(kind, *fields))
+        protocol.done(self.ask(kind, *fields))
 
     def extended(self, name: str, *fields: bytes) -> Answer:
         """A request of one of the server's extensions."""
-        return self.ask(EXTENDED, text(name), *fields)
+        return self.ask(protocol.EXTENDED, protocol.text(name), *fields)
 
     def handle(self, kind: int, *fields: bytes) -> bytes:
         """Open a file or folder: its handle, ready to be sent."""
-        return text(expect(self.ask(kind, *fields), HANDLE).text())
+        return protocol.text(protocol.expect(self.ask(kind, *fields), protocol.HANDLE).text())
 
     def _send(self, packets: bytes) -> None:
         try:
@@ -260,14 +153,13 @@ class Wire:
         """Nothing more comes: the first reason is what everybody gets who waits or asks."""
         with self._lock:
             self._broken = self._broken or why
-            owed: list[Future[Any]] = [*self._owed.values()]
+            owed = [*self._owed.values(), *(() if self._greeted.done() else (self._greeted,))]
             self._owed = {}
-            if not self._greeted.done():
-                owed.append(self._greeted)
         self._over.set()
         self._transport.close()
-        for answer in owed:
-            answer.set_exception(ServerAway(self._broken))
+        with self._lock:
+            bells = [answer.settle(ServerAway(self._broken)) for answer in owed]
+        _ring(bells)
 
     def _watch(self) -> None:
         """A thread of its own: the one that listens, or one that sends, may hang at the server's will."""
@@ -284,41 +176,47 @@ class Wire:
     def _listen(self) -> None:
         try:
             kind, fields = self._packet()
-            if kind != VERSION or fields.u32() != _VERSION:
-                raise ServerAway("the server doesn't speak SFTP version 3")
-            names = []
-            while fields:
-                names.append(fields.text())
-                fields.text()
             with self._lock:
-                if self._broken is None:
-                    self._greeted.set_result(frozenset(names))
+                bell = self._greeted.settle((kind, fields)) if self._broken is None else None
+            _ring([bell])
             while True:
-                kind, fields = self._packet()
-                self._deliver(fields.u32(), kind, fields)
+                self._deliver()
         except ServerAway as error:
             self._fail(error.message)
         except (OSError, EOFError, paramiko.SSHException) as error:
             self._fail(plain(str(error)) or "the connection broke")
 
-    def _deliver(self, number: int, kind: int, fields: Fields) -> None:
-        with self._lock:
-            answer = self._owed.pop(number, None)
-            self._heard = time.monotonic()
-            self._moved += max(0, fields.left - 4)  # a file's data, for example, without the number before it
-        if answer is None:
-            raise ServerAway("the server sends what wasn't asked for")
-        if kind == STATUS and (code := fields.u32()) != OK:
-            answer.set_exception(_said_no(code, fields))
-        else:
-            answer.set_result((kind, fields))
+    def _deliver(self) -> None:
+        """Wait for an answer, and hand out all that have come with it: who waits is woken once for many."""
+        come = [self._packet()]
+        while self._whole():
+            come.append(self._packet())
+        bells = []
+        try:
+            with self._lock:
+                self._heard = time.monotonic()
+                for kind, fields in come:
+                    number = fields.u32()
+                    answer = self._owed.get(number)
+                    if answer is None:
+                        raise ServerAway("the server sends what wasn't asked for")
+                    self._moved += max(0, fields.left - 4)  # a file's data, for example, without the number before it
+                    bad = kind == protocol.STATUS and (code := fields.u32()) != protocol.OK
+                    bells.append(answer.settle(protocol.said_no(code, fields) if bad else (kind, fields)))
+                    del self._owed[number]  # not before: what is cut short breaks all that is owed, this one too
+        finally:
+            _ring(bells)
+
+    def _whole(self) -> bool:
+        """Whether another packet is there without waiting."""
+        return len(self._come) > _SIZE and len(self._come) >= _SIZE + int.from_bytes(self._come[:_SIZE], "big")
 
     def _packet(self) -> tuple[int, Fields]:
-        size = int.from_bytes(self._exactly(4), "big")
+        size = int.from_bytes(self._exactly(_SIZE), "big")
         if not 0 < size <= LIMITS.packet:
             raise ServerAway("the server doesn't speak SFTP: an answer is too large")
         packet = self._exactly(size)
-        return packet[0], Fields(packet[1:])
+        return packet[0], Fields(packet, 1)
 
     def _exactly(self, size: int) -> bytes:
         """The next bytes. What came after them waits, never more than one read."""
@@ -332,28 +230,7 @@ class Wire:
         return taken
 
 
-def _said_no(code: int, fields: Fields) -> SaidNo:
-    if code == NO_SUCH_FILE:
-        return NotThere("not there", code=code)
-    said = plain(fields.text().decode("utf-8", "replace")) if fields else ""
-    return SaidNo(_WHY.get(code) or f"the server says: {said or code}", code=code)
-
-
-def expect(answer: Answer, kind: int) -> Fields:
-    """An answer's body, if it is of that kind. Raises SaidNo, ServerAway."""
-    got, fields = answer.result()
-    if got != kind:
-        raise ServerAway("the server doesn't speak SFTP: an answer is of another kind")
-    return fields
-
-
-def done(answer: Answer) -> None:
-    """Wait for a status. Raises SaidNo, ServerAway."""
-    expect(answer, STATUS)
-
-
-def rethrow(error: SaidNo | ServerAway, doing: str) -> NoReturn:
-    """The same error, saying what was being done."""
-    if isinstance(error, SaidNo):
-        raise type(error)(f"{doing}: {error.message}", *error.hints, code=error.code) from None
-    raise ServerAway(f"{doing}: {error.message}", *error.hints) from None
+def _ring(bells: Iterable[threading.Event | None]) -> None:
+    for bell in bells:
+        if bell is not None:
+            bell.set()

@@ -42,8 +42,10 @@ class Content:
     anew: bool | None = None
 
 
-def put_objects(target: PublishTarget, content: Content, previous: Standing | None, shares: Shares) -> None:
-    """Put on a target what it lacks of the content, and the manifest that is to be replaced."""
+def put_objects(
+    target: PublishTarget, content: Content, previous: Standing | None, shares: Shares, manifest: bytes
+) -> None:
+    """Put on a target what it lacks of the content, and the manifest that is to be replaced by `manifest`, next."""
     host, config = content.host, content.config
     target.ensure_host(host)
     wanted = dict(content.ciphertexts)
@@ -55,12 +57,12 @@ def put_objects(target: PublishTarget, content: Content, previous: Standing | No
     lacking = [(digest, data) for digest, data in wanted.items() if digest not in there]
     if config.digest in there:
         shares.has(target, config.digest, host)
-        target.put_objects(host, lacking)
+        target.put_objects(host, lacking, manifest)
         return
     with shares.turn(target, config.digest, host) as linked:
         if not linked:
             lacking.append((config.digest, _packed(content)))
-        target.put_objects(host, lacking)
+        target.put_objects(host, lacking, manifest)
 
 
 def _packed(content: Content) -> bytes:

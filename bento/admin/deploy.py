@@ -30,7 +30,7 @@ from bento.admin.pack import Tree
 from bento.admin.progress import Say, State
 from bento.admin.publishing import Deployed, Prepared, publish_prepared
 from bento.admin.signing import check_signers
-from bento.admin.targets import still_there, targets_of, writing
+from bento.admin.targets import approaching, still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
 from bento.admin.unchanged import Unchanged
 from bento.admin.workspace import Workspace
@@ -84,14 +84,15 @@ def deploy(
     workspace = Workspace(fleet.root)
     stamps = workspace.stamps(trusting=not how.anew)
     targets = targets_of(fleet, trust, clock, break_lock=break_lock, stamps=stamps)
-    plan = plan_hosts(fleet, chosen, clock(), stamps)
-    with writing(targets) as reached, workspace.locked():
-        prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
-        usable = still_there(reached)
-        done = publish_prepared(
-            prepared, chosen, fleet, trust, usable, workspace, clock, say, drop_signers=drop_signers
-        )
-        tidy_up(fleet, chosen, workspace, prepared, stamps)
+    with approaching(targets):
+        plan = plan_hosts(fleet, chosen, clock(), stamps)
+        with workspace.locked(), writing(targets) as reached:
+            prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
+            usable = still_there(reached)
+            done = publish_prepared(
+                prepared, chosen, fleet, trust, usable, workspace, clock, say, drop_signers=drop_signers
+            )
+            tidy_up(fleet, chosen, workspace, prepared, stamps)
     return done
 
 

@@ -6,12 +6,13 @@ missed it gets at the next deploy.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from bento.adapters import signatures
 from bento.admin.content import put_objects
-from bento.admin.history import Release, in_use, objects_of
+from bento.admin.history import KEEP_SECONDS, Release, in_use, needed
 from bento.admin.look import BeforeSigning, Look, draft, lacking, or_missed, serial_of
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
@@ -104,7 +105,7 @@ def bring(one: Draft, document: SignedDocument, now: int, memory: Memory, shares
     ready: list[Standing] = []
     for standing in seen.standings:
         with or_missed(standing.target, missed):
-            put_objects(standing.target, seen.content, seen.newest, shares)
+            put_objects(standing.target, seen.content, seen.newest, shares, document.raw)
             ready.append(standing)
     has: list[Standing] = []
     for standing in ready:
@@ -145,7 +146,7 @@ def _keep(draft_: Draft, document: SignedDocument, now: int, memory: Memory, sha
         if one in seen.whole:
             continue
         with or_missed(one.target, missed):
-            put_objects(one.target, seen.content, None, shares)
+            put_objects(one.target, seen.content, None, shares, document.raw)
             one.target.put_manifest(host, document.raw)
             healed.append(one.target.name)
             _tidy(one, (document, manifest), now, seen.content.hold, warnings)
@@ -169,13 +170,13 @@ def _put_back(newest: Standing | None, known: Known | None, host: HostName, said
 
 def _tidy(one: Standing, newest: Release, now: int, hold: Serial | None, warnings: list[str]) -> None:
     """Drop what no recent release needs. The release is published: a failure here is no more than said."""
-    host = newest[1].host
+    host, target = newest[1].host, one.target
     try:
-        keep = set(in_use(one.target, newest, now, hold))
-        if one.manifest is not None:  # a host may be fetching it at this moment
-            keep.update(objects_of(one.manifest))
-        one.target.drop_objects_except(host, frozenset(keep))
-        one.target.drop_reports_but(host, LIMITS.reports_kept)
+        target.drop_reports_but(host, LIMITS.reports_kept)
+        replaced = () if one.manifest is None else (one.release[::-1],)  # a host may be fetching it at this moment
+        old = target.old_objects(host, now - KEEP_SECONDS) - {*needed(newest), *chain(*map(needed, replaced))}
+        # Only where something old is left, the releases before are read.
+        target.drop_objects(host, old and old - {*in_use(target, newest, now, hold, replaced)})
     except BentoError as error:
         warnings.append(f"what is old of {host} couldn't be removed: {error.message}")
 

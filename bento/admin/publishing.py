@@ -80,7 +80,7 @@ class _Work:
     def ahead(self, some: Sequence[Content]) -> None:
         """Say what is looked at next."""
         for target in self.reached.targets:
-            target.look_ahead({one.host: (one.config.digest, *one.ciphertexts) for one in some})
+            target.look_ahead(dict.fromkeys([one.host for one in some]))
 
     def look(self, content: Content) -> Seen | None:
         """What is to be written; None where that is as good as nothing, and then it is done."""

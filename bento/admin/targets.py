@@ -55,6 +55,15 @@ class Reached:
 
 
 @contextmanager
+def approaching(targets: Sequence[PublishTarget]) -> Iterator[None]:
+    """Log in at all of them at once, while something else is done; `writing` in the block says where that fails."""
+    with ExitStack() as stack:
+        for target in targets:
+            stack.enter_context(target.approached())
+        yield
+
+
+@contextmanager
 def reading(targets: Sequence[PublishTarget]) -> Iterator[Reached]:
     """Be ready to read from all that can be reached. Raises the first error where none can."""
     with ExitStack() as stack:
@@ -97,7 +106,8 @@ def _remote(
     server = _pinned(fleet, trust, place)
     from bento.adapters.sftp import Advice, logged_in
     from bento.adapters.sftp_keys import publisher
-    from bento.adapters.sftp_target import Locking, SftpTarget
+    from bento.adapters.sftp_lock import Locking
+    from bento.adapters.sftp_target import SftpTarget
 
     advice = Advice(
         f"the address and port are those of publish.to in {MAIN}",
@@ -105,7 +115,7 @@ def _remote(
     )
     log_in = publisher(place.user, server.where, fleet.publish_identity)
     locking = Locking(lambda: _owner(Workspace(fleet.root)), clock, break_lock)
-    return SftpTarget(place, lambda: logged_in(server, log_in, _SILENCE, advice=advice), locking)
+    return SftpTarget(place, lambda first: logged_in(server, log_in, _SILENCE, advice=advice, first=first), locking)
 
 
 def _pinned(fleet: Fleet, trust: Trust, place: SftpPlace) -> Server:

@@ -61,14 +61,13 @@ class Unchanged:
             self._stamps.keep(_what(name))
         wishes = [one for one in wishes if one[0].name not in later]
         common = {kind: self._common(kind, here) for kind in {tree.kind for _, tree, _ in wishes}}
-        # What has to be packed is new, or too young to be known again: then so is what follows from it.
-        packed = [one for one in wishes if one[1].packed is not None]
-        for start in range(0, len(packed), _TOGETHER):
-            some = packed[start : start + _TOGETHER]
+        for start in range(0, len(wishes), _TOGETHER):
+            some = wishes[start : start + _TOGETHER]
             for target in self._targets:
                 target.look_ahead({host.name: _objects(tree, sealed) for host, tree, sealed in some})
             for host, tree, sealed in some:
-                known = self._recall(common[tree.kind], host, tree, sealed)
+                # What has to be packed is new, or too young to be known again: then so is what follows from it.
+                known = None if tree.packed is None else self._recall(common[tree.kind], host, tree, sealed)
                 if tree.packed is not None and known is not None:
                     self.found[host.name] = known
                     self.trees[host.name] = tree.packed[0]
@@ -125,7 +124,7 @@ class Unchanged:
         if sealed.refs or sealed.templates:
             words.append(sha256(canonical([one.model_dump() for one in (*sealed.refs, *sealed.templates)])))
         parts: list[Part] = [(" ".join(words), None)]
-        objects = _objects(tree, sealed)
+        objects = _objects(tree, sealed) or []
         for target in self._targets:
             its = target.parts(host.name, objects)
             if its is None:
@@ -145,6 +144,6 @@ def _what(host: HostName) -> str:
     return f"host {host}"
 
 
-def _objects(tree: Tree, sealed: Sealed) -> list[Digest]:
-    """Of a packed tree."""
-    return [*([tree.packed[0]] if tree.packed is not None else []), *sealed.ciphertexts]
+def _objects(tree: Tree, sealed: Sealed) -> list[Digest] | None:
+    """None where what they will be isn't known yet."""
+    return None if tree.packed is None else [tree.packed[0], *sealed.ciphertexts]

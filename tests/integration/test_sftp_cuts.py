@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from unit.admin.test_publish import START, Place
+from unit.admin.test_publish import DAY, START, Place
 
+from bento.adapters import sftp_target
 from bento.adapters.files import Busy
 from bento.adapters.folder import PublishFolder
+from bento.adapters.protocol import ServerAway
 from bento.adapters.sftp import logged_in
 from bento.adapters.sftp_keys import publisher
-from bento.adapters.sftp_lock import Owner
-from bento.adapters.sftp_target import Locking, SftpTarget
-from bento.adapters.wire import ServerAway, Wire
+from bento.adapters.sftp_lock import Locking, Owner
+from bento.adapters.sftp_target import SftpTarget
+from bento.adapters.wire import Wire
 from bento.admin.at_once import each
 from bento.admin.content import Content
 from bento.admin.shares import Shares
@@ -47,12 +49,14 @@ class Link:
     place: Place
     names: list[HostName]
 
-    def target(self, port: int) -> SftpTarget:
+    def target(self, port: int, now: int | None = None) -> SftpTarget:
         server = Server("127.0.0.1", port, (SshPublicKey.parse(self.sshd.host_key_line),), 20)
         log_in = publisher(self.user, "it", self.key)
-        locking = Locking(lambda: Owner("me", "mine"), lambda: int(time.time()))
+        locking = Locking(lambda: Owner("me", "mine"), lambda: int(time.time()) if now is None else now)
         return SftpTarget(
-            SftpPlace(self.user, "127.0.0.1", port, INSIDE), lambda: logged_in(server, log_in, 20), locking
+            SftpPlace(self.user, "127.0.0.1", port, INSIDE),
+            lambda first: logged_in(server, log_in, 20, first=first),
+            locking,
         )
 
     def publish(self, port: int, content: Content, now: int) -> None:
@@ -116,7 +120,10 @@ def test_a_publish_that_is_cut_anywhere_shows_the_old_release_or_the_new_and_the
     assert not (link.sshd.publish / ".publisher/lock").exists()
 
 
-def test_a_connection_that_is_lost_during_the_builds_is_made_again_and_a_broken_lock_is_noticed(link: Link) -> None:
+def test_a_connection_that_is_lost_during_the_builds_is_made_again_and_a_broken_lock_is_noticed(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sftp_target, "_PAUSE", 0.0)  # as if the builds had taken longer
     with Relay(link.sshd.port) as relay:
         target = link.target(relay.port)
         with target.locked():
@@ -224,6 +231,57 @@ def test_what_was_looked_ahead_at_costs_nothing_more_and_is_forgotten_when_it_is
         changed = link.place.publish(link.place.content("other", host=web), START + 10, to=[target])
         assert changed.changed == ("configuration",)
         assert read_published(target, web, link.place.trust) == read_published(link.seen, web, link.place.trust)
+
+
+def test_earlier_releases_are_read_only_where_something_is_old_and_of_that_the_last_three_stay(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = SftpTarget.read_object
+    monkeypatch.setattr(SftpTarget, "read_object", lambda its, *of: read.append(str(of[1])) or real(its, *of))
+    objects = link.sshd.publish / "web/release/objects"
+    now, texts = int(time.time()), [f"text {number}" for number in range(6)]
+    configs = [link.place.content(text).config.digest for text in texts]
+
+    def there() -> list[int]:
+        return [number for number, digest in enumerate(configs) if (objects / digest).exists()]
+
+    for number, text in enumerate(texts[:5]):
+        link.publish(link.sshd.port, link.place.content(text), now - (10 - number) * DAY)
+    assert (there(), read) == ([0, 1, 2, 3, 4], [])
+    stray = objects / ("0" * 64)
+    stray.write_bytes(b"of no release")
+    for path in (*objects.iterdir(), stray):
+        os.utime(path, (now - 2 * DAY, now - 2 * DAY))
+    link.publish(link.sshd.port, link.place.content(texts[5]), now)
+    assert there() == [3, 4, 5]
+    assert len(read) == 1  # what is published and what it replaces are known
+    assert not stray.exists()
+
+
+def test_old_reports_of_a_host_that_nothing_is_written_for_go_at_one_hour_in_seventeen(link: Link) -> None:
+    """To list them each time would cost more than all else that is asked of unchanged hosts."""
+    web = HostName("web")
+    content = link.place.content("text")
+    link.publish(link.sshd.port, content, START)
+    reports = link.sshd.publish / web / "reports"
+    left = []
+    for hour in range(100, 117):
+        for number in range(5):
+            (reports / f"{number:020}.report").write_bytes(b"it")
+        target = link.target(link.sshd.port, hour * 3600)
+        with target.opened():
+            target.look_ahead({web: [content.config.digest]})
+            assert target.parts(web, [content.config.digest]) is not None
+            target.drop_reports_but(web, 3)
+            assert target.read_object(web, content.config.digest, 100) is not None  # so all before is done
+        left.append(len(list(reports.iterdir())))
+    assert sorted(left) == [3] + [5] * 16
+    (reports / f"{7:020}.report").write_bytes(b"it")
+    with target.opened():
+        target.drop_reports_but(web, 1)  # not looked at before
+        assert target.read_manifest(web) is not None
+    assert len(list(reports.iterdir())) == 1
 
 
 def test_a_server_that_goes_while_many_hosts_are_asked_for_is_told_of_by_what_needs_it(link: Link) -> None:

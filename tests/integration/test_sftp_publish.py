@@ -255,8 +255,8 @@ def test_a_stranger_s_key_is_refused_and_an_ssh_agent_s_is_taken(publishing: Pub
 def test_clocks_that_differ_stop_a_deploy_before_anything_is_written(publishing: Publishing) -> None:
     from bento.adapters.sftp import logged_in
     from bento.adapters.sftp_keys import publisher
-    from bento.adapters.sftp_lock import Owner
-    from bento.adapters.sftp_target import Locking, SftpTarget
+    from bento.adapters.sftp_lock import Locking, Owner
+    from bento.adapters.sftp_target import SftpTarget
     from bento.errors import WorkFailed
     from bento.models.targets import SftpPlace, parse_target
     from bento.models.trust import Server
@@ -269,7 +269,7 @@ def test_clocks_that_differ_stop_a_deploy_before_anything_is_written(publishing:
     now = int(publishing.settings.stat().st_mtime)
     for off, why in ((-2 * MAX_AHEAD, "ahead of"), (2 * MAX_AHEAD, "behind"), (0, None)):
         locking = Locking(lambda: Owner("me", "mine"), lambda off=off: now + off)  # type: ignore[misc]
-        target = SftpTarget(place, lambda: logged_in(server, log_in, 60), locking)
+        target = SftpTarget(place, lambda first: logged_in(server, log_in, 60, first=first), locking)
         if why is None:
             with target.locked():
                 assert publishing.lock.exists()

@@ -1,12 +1,14 @@
 """A host's session with its server: what the server may do to it, and what it may not."""
 
 import errno
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from unit.samples import WEB, key_file, public
 
+from bento.adapters.bounded import transport_over
 from bento.adapters.sftp import NotThere, Session, connect
 from bento.demo import server as fake
 from bento.errors import WorkFailed
@@ -56,3 +58,21 @@ def test_a_host_that_isn_t_let_in_is_told_what_works_on_a_host(server: Server, t
         pass
     assert f"ssh-keygen -y -f {stranger}" in " ".join(error.value.hints)
     assert "bento " not in " ".join(error.value.hints)
+
+
+def test_while_it_logs_in_the_kernel_holds_no_receipts_back(server: Server) -> None:
+    """sshd waits for them with its next packet; on loopback a login took 80 ms with them held back, 35 without."""
+    option = socket.IPPROTO_TCP, socket.TCP_QUICKACK
+    with socket.create_connection((server.address, server.port)) as connection:
+        _, packets = transport_over(connection)
+        connection.setsockopt(*option, 0)
+        packets.write_all(b"SSH-2.0-it\r\n")
+        assert connection.getsockopt(*option) == 1
+        packets.logged_in()
+        connection.setsockopt(*option, 0)
+        packets.write_all(b"\n")
+        assert connection.getsockopt(*option) == 0
+    unlike_tcp, other = socket.socketpair()
+    with unlike_tcp, other:
+        transport_over(unlike_tcp)[1].write_all(b"SSH-2.0-it\r\n")
+        assert other.recv(100) == b"SSH-2.0-it\r\n"

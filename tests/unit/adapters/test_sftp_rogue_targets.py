@@ -1,7 +1,9 @@
 """A server that is published to and means ill: it may show nonsense, not hold the admin, nor fill his memory."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +15,15 @@ from unit.samples import WEB, key_file, public
 from bento.adapters import sftp_ahead, sftp_files, sftp_target
 from bento.adapters.sftp import ServerAway, logged_in
 from bento.adapters.sftp_keys import publisher
-from bento.adapters.sftp_lock import Owner
-from bento.adapters.sftp_target import Locking, SftpTarget
+from bento.adapters.sftp_lock import Locking, Owner
+from bento.adapters.sftp_target import SftpTarget
+from bento.adapters.wire import Wire
 from bento.demo import server as fake
+from bento.errors import WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server
-from bento.names import Digest
+from bento.names import Digest, HostName
 
 pytestmark = pytest.mark.timeout(60)  # a hang is a failure; honest work takes a second
 
@@ -43,7 +47,9 @@ def target(tmp_path: Path) -> Iterator[SftpTarget]:
         server = Server(running.address, running.port, (public(9),), 5)
         locking = Locking(lambda: Owner("me", "mine"), lambda: int(time.time()))
         place = SftpPlace("pub", running.address, running.port, "/")
-        yield SftpTarget(place, lambda: logged_in(server, publisher("pub", "it", key), SILENCE), locking)
+        yield SftpTarget(
+            place, lambda first: logged_in(server, publisher("pub", "it", key), SILENCE, first=first), locking
+        )
 
 
 def looked(target: SftpTarget) -> object:
@@ -145,6 +151,23 @@ def test_a_folder_that_has_no_end_ends(target: SftpTarget, monkeypatch: pytest.M
     assert asked <= 4 * 2 * 8
 
 
+def test_names_of_many_hosts_don_t_fill_the_memory_and_what_is_left_out_is_asked_for_by_itself(
+    target: SftpTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand hosts with five thousand names each would be gigabytes."""
+    names = [HostName(f"h{number}") for number in range(8)]
+    for name in names:
+        folder = tmp_path / "publish/pub" / name / "reports"
+        folder.mkdir(parents=True)
+        for number in range(10):
+            (folder / f"{number:020}.report").write_bytes(b"it")
+    monkeypatch.setattr(sftp_ahead, "_ALL_NAMES", 35)
+    with target.opened():
+        target.look_ahead(dict.fromkeys(names, ()), 2)
+        assert sum(len(of or ()) for its in target._ahead.values() for of in its.folders.values()) < 35
+        assert [len(list(target.read_words(name))[1:]) for name in names] == [10] * 8
+
+
 def test_names_that_no_file_can_have_are_not_kept(target: SftpTarget, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred thousand of them, of 200 KB each, would be 20 GB."""
     asked = 0
@@ -162,3 +185,46 @@ def test_names_that_no_file_can_have_are_not_kept(target: SftpTarget, monkeypatc
     with target.opened(), pytest.raises(ServerAway, match="a file's name is too long"):
         list(target.read_words(WEB))
     assert asked <= 2
+
+
+def test_a_login_goes_on_beside_other_work_and_what_becomes_of_it_is_said_where_it_is_needed(
+    target: SftpTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with target.approached():
+        time.sleep(SILENCE / 2)
+        monkeypatch.setattr(target, "_log_in", None)  # there is no second one
+        with target.opened():
+            assert target.read_manifest(WEB) == MANIFEST
+
+    @contextmanager
+    def no(_: Callable[[Wire], None]) -> Iterator[Wire]:
+        raise WorkFailed("it doesn't let you in")
+        yield
+
+    monkeypatch.setattr(target, "_log_in", no)
+    with target.approached():
+        time.sleep(SILENCE / 10)
+        with pytest.raises(WorkFailed, match="let you in"), target.opened():
+            pass
+
+
+@pytest.mark.parametrize("seconds", [0.0, SILENCE / 2])
+def test_a_login_that_nobody_needs_is_ended_be_it_under_way_or_there(
+    target: SftpTarget, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    real, open_now = target._log_in, list[str]()
+
+    @contextmanager
+    def watched(first: Callable[[Wire], None]) -> Iterator[Wire]:
+        with real(first) as wire:
+            open_now.append("it")
+            yield wire
+        open_now.clear()
+        ended.set()
+
+    ended = threading.Event()
+    monkeypatch.setattr(target, "_log_in", watched)
+    with target.approached():
+        time.sleep(seconds)
+    assert ended.wait(10)
+    assert open_now == []

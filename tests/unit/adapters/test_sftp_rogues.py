@@ -13,7 +13,7 @@ import pytest
 from paramiko.sftp import CMD_READ, CMD_WRITE, SFTP_FAILURE, SFTP_OK
 from unit.samples import WEB, key_file, public
 
-from bento.adapters import sftp, sftp_files, wire
+from bento.adapters import protocol, sftp, sftp_files
 from bento.adapters.bounded import Packets
 from bento.adapters.server_keys import shown_keys
 from bento.adapters.sftp import ServerAway, connect
@@ -275,7 +275,7 @@ def test_a_file_larger_than_allowed_is_refused_before_it_is_read(
         made.read("release/manifest", 100)
 
 
-@pytest.mark.parametrize("kind", ["unasked", "huge"])
+@pytest.mark.parametrize("kind", ["unasked", "huge", "cut short"])
 def test_what_was_not_asked_for_ends_the_session(
     patient: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -283,12 +283,14 @@ def test_what_was_not_asked_for_ends_the_session(
         def _process(self, _t: int, request_number: int, _msg: paramiko.Message) -> None:
             if kind == "unasked":
                 self._send_status(request_number + 1000, SFTP_OK)  # type: ignore[attr-defined]
+            elif kind == "cut short":
+                self._response(request_number, protocol.STATUS)  # type: ignore[attr-defined]
             else:
-                self._response(request_number, wire.DATA, b"x" * 300_000)  # type: ignore[attr-defined]
+                self._response(request_number, protocol.DATA, b"x" * 300_000)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(paramiko, "SFTPServer", Chatty)
     with (
-        pytest.raises(ServerAway, match=r"wasn't asked for|too large"),
+        pytest.raises(ServerAway, match=r"wasn't asked for|too large|cut short"),
         connect(patient, WEB, tmp_path / "host") as made,
     ):
         made.read("release/manifest", 100)

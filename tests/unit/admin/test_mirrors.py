@@ -1,6 +1,6 @@
 """Several publish targets, and what this machine remembers: one signed release everywhere, and no way back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ from unit.admin.test_publish import DAY, START, Place
 from unit.samples import WEB, digest
 
 from bento.adapters.folder import PublishFolder
-from bento.adapters.wire import ServerAway
+from bento.adapters.protocol import ServerAway
 from bento.admin import memory as memory_module
 from bento.admin.memory import Known, Memory
 from bento.admin.shares import Shares
@@ -40,17 +40,19 @@ class Mirror(PublishFolder):
         self._maybe("present")
         return super().present(host, wanted)
 
-    def put_objects(self, host: HostName, objects: Sequence[tuple[Digest, bytes]]) -> None:
+    def put_objects(
+        self, host: HostName, objects: Sequence[tuple[Digest, bytes]], manifest: bytes | None = None
+    ) -> None:
         self._maybe("put_objects")
-        super().put_objects(host, objects)
+        super().put_objects(host, objects, manifest)
 
     def put_manifest(self, host: HostName, raw: bytes) -> None:
         self._maybe("put_manifest")
         super().put_manifest(host, raw)
 
-    def drop_objects_except(self, host: HostName, keep: frozenset[Digest]) -> None:
-        self._maybe("drop_objects_except")
-        super().drop_objects_except(host, keep)
+    def drop_objects(self, host: HostName, names: Iterable[str]) -> None:
+        self._maybe("drop_objects")
+        super().drop_objects(host, names)
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_when_all_fail_nothing_is_published_and_the_first_error_is_raised(
 
 
 def test_what_can_t_be_tidied_is_said_and_the_release_is_out(place: Place, mirrors: tuple[Mirror, Mirror]) -> None:
-    mirrors[0].fails_at = "drop_objects_except"
+    mirrors[0].fails_at = "drop_objects"
     done = place.publish(place.content("one"), to=mirrors)
     assert (done.changed, done.missed) == (("first release",), {})
     assert "couldn't be removed" in "".join(done.warnings)

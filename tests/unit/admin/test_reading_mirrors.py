@@ -11,7 +11,7 @@ from unit.admin.test_rollback_plan import Desk
 from unit.samples import WEB
 
 from bento.adapters.folder import PublishFolder
-from bento.adapters.wire import ServerAway
+from bento.adapters.protocol import ServerAway
 from bento.admin import hold
 from bento.admin.diff import diff
 from bento.admin.inventory import load_trust

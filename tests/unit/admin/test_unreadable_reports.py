@@ -12,7 +12,7 @@ from unit.samples import FLEET, WEB, bound_by_modes, key_file
 
 from bento.adapters import signatures
 from bento.adapters.folder import PublishFolder
-from bento.adapters.wire import SaidNo
+from bento.adapters.protocol import SaidNo
 from bento.admin.installed import read_reports
 from bento.admin.inventory import load_trust
 from bento.admin.status import HostStatus, status
