@@ -77,7 +77,7 @@ nixos-tests: need-test $(DEV) ## evaluate the NixOS modules: BENTO_TEST_NIXPKGS=
 nixes: need-nixes $(DEV) ## the tests that ask Nix for most, with the Nix of SUITES: 2.26 and 2.34 (root, 10 min each)
 	for suite in $(SUITES); do path=$$(tools/nix-of $$suite) && PATH=$$path:$$PATH $(BIN)/python -m pytest -q $(NIXES) || exit 1; done
 
-cuts: need-test $(DEV) ## cut what writes at every step, where the tests take some of them; other examples; 200 pulls (root, 20 min)
+cuts: need-test $(DEV) ## cut what writes at every step, where the tests take some of them; other examples than theirs; 200 pulls beside publishing (root, 20 min)
 	BENTO_CUTS=1 $(BIN)/python -m pytest -q -s tests/unit $(addprefix tests/integration/,$(CUT))
 
 faults: need-test $(DEV) ## break the agent and publishing at every system call, and cut the power around each fsync (root, 25 min)
