@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from bento.adapters import at_once, protocol, proxy, sftp_files
+from bento.adapters import protocol, proxy, sftp_files, ssh_at_once
 from bento.adapters.bounded import transport_over
 from bento.adapters.lean import paramiko
 from bento.adapters.protocol import NotThere, SaidNo, ServerAway, TurnedAway, plain
@@ -135,7 +135,7 @@ def connect(server: Server, login: HostName, identity: Path, within: float | Non
 
     def authenticate(transport: paramiko.Transport) -> None:
         try:
-            at_once.auth_publickey(transport, login, key)
+            ssh_at_once.auth_publickey(transport, login, key)
         except paramiko.AuthenticationException:
             if not transport.is_active():
                 raise
@@ -183,7 +183,7 @@ def logged_in(
                 authenticate(transport)
                 transport.set_keepalive(_KEEPALIVE)
                 channel = transport.open_session(timeout=login)
-                at_once.start_sftp(transport, channel)
+                ssh_at_once.start_sftp(transport, channel)
                 packets.logged_in()
                 wire = Wire(transport, channel, silence, way.aside)
                 wire.start()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 
-from bento.adapters import at_once
+from bento.adapters import ssh_at_once
 from bento.adapters.lean import paramiko
 from bento.adapters.sftp import Authenticate
 from bento.errors import InputError, WorkFailed
@@ -22,7 +22,7 @@ def publisher(user: str, where: str, identity: Path | None) -> Authenticate:
         for key in _offered(identity):
             tried += 1
             try:
-                at_once.auth_publickey(transport, user, key)
+                ssh_at_once.auth_publickey(transport, user, key)
             except paramiko.AuthenticationException:
                 if not transport.is_active():
                     raise

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from unit.samples import WEB, key_file, public
 
+from bento.adapters import ssh_at_once
 from bento.adapters.bounded import transport_over
 from bento.adapters.sftp import NotThere, Session, connect
 from bento.demo import server as fake
@@ -58,6 +59,15 @@ def test_a_host_that_isn_t_let_in_is_told_what_works_on_a_host(server: Server, t
         pass
     assert f"ssh-keygen -y -f {stranger}" in " ".join(error.value.hints)
     assert "bento " not in " ".join(error.value.hints)
+
+
+def test_a_paramiko_with_other_private_parts_logs_in_as_it_always_did(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_at_once, "_KNOWN", False)
+    monkeypatch.setattr(ssh_at_once, "_Authentication", None)
+    with connect(server, WEB, tmp_path / "host") as made:
+        assert made.read("release/manifest", 100) == b"manifest"
 
 
 def test_while_it_logs_in_the_kernel_holds_no_receipts_back(server: Server) -> None:

@@ -8,6 +8,12 @@ import threading
 from bento.adapters.lean import paramiko
 
 _USERAUTH = "ssh-userauth"
+# Private, and there from 3.4 to 5.1 at least. Where one is gone, paramiko waits as it always did.
+_PRIVATE = {
+    paramiko.auth_handler.AuthHandler: ("_request_auth", "_parse_service_accept"),
+    paramiko.Transport: ("_send_user_message",),
+}
+_KNOWN = all(hasattr(kind, name) for kind, names in _PRIVATE.items() for name in names)
 
 
 class _Authentication(paramiko.auth_handler.AuthHandler):
@@ -26,7 +32,8 @@ class _Authentication(paramiko.auth_handler.AuthHandler):
 
 def auth_publickey(transport: paramiko.Transport, user: str, key: paramiko.PKey) -> None:
     """As the transport's own. Raises AuthenticationException, SSHException."""
-    if "rsa" in key.get_name():  # by which of its algorithms, the server says before it accepts the service
+    # By which of RSA's algorithms, the server says before it accepts the service.
+    if not _KNOWN or "rsa" in key.get_name():
         transport.auth_publickey(user, key)
         return
     handler, answered = _Authentication(transport), threading.Event()
@@ -37,6 +44,9 @@ def auth_publickey(transport: paramiko.Transport, user: str, key: paramiko.PKey)
 
 def start_sftp(transport: paramiko.Transport, channel: paramiko.Channel) -> None:
     """Ask for SFTP. What is sent on the channel next may follow at once; a server that says no closes it."""
+    if not _KNOWN:
+        channel.invoke_subsystem("sftp")
+        return
     wanted = paramiko.Message()
     wanted.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
     wanted.add_int(channel.remote_chanid)
