@@ -6,7 +6,7 @@ import pwd
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -96,8 +96,8 @@ class PublishFolder:
             )
 
     def approached(self) -> AbstractContextManager[None]:
-        """Nothing to do: it is here."""
-        return nullcontext()
+        """It is there, or it isn't."""
+        return self.opened()
 
     def refresh(self) -> None:
         """Nothing to do: the lock is the kernel's."""

@@ -36,7 +36,10 @@ class PublishTarget(Protocol):
         """How many hosts are best written at once."""
 
     def approached(self) -> AbstractContextManager[None]:
-        """Begin, beside what is done in the block, what `opened` or `locked` in it would have to wait for."""
+        """Begin, beside what is done in the block, what `opened` or `locked` in it would have to wait for.
+
+        Raises EnvironmentFailed where it is known at once that it isn't there.
+        """
 
     def opened(self) -> AbstractContextManager[None]:
         """Be ready for reading. Raises EnvironmentFailed where it can't be reached."""

@@ -56,10 +56,12 @@ class Reached:
 
 @contextmanager
 def approaching(targets: Sequence[PublishTarget]) -> Iterator[None]:
-    """Log in at all of them at once, while something else is done; `writing` in the block says where that fails."""
+    """Log in at all of them at once, while something else is done; `writing` in the block says where that fails.
+
+    Raises the first error where no target is there at all: before anything is written.
+    """
     with ExitStack() as stack:
-        for target in targets:
-            stack.enter_context(target.approached())
+        _usable(targets, lambda target: stack.enter_context(target.approached()))
         yield
 
 
