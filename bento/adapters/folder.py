@@ -53,7 +53,7 @@ class PublishFolder:
     With `stamps`, objects that were whole and haven't changed are not read again.
     """
 
-    writes_at_once = 16  # file systems write what several wait for in one go
+    writes_at_once = 4  # file systems write what several wait for in one go; more wait for each other
 
     def __init__(self, root: Path, stamps: Stamps | None = None) -> None:
         self.root = root
@@ -114,7 +114,7 @@ class PublishFolder:
         objects, reports = f"{base}/release/objects", f"{base}/reports"
         try:
             if not os.path.isdir(objects) or not os.path.isdir(reports):
-                self._make(Path(base))
+                self._make(base)
             if os.geteuid() != 0:
                 return
             group = self._group(host)
@@ -128,16 +128,25 @@ class PublishFolder:
             ) from None
 
     @staticmethod
-    def _make(base: Path) -> None:
-        release = base / "release"
-        grown: dict[Path, None] = {}
-        for folder, mode in ((base, 0o755), (release, 0o755), (release / "objects", 0o755), (base / "reports", 0o2770)):
-            if not folder.is_dir():
-                folder.mkdir()
-                folder.chmod(mode)
-                grown[folder.parent] = None
+    def _make(base: str) -> None:
+        release = f"{base}/release"
+        grown: dict[str, None] = {}
+        for folder, mode in (
+            (base, 0o755),
+            (release, 0o755),
+            (f"{release}/objects", 0o755),
+            (f"{base}/reports", 0o2770),
+        ):
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not os.path.isdir(folder):
+                    raise
+            else:
+                os.chmod(folder, mode)
+                grown[os.path.dirname(folder)] = None
         for folder in grown:  # each once, outermost first
-            fsync_dir(folder)
+            fsync_dir(Path(folder))
 
     def _group(self, host: HostName) -> int | None:
         """The group of the host's account, asked for once: accounts may come from a server."""

@@ -9,10 +9,13 @@ from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 
+from bento.adapters.files import read_capped
 from bento.adapters.process import Done, run
 from bento.adapters.stamps import Stamp, stamp_of
 from bento.errors import EnvironmentFailed, InputError
+from bento.models.limits import LIMITS
 from bento.models.signed import ARMOUR_BEGIN, SignedDocument
+from bento_secrets.durable import write_all
 from bento_secrets.ssh_keys import SshPublicKey
 
 _TIMEOUT = 120  # seconds: a FIDO token waits for a touch
@@ -70,17 +73,26 @@ def _by_files(argv: Sequence[str], lines: Sequence[bytes], timeout: float) -> tu
     """ssh-keygen puts each signature beside its file: in memory where that can be, and in this user's folder alone."""
     try:
         with TemporaryDirectory(prefix="bento-sign-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as folder:
-            files = [Path(folder, str(number)) for number in range(len(lines))]
+            files = [f"{folder}/{number}" for number in range(len(lines))]
             for file, line in zip(files, lines, strict=True):
-                file.write_bytes(line)
-            done = run([*argv, *map(str, files)], timeout=timeout)
+                _write(file, line)
+            done = run([*argv, *files], timeout=timeout)
             if done.code != 0:
                 return done, []
-            return done, [file.with_suffix(".sig").read_bytes() for file in files]
+            return done, [read_capped(f"{file}.sig", LIMITS.armour, "a signature") or b"" for file in files]
     except OSError as error:
         raise EnvironmentFailed(
             f"can't keep what is to be signed: {error}", "see the disk: df -h /dev/shm /tmp"
         ) from None
+
+
+def _write(path: str, data: bytes) -> None:
+    """By as few calls as it takes: other threads write what was signed before, and each call waits for its turn."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
 
 
 def public_half(key: Path) -> SshPublicKey:

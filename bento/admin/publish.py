@@ -116,6 +116,8 @@ def bring(one: Draft, document: SignedDocument, now: int, memory: Memory, shares
         raise next(iter(missed.values()))
     memory.has_published(host, manifest.serial, document.line_digest)
     for standing in has:
+        if standing.manifest is None:
+            continue  # nothing is old where nothing was; what a publisher that died left there goes at the next release
         _tidy(standing, (document, manifest), now, seen.content.hold, warnings)
     changed = changes(seen.before, manifest)
     return Published(
