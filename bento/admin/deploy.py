@@ -84,8 +84,9 @@ def deploy(
     workspace = Workspace(fleet.root)
     stamps = workspace.stamps(trusting=not how.anew)
     targets = targets_of(fleet, trust, clock, break_lock=break_lock, stamps=stamps)
-    with approaching(targets):
+    with approaching(targets) as one_is_there:
         plan = plan_hosts(fleet, chosen, clock(), stamps)
+        one_is_there()
         with workspace.locked(), writing(targets) as reached:
             prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
             usable = still_there(reached)

@@ -17,7 +17,7 @@ from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
 from bento.admin.inventory import MAIN, TRUST, Fleet
 from bento.admin.workspace import Workspace
-from bento.errors import BentoError, InputError
+from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server, Trust
 
@@ -55,14 +55,25 @@ class Reached:
 
 
 @contextmanager
-def approaching(targets: Sequence[PublishTarget]) -> Iterator[None]:
+def approaching(targets: Sequence[PublishTarget]) -> Iterator[Callable[[], None]]:
     """Log in at all of them at once, while something else is done; `writing` in the block says where that fails.
 
-    Raises the first error where no target is there at all: before anything is written.
+    What it gives raises the first error where it is known that no target is there: to be asked before anything is
+    written.
     """
+    away: list[BentoError] = []
     with ExitStack() as stack:
-        _usable(targets, lambda target: stack.enter_context(target.approached()))
-        yield
+        for target in targets:
+            try:
+                stack.enter_context(target.approached())
+            except EnvironmentFailed as error:
+                away.append(error)
+
+        def one_is_there() -> None:
+            if away and len(away) == len(targets):
+                raise away[0]
+
+        yield one_is_there
 
 
 @contextmanager
