@@ -12,7 +12,7 @@ from typing import Final
 from bento.adapters.files import publish_text
 from bento.errors import BentoError
 
-_MOST: Final = 100_000  # verdicts: 6.5 MB in the file; a host has three or four
+_MOST: Final = 100_000  # verdicts: 6.5 MB in the file; a host has four or five
 _LINE: Final = 65  # bytes
 
 

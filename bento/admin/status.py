@@ -11,7 +11,7 @@ from bento.admin.inventory import Fleet, Host
 from bento.admin.standing import each_target, read_manifest
 from bento.admin.targets import reading, targets_of
 from bento.admin.workspace import Workspace
-from bento.core.host_state import HostState, derive, enough
+from bento.core.host_state import HostState, derive, enough, is_first
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.manifest import Manifest
 from bento.models.report import Heartbeat, Report
@@ -20,6 +20,7 @@ from bento.names import HostName
 
 LOOKED_AT = 20  # the newest reports of a host; older ones can't change its state
 _MOSTLY_ENOUGH = 2  # reports: the newest of the published release and the one before
+_FIRST = "first report"  # a verdict: the one before it was about an earlier release
 _TOGETHER = 1024  # hosts that are asked about in one go
 
 
@@ -142,16 +143,22 @@ def _newest(said: Sequence[tuple[PublishTarget, _Said]], host: Host, notes: list
 def _read_reports(raws: Iterator[bytes | None], host: Host, trust: Trust, said: _Said, verdicts: About) -> None:
     """Put the newest verified reports into `said`, down to where older ones can't change the state.
 
+    That one is the first about its release is remembered, and spares reading the one before it the next time.
     One that isn't in order is a note: a host's file can't stop the admin's work.
     """
-    bad = 0
+    bad, newer = 0, b""
     for raw in islice(raws, LOOKED_AT):
         try:
-            said.reports.append(verified_report(raw, host, trust, verdicts))
+            report = verified_report(raw, host, trust, verdicts)
         except InputError:
             bad += 1
-        else:
-            if enough(said.published, said.reports):
-                break
+            continue
+        first = raw is not None and verdicts.has(_FIRST, raw)
+        if newer and not bad and is_first(said.reports[-1], report):
+            verdicts.add(_FIRST, newer)
+        said.reports.append(report)
+        if enough(said.published, said.reports, first=first):
+            break
+        newer = raw or b""
     if bad:
         said.notes.append(f"{bad} of its reports can't be verified")

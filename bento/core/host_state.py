@@ -115,16 +115,23 @@ def derive(
     )
 
 
-def enough(published: Manifest | None, reports: list[Report]) -> bool:
+def enough(published: Manifest | None, reports: list[Report], *, first: bool = False) -> bool:
     """Whether reports older than these, newest first and all of one place, can't change what `derive` says.
 
-    The last one is of an earlier release, so that none before it is of this one: serials only rise. And a success is
-    among them.
+    None before the last one is about the published release, since serials only rise: the last one is about an earlier
+    one, or, as is known of it then, the `first` about its own. And a success is among them.
     """
     last = reports[-1]
-    if last.outcome == "refused" or last.serial is None or published is None or last.serial >= published.serial:
+    if last.outcome == "refused" or last.serial is None or published is None or last.serial > published.serial:
         return False
-    return _installed(reports) is not None
+    return (first or last.serial < published.serial) and _installed(reports) is not None
+
+
+def is_first(report: Report, before: Report) -> bool:
+    """Whether a report is the first about its release; `before` is the one before it, of the same place."""
+    if "refused" in (report.outcome, before.outcome) or report.serial is None or before.serial is None:
+        return False
+    return before.serial < report.serial
 
 
 def _installed(reports: list[Report]) -> Serial | None:

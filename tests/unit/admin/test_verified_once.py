@@ -97,9 +97,10 @@ def test_a_second_look_verifies_nothing_and_says_the_same(place: Place) -> None:
 
 def test_a_new_heartbeat_is_all_that_is_verified_then(place: Place) -> None:
     place.look()
-    place.beat(3, running="/nix/store/other", time=place.now + 300)
-    assert web(place.look()).state.state == "drifted"
-    assert place.verified == 1
+    for number in range(3):
+        place.beat(3, running="/nix/store/other", time=place.now + 300 + number)
+        assert web(place.look()).state.state == "drifted"
+        assert place.verified == 1
 
 
 def test_a_changed_byte_is_seen_whatever_the_file_s_times_say(place: Place) -> None:
@@ -219,14 +220,41 @@ def test_a_look_opens_what_a_state_follows_from_and_reads_none_of_it_twice(
     asked.clear()
     with reads(place, monkeypatch):
         status(fleet, trust, [WEB])
-    words = ["web/reports", "web/reports/heartbeat", f"web/reports/{3:020}.report", f"web/reports/{2:020}.report"]
+    words = ["web/reports", "web/reports/heartbeat", f"web/reports/{3:020}.report"]
     assert place.opened == ["web/release/manifest", *words]
-    assert sorted(asked) == ["fstat"] * 4 + ["listdir"] + ["read"] * 4
+    assert sorted(asked) == ["fstat"] * 3 + ["listdir"] + ["read"] * 3
     (place.reports / "heartbeat").unlink()
     place.opened.clear()
     with reads(place, monkeypatch):
         status(fleet, trust, [WEB])
     assert "web/reports/heartbeat" not in place.opened, "the folder has none"
+
+
+def test_once_the_first_report_about_a_release_is_known_none_before_it_is_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reads(place, monkeypatch):
+        before = place.look()
+        assert f"web/reports/{2:020}.report" in place.opened
+    (place.reports / f"{2:020}.report").unlink()
+    with reads(place, monkeypatch):
+        place.opened.clear()
+        assert place.look() == before
+        assert place.verified == 0
+        assert f"web/reports/{1:020}.report" not in place.opened
+    serial = place.manifest().serial
+    place.put(f"{4:020}.report", report(4, serial=serial, outcome="failed").line)
+    for _ in range(2):
+        found = web(place.look()).state
+        assert (found.state, found.extra_runs, found.committed) == ("failing", 1, serial)
+
+
+def test_a_report_that_can_t_be_verified_is_told_of_at_each_look(place: Place) -> None:
+    (place.reports / f"{3:020}.report").rename(place.reports / f"{4:020}.report")
+    place.put(f"{3:020}.report", report(3).line, key=99)
+    first = place.look()
+    assert web(first).notes == ("1 of its reports can't be verified",)
+    assert place.look() == first
 
 
 def hosts_of(opened: list[str]) -> set[str]:

@@ -1,5 +1,6 @@
 """A host's state follows from serials and reports, each state and the ways between them."""
 
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.samples import OTHER_SYSTEM, SYSTEM, digest, manifest, quick, report
 
-from bento.core.host_state import _BY_OUTCOME, TROUBLE, State, derive, enough
+from bento.core.host_state import _BY_OUTCOME, TROUBLE, State, derive, enough, is_first
 from bento.core.self_update import OVER, about
 from bento.models.manifest import ConfigRef, Manifest, Settings
 from bento.models.report import Heartbeat, Report
@@ -196,10 +197,17 @@ def test_a_reboot_that_was_needed_and_happened_is_up_to_date() -> None:
 @quick
 @given(
     runs=st.lists(st.tuples(st.integers(0, 1), st.sampled_from(sorted(_BY_OUTCOME))), max_size=12),
-    ahead=st.integers(0, 1),
+    ahead=st.integers(-1, 1),
     heard=st.booleans(),
+    known=st.booleans(),
 )
-def test_older_reports_than_are_enough_change_nothing(runs: list[tuple[int, str]], ahead: int, heard: bool) -> None:  # noqa: FBT001
+def test_older_reports_than_are_enough_change_nothing(
+    runs: list[tuple[int, str]],
+    ahead: int,
+    heard: bool,  # noqa: FBT001
+    known: bool,  # noqa: FBT001
+) -> None:
+    """Also where it is known, of those that are, that they are the first about their release."""
     reports: list[Report] = []
     serial = 1000
     for counter, (step, outcome) in enumerate(runs, start=1):
@@ -207,10 +215,12 @@ def test_older_reports_than_are_enough_change_nothing(runs: list[tuple[int, str]
         reports.insert(0, report(counter, serial=serial, outcome=outcome))
     published = manifest(serial + ahead)
     looked: list[Report] = []
-    for one in reports:
+    for one, before in pairwise(reports):
         looked.append(one)
-        if enough(published, looked):
+        if enough(published, looked, first=known and is_first(one, before)):
             break
+    else:
+        looked = reports
     heartbeat = beat(after=len(runs)) if heard else None
     assert derive(published, looked, heartbeat) == derive(published, reports, heartbeat)
 
@@ -220,6 +230,21 @@ def test_of_many_releases_the_reports_on_the_last_two_are_enough() -> None:
     assert [enough(manifest(1019), reports[:number]) for number in range(1, 5)] == [False, True, True, True]
     assert not any(enough(manifest(900), reports[:number]) for number in range(1, 20))
     assert not any(enough(None, reports[:number]) for number in range(1, 20))
+
+
+def test_the_first_report_of_a_success_on_the_published_release_is_enough() -> None:
+    newest, before = report(20, serial=1019), report(19, serial=1018)
+    assert is_first(newest, before)
+    assert not is_first(newest, report(19, serial=1019))
+    assert enough(manifest(1019), [newest], first=True)
+    assert not enough(manifest(1019), [report(20, serial=1019, outcome="failed")], first=True)
+    assert not enough(manifest(1018), [newest], first=True), "one before may be about 1018"
+
+
+def test_a_refusal_says_nothing_about_which_report_was_the_first() -> None:
+    assert not is_first(report(2, serial=1019, outcome="refused"), report(1, serial=1018))
+    assert not is_first(report(2, serial=1019), report(1, serial=1018, outcome="refused"))
+    assert not is_first(report(2, serial=1019), report(1, serial=None, outcome="failed"))
 
 
 def test_a_silence_that_is_nobodys_word_is_unreadable_and_no_new_machine() -> None:
