@@ -1,6 +1,7 @@
 """Deploy every host of a fleet, or look at their state, Nix left out: prints the seconds it took, imports aside."""
 
 import hashlib
+import importlib
 import os
 import sys
 import time
@@ -67,6 +68,9 @@ def main(root: Path, work: str = "deploy") -> None:
         setattr(folder, "local_groups", _Groups)  # noqa: B010
     setattr(workspace.Workspace, "has", _has)  # noqa: B010
     setattr(stamps, "_TICK", -_LONG)  # noqa: B010 — as if all files had long been there
+    if "sftp://" in (root / "bento.toml").read_text():
+        importlib.import_module("bento.adapters.sftp_target")  # paramiko, too: only where it is used
+        importlib.import_module("bento.adapters.sftp_keys")
     started = time.perf_counter()
     fleet, trust = load_fleet(root), load_trust(root)
     names = tuple(fleet.hosts)

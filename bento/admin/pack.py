@@ -332,7 +332,7 @@ class _Walk:
 
     def _refuse_private(self, path: str, real: str) -> None:
         try:
-            with open(real, "rb") as file:
+            with open(real, "rb", buffering=0) as file:
                 data = file.read()
         except OSError as error:
             raise InputError(

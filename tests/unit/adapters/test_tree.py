@@ -58,6 +58,21 @@ def test_the_same_tree_gives_the_same_bytes_whatever_else_differs(tmp_path: Path
         assert packed(other) == first
 
 
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 10240, 3_000_000])
+def test_the_bytes_are_those_that_tarfile_writes(tmp_path: Path, size: int) -> None:
+    """Releases that are published go on having the digests they have."""
+    entries = make(tmp_path, {**FILES, f"{LONG}/x": b"1", "last": os.urandom(size)}, frozenset({"a/b"}))
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for entry in sorted(entries, key=lambda entry: entry.name.encode()):
+            info = tarfile.TarInfo(entry.name)
+            info.mtime, info.mode = MTIME, 0o755 if entry.is_folder or entry.executable else 0o644
+            data = b"" if entry.is_folder else entry.source.read_bytes()
+            info.type, info.size = tarfile.DIRTYPE if entry.is_folder else tarfile.REGTYPE, len(data)
+            archive.addfile(info, io.BytesIO(data))
+    assert packed(entries) == out.getvalue()
+
+
 @pytest.mark.parametrize(
     "change",
     [
