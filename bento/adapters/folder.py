@@ -13,7 +13,7 @@ from shlex import quote
 
 from bento.adapters.files import busy_lock, read_capped, read_capped_at, store
 from bento.adapters.stamps import Part, Sight, Stamps, stamp_at, stamp_of
-from bento.adapters.transport import is_left_over, newest_first
+from bento.adapters.transport import NONE, Objects, is_left_over, newest_first
 from bento.errors import BentoError, EnvironmentFailed, WorkFailed
 from bento.models.limits import LIMITS
 from bento.names import Digest, HostName, listed
@@ -70,7 +70,7 @@ class PublishFolder:
         yield
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, _ahead: Objects = NONE) -> Iterator[None]:
         """Hold the publisher's lock. Raises Busy when another deploy has it, EnvironmentFailed without the folder."""
         self._check_there()
         mine = self.root / ".publisher"
@@ -102,7 +102,7 @@ class PublishFolder:
     def refresh(self) -> None:
         """Nothing to do: the lock is the kernel's."""
 
-    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest] | None], reports: int = 0) -> None:
+    def look_ahead(self, hosts: Objects, reports: int = 0) -> None:
         """Nothing to do: a disk's cache is as quick for one host after the other."""
 
     def _release(self, host: HostName) -> Path:

@@ -23,6 +23,20 @@ _AT_ONCE = 2  # times a folder is asked what is in it: of a small one the second
 _Talk = Generator[list[Request], list[Answer], list[Request]]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of the host at the folder `base`: its manifest, these stats, and what is in these folders."""
+
+    base: str
+    stats: Sequence[str]
+    folders: Sequence[str]
+
+    @property
+    def manifest(self) -> str:
+        """Where it is."""
+        return f"{self.base}/release/manifest"
+
+
 @dataclass
 class Ahead:
     """What was found of one host, by path; None for what isn't there.
@@ -44,14 +58,13 @@ class Ahead:
         inside = any(its is not None and path.startswith(f"{folder}/") for path, its in self.stats.items())
         return True if inside else None
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for of the host at the folder `base`: its manifest, these stats, and what is in these folders."""
-
-    base: str
-    stats: Sequence[str]
-    folders: Sequence[str]
+    def answers(self, wanted: Wanted) -> bool:
+        """Whether all that is there."""
+        return (
+            wanted.manifest in self.files
+            and all(path in self.stats for path in wanted.stats)
+            and all(path in self.folders for path in wanted.folders)
+        )
 
 
 @dataclass
@@ -114,7 +127,7 @@ def look(wire: Wire, hosts: Iterable[Wanted], reports: int) -> Iterator[tuple[st
 
 
 def _of_host(host: Wanted, reports: int, room: _Room, found: Ahead) -> _Talk:
-    manifest = f"{host.base}/release/manifest"
+    manifest = host.manifest
     opened, *others = yield [
         _opening(manifest),
         *((protocol.OPENDIR, protocol.text(path)) for path in host.folders),

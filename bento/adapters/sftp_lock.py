@@ -51,10 +51,14 @@ def _make(wire: Wire, root: str) -> Answer:
     return wire.ask(protocol.OPEN, protocol.text(lock_path(root)), flags, protocol.mode_only(0o600))
 
 
-def take(wire: Wire, root: str, opened: Answer, owner: Owner, how: Locking, target: str, user: str) -> None:
+def take(
+    wire: Wire, root: str, opened: Answer, owner: Owner, how: Locking, target: str, user: str
+) -> Callable[[], None]:
     """Make the lock in `root`. A left-over of this workspace's own is taken over, another's only with `break_lock`.
 
-    Raises Busy, EnvironmentFailed where there is no place for it, WorkFailed where the clocks differ, ServerAway.
+    Raises Busy, EnvironmentFailed where there is no place for it, ServerAway. Nobody else publishes from here on, and
+    reading may begin: what is given is to be called before anything else. It waits until the lock says whose it is,
+    and raises WorkFailed where the clocks differ, SaidNo, ServerAway; of the first two nothing stays.
     """
     path = lock_path(root)
     for last in (False, True):
@@ -76,16 +80,24 @@ def take(wire: Wire, root: str, opened: Answer, owner: Owner, how: Locking, targ
     line = canonical({"owner": owner.name, "time": now, "token": owner.token})
     written = wire.ask(protocol.WRITE, handle, protocol.u64(0), protocol.text(line))
     stat, closed = wire.ask(protocol.FSTAT, handle), wire.ask(protocol.CLOSE, handle)
-    protocol.done(written)
-    theirs = protocol.expect(stat, protocol.ATTRS).attributes().mtime
-    protocol.done(closed)
-    if theirs is not None and abs(theirs - now) > MAX_AHEAD:
-        wire.do(protocol.REMOVE, protocol.text(path))
-        raise WorkFailed(
-            f"{target}: the server's clock is {abs(theirs - now)} seconds {'ahead of' if theirs > now else 'behind'} "
-            "this machine's",
-            "look at both: date -u",
-        )
+
+    def make_sure() -> None:
+        try:
+            protocol.done(written)
+            theirs = protocol.expect(stat, protocol.ATTRS).attributes().mtime
+            protocol.done(closed)
+        except SaidNo:
+            wire.do(protocol.REMOVE, protocol.text(path))  # a lock that says nothing would be somebody else's for good
+            raise
+        if theirs is not None and abs(theirs - now) > MAX_AHEAD:
+            wire.do(protocol.REMOVE, protocol.text(path))
+            raise WorkFailed(
+                f"{target}: the server's clock is {abs(theirs - now)} seconds "
+                f"{'ahead of' if theirs > now else 'behind'} this machine's",
+                "look at both: date -u",
+            )
+
+    return make_sure
 
 
 def is_held(wire: Wire, root: str, owner: Owner) -> bool:

@@ -17,7 +17,7 @@ from bento.adapters.sftp_ahead import Ahead, Wanted
 from bento.adapters.sftp_lock import Locking
 from bento.adapters.sftp_login import LogIn, Login
 from bento.adapters.stamps import Part
-from bento.adapters.transport import is_left_over, newest_first
+from bento.adapters.transport import NONE, Objects, is_left_over, newest_first
 from bento.adapters.wire import Wire
 from bento.errors import BentoError, EnvironmentFailed, InputError
 from bento.models.limits import LIMITS
@@ -84,7 +84,7 @@ class SftpTarget:
                 self._session = None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, ahead: Objects = NONE) -> Iterator[None]:
         """Log in and take the lock. Raises Busy, and WorkFailed where the clocks differ, besides."""
         how, root = self._locking, self._place.path
         owner = how.owner()
@@ -92,7 +92,9 @@ class SftpTarget:
         with self._opened(lambda wire: opened.append(sftp_lock.reach_for(wire, root))):
             self._seen = time.monotonic()
             with self._doing("taking the lock"):
-                sftp_lock.take(self._wire, root, opened[0], owner, how, self.name, self._place.user)
+                make_sure = sftp_lock.take(self._wire, root, opened[0], owner, how, self.name, self._place.user)
+                self.look_ahead(ahead)
+                make_sure()
             try:
                 yield
             finally:
@@ -129,20 +131,20 @@ class SftpTarget:
     def _host(self, host: HostName) -> str:
         return f"{self._place.path.rstrip('/')}/{host}"
 
-    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest] | None], reports: int = 0) -> None:
+    def look_ahead(self, hosts: Objects, reports: int = 0) -> None:
         """Ask for what many hosts have, with their requests under way at once; what was asked before is forgotten,
 
-        but of those that are to be looked at whole and were: with the lock held nobody else writes them.
+        but of hosts that the same is wanted of: with the lock held nobody else writes them.
         """
-        whole = {self._host(host) for host, objects in hosts.items() if objects is None}
-        known = {base: its for base, its in self._ahead.items() if base in whole and f"{base}/release" in its.folders}
-        self._ahead, self._before = known, {}
         hour = self._locking.clock() // 3600
-        asked = (
+        wanted = [
             self._wanted(host, objects, tidy=reports > 0 or (hour + crc32(host.encode())) % _SELDOM == 0)
             for host, objects in hosts.items()
-            if self._host(host) not in known
-        )
+        ]
+        before = {} if reports else self._ahead
+        known = {one.base: its for one in wanted if (its := before.get(one.base)) and its.answers(one)}
+        self._ahead, self._before = known, {}
+        asked = (one for one in wanted if one.base not in known)
         with suppress(ServerAway):  # what is asked next says so
             self._ahead.update(sftp_ahead.look(self._wire, asked, reports))
 

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from bento.adapters.stamps import Part
 from bento.names import Digest, HostName
 
+Objects = Mapping[HostName, Iterable[Digest] | None]  # of each host; None: all there are
+NONE: Final[Objects] = MappingProxyType({})
 REPORT_NAME = re.compile(r"[0-9]{20}\.report")
 
 
@@ -44,14 +47,17 @@ class PublishTarget(Protocol):
     def opened(self) -> AbstractContextManager[None]:
         """Be ready for reading. Raises EnvironmentFailed where it can't be reached."""
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Be ready for writing, and keep every other publisher out. Raises Busy besides."""
+    def locked(self, ahead: Objects = NONE) -> AbstractContextManager[None]:
+        """Be ready for writing, and keep every other publisher out. Raises Busy besides.
+
+        `ahead` is what `look_ahead` would be told first.
+        """
 
     def refresh(self) -> None:
         """After a long pause inside `locked`: see that all is as it was. Raises Busy where the lock was broken."""
 
-    def look_ahead(self, hosts: Mapping[HostName, Iterable[Digest] | None], reports: int = 0) -> None:
-        """Say which hosts' manifests, given objects (None: all there are) and so many newest reports will be asked for
+    def look_ahead(self, hosts: Objects, reports: int = 0) -> None:
+        """Say which hosts' manifests, given objects and so many newest reports will be asked for
 
         next: a network's round trips are shared then. What can't be had this way is asked for by itself, and then says
         why.

@@ -32,7 +32,7 @@ from bento.admin.publishing import Deployed, Prepared, publish_prepared
 from bento.admin.signing import check_signers
 from bento.admin.targets import approaching, still_there, targets_of, writing
 from bento.admin.templates import declared_templates, template_refs
-from bento.admin.unchanged import Unchanged
+from bento.admin.unchanged import Unchanged, Wish, asked_first
 from bento.admin.workspace import Workspace
 from bento.core.declared import fill
 from bento.errors import BentoError, InputError
@@ -63,6 +63,13 @@ class Plan:
     warnings: tuple[str, ...]
     stamps: Stamps
 
+    @property
+    def wishes(self) -> list[Wish]:
+        """Those of the hosts whose secrets are there, too."""
+        return [
+            (host, self.trees[host.source], self.sealed[host.name]) for host in self.hosts if host.name in self.sealed
+        ]
+
 
 def deploy(
     fleet: Fleet,
@@ -87,7 +94,7 @@ def deploy(
     with approaching(targets) as one_is_there:
         plan = plan_hosts(fleet, chosen, clock(), stamps)
         one_is_there()
-        with workspace.locked(), writing(targets) as reached:
+        with workspace.locked(), writing(targets, asked_first(plan.wishes)) as reached:
             prepared = prepare(plan, fleet, trust, reached.targets, workspace, say, how)
             usable = still_there(reached)
             done = publish_prepared(
@@ -131,11 +138,11 @@ def prepare(
     contents: dict[HostName, Content] = {}
     failed = dict(plan.failed)
     warnings = list(plan.warnings)
-    ready = [host for host in plan.hosts if host.name in plan.sealed]
-    here = look_here(fleet, {plan.trees[host.source].kind for host in ready}) if ready else None
+    wishes = plan.wishes
+    here = look_here(fleet, {tree.kind for _, tree, _ in wishes}) if wishes else None
     unchanged = Unchanged(fleet, trust, targets, workspace, plan.stamps)
     if here is not None:
-        unchanged.find([(host, plan.trees[host.source], plan.sealed[host.name]) for host in ready], here, later)
+        unchanged.find(wishes, here, later)
     for host in plan.held:
         try:
             contents[host.name] = held_content(targets, host, trust, workspace)
@@ -145,7 +152,7 @@ def prepare(
             say(host.name, f"held at release {host.hold}", "ready")
             warnings.append(f"{host.name} is held at release {host.hold}; to let it go on: {go_on(host.name)}")
     built: tuple[Built, ...] = ()
-    rest = [host for host in ready if host.name not in unchanged.found]
+    rest = [host for host, _, _ in wishes if host.name not in unchanged.found]
     packed = pack_hosts(rest, plan.trees, workspace, plan.stamps)
     if packed and here is not None:
         built, broken = systems_to_publish(packed, fleet, workspace, _before_publishing(say), how, here)

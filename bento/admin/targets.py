@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bento.adapters.files import Busy, store
 from bento.adapters.folder import PublishFolder
 from bento.adapters.stamps import Stamps
-from bento.adapters.transport import PublishTarget
+from bento.adapters.transport import NONE, Objects, PublishTarget
 from bento.admin.inventory import MAIN, TRUST, Fleet
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError, EnvironmentFailed, InputError
@@ -84,10 +84,13 @@ def reading(targets: Sequence[PublishTarget]) -> Iterator[Reached]:
 
 
 @contextmanager
-def writing(targets: Sequence[PublishTarget]) -> Iterator[Reached]:
-    """Be ready to write to all that can be reached, other publishers kept out. Raises Busy, or as `reading`."""
+def writing(targets: Sequence[PublishTarget], ahead: Objects = NONE) -> Iterator[Reached]:
+    """Be ready to write to all that can be reached, other publishers kept out. Raises Busy, or as `reading`.
+
+    `ahead` is what each is asked about first.
+    """
     with ExitStack() as stack:
-        yield _usable(targets, lambda target: stack.enter_context(target.locked()))
+        yield _usable(targets, lambda target: stack.enter_context(target.locked(ahead)))
 
 
 def still_there(reached: Reached) -> Reached:

@@ -11,7 +11,7 @@ from typing import Final
 
 from bento.adapters import signatures
 from bento.adapters.stamps import Part, Sight, Stamps
-from bento.adapters.transport import PublishTarget
+from bento.adapters.transport import Objects, PublishTarget
 from bento.admin.build import Here
 from bento.admin.content import Sealed
 from bento.admin.inventory import Fleet, Host
@@ -64,7 +64,7 @@ class Unchanged:
         for start in range(0, len(wishes), _TOGETHER):
             some = wishes[start : start + _TOGETHER]
             for target in self._targets:
-                target.look_ahead({host.name: _objects(tree, sealed) for host, tree, sealed in some})
+                target.look_ahead(asked_first(some))
             for host, tree, sealed in some:
                 # What has to be packed is new, or too young to be known again: then so is what follows from it.
                 known = None if tree.packed is None else self._recall(common[tree.kind], host, tree, sealed)
@@ -138,6 +138,11 @@ class Unchanged:
         if found is None:
             found = self._settings[host.settings] = sha256(canonical(host.settings.model_dump()))
         return found
+
+
+def asked_first(wishes: Sequence[Wish]) -> Objects:
+    """What a target is asked about before all else."""
+    return {host.name: _objects(tree, sealed) for host, tree, sealed in wishes[:_TOGETHER]}
 
 
 def _what(host: HostName) -> str:

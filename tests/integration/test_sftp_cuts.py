@@ -233,6 +233,33 @@ def test_what_was_looked_ahead_at_costs_nothing_more_and_is_forgotten_when_it_is
         assert read_published(target, web, link.place.trust) == read_published(link.seen, web, link.place.trust)
 
 
+def test_what_was_asked_with_the_lock_is_asked_once_until_it_is_written_or_more_is_wanted(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {name: link.place.content(f"of {name}", host=name) for name in link.names}
+    wanted = {name: [one.config.digest] for name, one in contents.items()}
+    target = link.target(link.sshd.port, int(time.time()))  # one hour, all through: see what is asked at which
+    with target.locked():
+        for content in contents.values():
+            link.place.publish(content, START, to=[target])
+    asked: list[int] = []
+    with target.locked(wanted):
+        real = Wire.ask_all
+        monkeypatch.setattr(Wire, "ask_all", lambda wire, many: asked.append(len(many)) or real(wire, many))
+        target.look_ahead(wanted)
+        assert all(target.parts(name, wanted[name]) for name in link.names)
+        assert sum(asked) == 0
+        link.place.publish(link.place.content("other", host=link.names[0]), START + 10, to=[target])
+        asked.clear()
+        target.look_ahead(wanted)
+        assert 0 < sum(asked) < 10  # the one that was written
+        asked.clear()
+        target.look_ahead(dict.fromkeys(link.names))
+        assert sum(asked) > 5 * HOSTS  # all there is in their folders wasn't asked before
+    with target.locked({}):
+        assert target.parts(link.names[0], wanted[link.names[0]]) is None
+
+
 def test_earlier_releases_are_read_only_where_something_is_old_and_of_that_the_last_three_stay(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:

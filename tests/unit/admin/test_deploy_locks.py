@@ -50,7 +50,7 @@ def test_a_deploy_beside_another_from_here_doesn_t_take_over_the_lock_of_a_targe
     fleet_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By SFTP a lock of the same workspace counts as left over: the workspace's own must be had before."""
-    monkeypatch.setattr(PublishFolder, "locked", lambda _: pytest.fail("it went for the target's lock"))
+    monkeypatch.setattr(PublishFolder, "locked", lambda *_: pytest.fail("it went for the target's lock"))
     fleet, trust = load_fleet(fleet_root), load_trust(fleet_root)
     with held(fleet_root, "workspace"), pytest.raises(Busy, match="under way already"):
         deploy(fleet, trust, tuple(fleet.hosts), lambda: 1000, lambda *_: None)
