@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +22,7 @@ __all__ = [
     "publish_text",
     "read_capped",
     "read_capped_at",
+    "read_whole",
     "sign_lock",
     "store",
     "sweep",
@@ -182,6 +184,17 @@ def read_capped_at(folder: int | None, name: str, limit: int, what: str) -> byte
         return data if len(data) == status.st_size else data + _rest(descriptor, limit - len(data))
     except OSError as error:
         raise WorkFailed(f"can't read {what}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+def read_whole(path: Path | str) -> bytes:
+    """A whole file, a link followed; in fewer system calls than Python's own. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1)
+        return data if len(data) == size else data + _rest(descriptor, sys.maxsize)
     finally:
         os.close(descriptor)
 

@@ -53,7 +53,7 @@ class PublishFolder:
     With `stamps`, objects that were whole and haven't changed are not read again.
     """
 
-    writes_at_once = 4  # file systems write what several wait for in one go; more wait for each other
+    writes_at_once = 8  # what several wait for, a file system writes in one go; more of them only wait for each other
 
     def __init__(self, root: Path, stamps: Stamps | None = None) -> None:
         self.root = root

@@ -2,10 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Any
 
@@ -60,6 +61,7 @@ class Crew:
     _one: int | None = None  # bytes that one host's evaluation takes, as far as is known
     _stopped: Event = field(default_factory=Event)
     _running: dict[Future[Any], _Task] = field(default_factory=dict)
+    _ended: "SimpleQueue[Future[Any]]" = field(default_factory=SimpleQueue)
 
     def work(self, sources: Mapping[HostName, BuildInput]) -> None:
         """Evaluate all, build what came of it, and leave both results in `found` and `failed`.
@@ -73,19 +75,23 @@ class Crew:
             try:
                 while todo or ready or self._running:
                     while ready and self._free():
-                        done = pool.submit(self._build, ready.popleft())
-                        self._running[done] = _Task(1, evaluates=False)
+                        self._began(pool.submit(self._build, ready.popleft()), _Task(1, evaluates=False))
                     while todo and (slots := min(self._free(), self._may_evaluate())) > 0:
                         self._start(pool, todo, slots)
-                    for future in wait(self._running, _HEED, FIRST_COMPLETED).done:
-                        del self._running[future]
-                        ready.extend(self._take(future.result()))
+                    with suppress(Empty):
+                        ended = self._ended.get(timeout=_HEED)
+                        del self._running[ended]
+                        ready.extend(self._take(ended.result()))
             except BaseException:
                 # Ctrl-C or SIGTERM: no build goes on behind the admin's back.
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 stop_children()
                 raise
+
+    def _began(self, future: Future[Any], task: _Task) -> None:
+        self._running[future] = task
+        future.add_done_callback(self._ended.put)
 
     def _free(self) -> int:
         return self.wanted - sum(task.processes for task in self._running.values())
@@ -107,8 +113,8 @@ class Crew:
         del group[: len(mine)]
         if not group:
             todo.popleft()
-        done = pool.submit(self._evaluate, mine, plan, processes if eval_jobs else 0)
-        self._running[done] = _Task(processes, evaluates=True)
+        begun = pool.submit(self._evaluate, mine, plan, processes if eval_jobs else 0)
+        self._began(begun, _Task(processes, evaluates=True))
 
     def _evaluate(self, sources: Sequence[Source], plan: Workers, eval_jobs: int) -> _Given:
         """Evaluate hosts of one flake, by nix-eval-jobs with so many workers if there are any."""

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from shlex import quote
 
+from bento.adapters.files import read_whole
 from bento.adapters.flakes import FEATURES, inputs_of
 from bento.adapters.git import Tracked, tracked, work_tree
 from bento.adapters.stamps import Sight, Stamps, stamp_of
@@ -332,8 +333,7 @@ class _Walk:
 
     def _refuse_private(self, path: str, real: str) -> None:
         try:
-            with open(real, "rb", buffering=0) as file:
-                data = file.read()
+            data = read_whole(real)
         except OSError as error:
             raise InputError(
                 f"can't read {self.shown(path)}: {error.strerror}", f"see whose it is: ls -ld {quote(str(path))}"

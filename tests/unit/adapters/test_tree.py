@@ -61,7 +61,9 @@ def test_the_same_tree_gives_the_same_bytes_whatever_else_differs(tmp_path: Path
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 10240, 3_000_000])
 def test_the_bytes_are_those_that_tarfile_writes(tmp_path: Path, size: int) -> None:
     """Releases that are published go on having the digests they have."""
-    entries = make(tmp_path, {**FILES, f"{LONG}/x": b"1", "last": os.urandom(size)}, frozenset({"a/b"}))
+    near = {"n" * length: b"%d" % length for length in (98, 99, 100, 101)}  # a header has a hundred bytes for it
+    files = {**FILES, **near, f"{LONG}/x": b"1", "last": os.urandom(size)}
+    entries = make(tmp_path, files, frozenset({"a/b", "n" * 98}))
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for entry in sorted(entries, key=lambda entry: entry.name.encode()):
