@@ -31,19 +31,15 @@ class Wanted:
     stats: Sequence[str]
     folders: Sequence[str]
 
-    @property
-    def manifest(self) -> str:
-        """Where it is."""
-        return f"{self.base}/release/manifest"
-
 
 @dataclass
 class Ahead:
-    """What was found of one host, by path; None for what isn't there.
+    """What was found of one host that was `asked`, by path; None for what isn't there.
 
     What was out of the ordinary (large, many, not allowed) is in none of them: it is to be asked for by itself.
     """
 
+    asked: Wanted | None = None
     files: dict[str, bytes | None] = field(default_factory=dict)
     stats: dict[str, Attributes | None] = field(default_factory=dict)
     folders: dict[str, dict[str, Attributes] | None] = field(default_factory=dict)
@@ -58,14 +54,6 @@ class Ahead:
         inside = any(its is not None and path.startswith(f"{folder}/") for path, its in self.stats.items())
         return True if inside else None
 
-    def answers(self, wanted: Wanted) -> bool:
-        """Whether all that is there."""
-        return (
-            wanted.manifest in self.files
-            and all(path in self.stats for path in wanted.stats)
-            and all(path in self.folders for path in wanted.folders)
-        )
-
 
 @dataclass
 class _Room:
@@ -78,7 +66,7 @@ class _Talking:
     """A host that is asked. `files` are as many as it may have open."""
 
     def __init__(self, host: Wanted, reports: int, room: _Room) -> None:
-        self.base, self.found = host.base, Ahead()
+        self.base, self.found = host.base, Ahead(host)
         self.files = max(1 + len(host.folders), reports + 1 if reports else 0)
         self.answers: list[Answer] = []
         self._talk = _of_host(host, reports, room, self.found)
@@ -127,7 +115,7 @@ def look(wire: Wire, hosts: Iterable[Wanted], reports: int) -> Iterator[tuple[st
 
 
 def _of_host(host: Wanted, reports: int, room: _Room, found: Ahead) -> _Talk:
-    manifest = host.manifest
+    manifest = f"{host.base}/release/manifest"
     opened, *others = yield [
         _opening(manifest),
         *((protocol.OPENDIR, protocol.text(path)) for path in host.folders),

@@ -58,7 +58,7 @@ def take(
 
     Raises Busy, EnvironmentFailed where there is no place for it, ServerAway. Nobody else publishes from here on, and
     reading may begin: what is given is to be called before anything else. It waits until the lock says whose it is,
-    and raises WorkFailed where the clocks differ, SaidNo, ServerAway; of the first two nothing stays.
+    and raises WorkFailed where the clocks differ, SaidNo where it can't be written, ServerAway. Then: `release`.
     """
     path = lock_path(root)
     for last in (False, True):
@@ -87,10 +87,11 @@ def take(
             theirs = protocol.expect(stat, protocol.ATTRS).attributes().mtime
             protocol.done(closed)
         except SaidNo:
-            wire.do(protocol.REMOVE, protocol.text(path))  # a lock that says nothing would be somebody else's for good
+            holder = _holder(wire, path)
+            if holder is not None and not holder.token:  # it would be somebody else's for good
+                wire.ask(protocol.REMOVE, protocol.text(path))
             raise
         if theirs is not None and abs(theirs - now) > MAX_AHEAD:
-            wire.do(protocol.REMOVE, protocol.text(path))
             raise WorkFailed(
                 f"{target}: the server's clock is {abs(theirs - now)} seconds "
                 f"{'ahead of' if theirs > now else 'behind'} this machine's",
@@ -119,6 +120,12 @@ def lock_path(root: str) -> str:
 
 def _busy(holder: _Holder, now: int, target: str) -> Busy:
     since = "" if holder.since is None else f" since {max(0, now - holder.since)} seconds"
+    if not holder.token:
+        return Busy(
+            f"another deploy to {target} is beginning, or ended while it began: its lock doesn't say whose it is",
+            "wait a minute, and deploy again",
+            "if it says the same then: bento deploy --break-lock",
+        )
     return Busy(
         f"another deploy to {target} is under way: {printable(holder.name)}{since}",
         "wait for it to end",

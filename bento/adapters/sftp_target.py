@@ -93,9 +93,10 @@ class SftpTarget:
             self._seen = time.monotonic()
             with self._doing("taking the lock"):
                 make_sure = sftp_lock.take(self._wire, root, opened[0], owner, how, self.name, self._place.user)
-                self.look_ahead(ahead)
-                make_sure()
             try:
+                with self._doing("taking the lock"):
+                    self.look_ahead(ahead)
+                    make_sure()
                 yield
             finally:
                 # Gone with the connection? Then it stays, and the next deploy from here knows it for its own.
@@ -142,7 +143,7 @@ class SftpTarget:
             for host, objects in hosts.items()
         ]
         before = {} if reports else self._ahead
-        known = {one.base: its for one in wanted if (its := before.get(one.base)) and its.answers(one)}
+        known = {one.base: its for one in wanted if (its := before.get(one.base)) and its.asked == one}
         self._ahead, self._before = known, {}
         asked = (one for one in wanted if one.base not in known)
         with suppress(ServerAway):  # what is asked next says so

@@ -78,8 +78,8 @@ class Crew:
                         self._began(pool.submit(self._build, ready.popleft()), _Task(1, evaluates=False))
                     while todo and (slots := min(self._free(), self._may_evaluate())) > 0:
                         self._start(pool, todo, slots)
-                    with suppress(Empty):
-                        ended = self._ended.get(timeout=_HEED)
+                    # No `continue`: Python 3.11 takes a signal that is heeded there for one before the `try`.
+                    if (ended := self._one_that_ended()) is not None:
                         del self._running[ended]
                         ready.extend(self._take(ended.result()))
             except BaseException:
@@ -92,6 +92,12 @@ class Crew:
     def _began(self, future: Future[Any], task: _Task) -> None:
         self._running[future] = task
         future.add_done_callback(self._ended.put)
+
+    def _one_that_ended(self) -> Future[Any] | None:
+        try:
+            return self._ended.get(timeout=_HEED)
+        except Empty:
+            return None
 
     def _free(self) -> int:
         return self.wanted - sum(task.processes for task in self._running.values())

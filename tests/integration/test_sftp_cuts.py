@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from unit.admin.test_publish import DAY, START, Place
 
-from bento.adapters import sftp_target
+from bento.adapters import sftp_ahead, sftp_target
 from bento.adapters.files import Busy
 from bento.adapters.folder import PublishFolder
 from bento.adapters.protocol import ServerAway
@@ -21,7 +21,7 @@ from bento.admin.at_once import each
 from bento.admin.content import Content
 from bento.admin.shares import Shares
 from bento.admin.standing import read_published
-from bento.errors import BentoError
+from bento.errors import BentoError, WorkFailed
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server
 from bento.names import HostName
@@ -258,6 +258,49 @@ def test_what_was_asked_with_the_lock_is_asked_once_until_it_is_written_or_more_
         assert sum(asked) > 5 * HOSTS  # all there is in their folders wasn't asked before
     with target.locked({}):
         assert target.parts(link.names[0], wanted[link.names[0]]) is None
+
+
+def test_a_ctrl_c_while_hosts_are_looked_at_leaves_no_lock(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        assert lock.exists()
+        raise KeyboardInterrupt
+
+    lock = link.sshd.publish / ".publisher/lock"
+    monkeypatch.setattr(sftp_ahead, "look", interrupted)
+    with pytest.raises(KeyboardInterrupt), link.target(link.sshd.port).locked(dict.fromkeys(link.names)):
+        pytest.fail("it was let in")
+    assert not lock.exists()
+
+
+def test_a_lock_that_another_made_meanwhile_stays_where_the_clocks_differ(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> dict[str, object]:
+        while not lock.read_bytes():  # ours is under way
+            time.sleep(0.001)
+        lock.unlink()
+        lock.write_text('{"owner":"other","time":1,"token":"other"}')
+        return {}
+
+    lock = link.sshd.publish / ".publisher/lock"
+    monkeypatch.setattr(sftp_ahead, "look", broken)
+    target = link.target(link.sshd.port, START)
+    with pytest.raises(WorkFailed, match="clock"), target.locked(dict.fromkeys(link.names)):
+        pytest.fail("it was let in")
+    assert '"other"' in lock.read_text()
+
+
+def test_what_is_out_of_the_ordinary_is_looked_at_once_too(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    web = link.names[0]
+    (link.sshd.publish / web / "release/manifest").write_bytes(b"x" * 40_000)
+    target = link.target(link.sshd.port)
+    with target.locked({web: None}):
+        asked = list[int]()
+        real = Wire.ask_all
+        monkeypatch.setattr(Wire, "ask_all", lambda wire, many: asked.append(len(many)) or real(wire, many))
+        target.look_ahead({web: None})
+        assert sum(asked) == 0
+        assert target.read_manifest(web) == b"x" * 40_000
 
 
 def test_earlier_releases_are_read_only_where_something_is_old_and_of_that_the_last_three_stay(

@@ -270,6 +270,17 @@ def test_a_stranger_s_key_is_refused_and_an_ssh_agent_s_is_taken(publishing: Pub
             agent.terminate()
 
 
+def test_a_lock_that_says_nothing_may_be_a_deploy_s_that_is_beginning_and_the_hints_lead_on(
+    publishing: Publishing,
+) -> None:
+    publishing.add("web")
+    publishing.lock.touch()
+    text = publishing.deploy(code=1)
+    assert "its lock doesn't say whose it is" in text
+    assert "bento deploy --break-lock" in text
+    assert "published 1" in publishing.deploy("--break-lock")
+
+
 def test_a_server_whose_disk_is_full_is_published_to_again_as_soon_as_it_has_room(
     publishing: Publishing, small: Sshd
 ) -> None:
