@@ -7,7 +7,8 @@ import tomlkit
 
 from bento.admin.inventory import TRUST, load_trust
 from bento.cli.completing import HOST
-from bento.cli.context import current_fleet, fleet_root
+from bento.cli.context import current_fleet
+from bento.cli.where import fleet_root
 from bento.errors import InputError
 from bento.names import HostName
 

@@ -9,9 +9,10 @@ import click
 from bento.admin.check import Checked
 from bento.admin.check import check as look
 from bento.admin.check_found import Finding, Unchecked
-from bento.cli.context import chosen, fleet_root, json_option, on_option
+from bento.cli.context import chosen, json_option, on_option
 from bento.cli.render import show_json
 from bento.cli.top import as_typed
+from bento.cli.where import fleet_root
 from bento.names import listed, visible
 
 WRONG = 1

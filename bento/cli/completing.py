@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
 from bento.admin.inventory import LOCAL, MAIN
+from bento.cli.where import fleet_root
 from bento.errors import BentoError
 from bento.names import HostName, SecretName, TagName
 
@@ -78,8 +79,6 @@ class _Names:
     """The names of the fleet that the command line is about; none where it has no fleet."""
 
     def __init__(self, context: click.Context) -> None:
-        from bento.cli.context import fleet_root  # which needs HOSTS, for --on
-
         try:
             self._root: Path | None = fleet_root(context)
         except (BentoError, OSError):

@@ -1,7 +1,6 @@
-"""What the commands share: finding the fleet and reading it, options, questions to a person."""
+"""What the commands share: reading the fleet, options, questions to a person."""
 
 import getpass
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from bento.admin.inventory import Fleet, find_fleet, load_fleet
+from bento.admin.inventory import Fleet, load_fleet
 from bento.cli.completing import HOSTS
+from bento.cli.where import fleet_root
 from bento.core.selectors import select
 from bento.errors import InputError
 from bento.names import HostName
@@ -18,18 +18,6 @@ from bento.names import HostName
 _LINE = 1024  # bytes: what a terminal hands over at once is one line
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def fleet_root(context: click.Context) -> Path:
-    """The fleet folder: --dir, else BENTO_DIR, else upwards from here."""
-    named = context.find_root().params.get("directory") or os.environ.get("BENTO_DIR")
-    if named and Path(named).is_absolute():
-        return find_fleet(Path(named), Path(named))
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        raise InputError("the working folder is gone", "go to the fleet first: cd DIR") from None
-    return find_fleet(here, Path(named).absolute() if named else None)
 
 
 def current_fleet(context: click.Context) -> Fleet:

@@ -10,9 +10,10 @@ from bento.admin.edit import add_key, remove_key, replace_keys
 from bento.admin.secret_changes import rekey_secrets
 from bento.admin.secrets import identities_of
 from bento.cli.completing import HOST
-from bento.cli.context import ask, confirmed, current_fleet, fleet_root, identity_option
+from bento.cli.context import ask, confirmed, current_fleet, identity_option
 from bento.cli.secret_care import show_steps
 from bento.cli.top import complain
+from bento.cli.where import fleet_root
 from bento.errors import InputError
 from bento.models.trust import bracketed
 from bento.names import HostName, Target

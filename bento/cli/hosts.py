@@ -13,9 +13,10 @@ from bento.admin.removal import Removal, plan_removal
 from bento.admin.removal import remove as take_out
 from bento.cli.bootstrap import bootstrap
 from bento.cli.completing import HOST
-from bento.cli.context import chosen, confirmed, current_fleet, fleet_root, json_option, on_option
+from bento.cli.context import chosen, confirmed, current_fleet, json_option, on_option
 from bento.cli.host_keys import add_one, key_options, parse_keys, rekey, remove_one
 from bento.cli.render import show_json, show_table
+from bento.cli.where import fleet_root
 from bento.errors import InputError
 from bento.names import HostName, TagName
 

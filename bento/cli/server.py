@@ -7,8 +7,8 @@ import click
 from bento.admin.inventory import load_fleet
 from bento.admin.server import apply as apply_steps
 from bento.admin.server import plan, wish_of
-from bento.cli.context import fleet_root
 from bento.cli.top import warn
+from bento.cli.where import fleet_root
 
 
 @click.group()

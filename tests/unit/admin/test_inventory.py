@@ -12,7 +12,7 @@ from unit.samples import FLEET, public
 from bento.admin import inventory
 from bento.admin.inventory import find_fleet, load_fleet, load_trust, note_fleet
 from bento.admin.workspace import Workspace
-from bento.cli.context import fleet_root as root_of_command
+from bento.cli.where import fleet_root as root_of_command
 from bento.errors import InputError
 from bento.models import fleet as models
 from bento.models.strict import Source, parse_toml
