@@ -105,6 +105,9 @@ class PublishFolder:
     def look_ahead(self, hosts: Objects, reports: int = 0) -> None:
         """Nothing to do: a disk's cache is as quick for one host after the other."""
 
+    def hear(self, hosts: Sequence[HostName]) -> None:
+        """Nothing to do, either."""
+
     def _release(self, host: HostName) -> Path:
         return self.root / host / "release"
 

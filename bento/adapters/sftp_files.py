@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from bento.adapters import protocol
 from bento.adapters.protocol import Answer, Attributes, SaidNo, ServerAway
@@ -45,30 +46,58 @@ class TooLarge(SaidNo):
 
 def read_small(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes]:
     """Files, in two round trips if they are small. Raises SaidNo for one that can't be read, TooLarge, ServerAway."""
+    found: list[bytes] = []
+    for one in _read_each(wire, paths, limit):
+        if isinstance(one, SaidNo):
+            raise one
+        found.append(one)
+    return found
+
+
+def read_plain(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes | None]:
+    """As `read_quietly`, of those that are plain files: a link of a host's would be followed as this user."""
+    pace = wire.pace()
+    plain: list[str] = []
+    for path, answer in zip(paths, wire.ask_all([(protocol.LSTAT, protocol.text(one)) for one in paths]), strict=True):
+        with suppress(SaidNo):
+            if protocol.expect(answer, protocol.ATTRS).attributes().is_file:
+                plain.append(path)
+        pace()
+    found = dict(zip(plain, read_quietly(wire, plain, limit), strict=True))
+    return [found.get(path) for path in paths]
+
+
+def read_quietly(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes | None]:
+    """As `read_small`, None for what can't be read. Raises ServerAway."""
+    return [None if isinstance(one, SaidNo) else one for one in _read_each(wire, paths, limit)]
+
+
+def _read_each(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes | SaidNo]:
+    """Of each file what it holds, or why it can't be read."""
     pace = wire.pace()
     read = protocol.u32(protocol.FLAG_READ) + protocol.mode_only(0)
-    opened = [wire.ask(protocol.OPEN, protocol.text(path), read) for path in paths]
-    asked: list[tuple[bytes, Answer, Answer]] = []
-    failed: SaidNo | None = None
-    for answer in opened:
+    asked: list[tuple[bytes, Answer, Answer] | SaidNo] = []
+    for answer in wire.ask_all([(protocol.OPEN, protocol.text(path) + read) for path in paths]):
         try:
             handle = protocol.text(protocol.expect(answer, protocol.HANDLE).text())
         except SaidNo as error:
-            failed = failed or error
+            asked.append(error)
             continue
         finally:
             pace()
         first = wire.ask(protocol.READ, handle, protocol.u64(0), protocol.u32(PIECE))
         asked.append((handle, wire.ask(protocol.FSTAT, handle), first))
-    found: list[bytes] = []
+    found: list[bytes | SaidNo] = []
     try:
-        if failed is not None:
-            raise failed
-        for handle, stat, first in asked:
-            found.append(_content(wire, handle, stat, first, limit, pace))
+        for one in asked:
+            try:
+                found.append(one if isinstance(one, SaidNo) else _content(wire, *one, limit, pace))
+            except SaidNo as error:
+                found.append(error)
     finally:
-        for handle, _, _ in asked:
-            wire.ask(protocol.CLOSE, handle)
+        for one in asked:
+            if not isinstance(one, SaidNo):
+                wire.ask(protocol.CLOSE, one[0])
     return found
 
 

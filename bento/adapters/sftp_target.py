@@ -356,8 +356,18 @@ class SftpTarget:
             batch = names[start : start + _BATCH]
             # Nothing but plain files is opened: a link of the host's would be followed as this user.
             plain = [name for name in batch if there[name].is_file]
-            found = dict(zip(plain, self._quietly([f"{folder}/{name}" for name in plain]), strict=True))
+            with self._doing(f"reading the reports of {host}"):
+                read = sftp_files.read_quietly(self._wire, [f"{folder}/{name}" for name in plain], LIMITS.report)
+            found = dict(zip(plain, read, strict=True))
             yield from (found.get(name) for name in batch)
+
+    def hear(self, hosts: Sequence[HostName]) -> None:
+        """Read these hosts' signs of life together; what else is known of them stays."""
+        paths = [f"{self._host(host)}/reports/heartbeat" for host in hosts]
+        with suppress(ServerAway):  # what is asked next says so
+            read = sftp_files.read_plain(self._wire, paths, LIMITS.report)
+            for host, path, raw in zip(hosts, paths, read, strict=True):
+                self._ahead.setdefault(self._host(host), Ahead()).files[path] = raw
 
     def _heartbeat(self, host: HostName) -> bytes | None:
         folder, known = f"{self._host(host)}/reports", self._known(host)
@@ -367,23 +377,7 @@ class SftpTarget:
         if "heartbeat" not in (known.folders.get(folder, {"heartbeat"}) or ()):
             return None
         with self._doing(f"reading the heartbeat of {host}"):
-            try:
-                found = protocol.expect(
-                    self._wire.ask(protocol.LSTAT, protocol.text(path)), protocol.ATTRS
-                ).attributes()
-            except SaidNo:
-                return None
-        return self._quietly([path])[0] if found.is_file else None
-
-    def _quietly(self, paths: list[str]) -> list[bytes | None]:
-        """Files of a host's, None for what can't be read. Raises ServerAway."""
-        with self._doing("reading reports"):
-            try:
-                return [*sftp_files.read_small(self._wire, paths, LIMITS.report)]
-            except SaidNo:
-                if len(paths) == 1:
-                    return [None]
-        return [self._quietly([path])[0] for path in paths]  # one of them: each by itself
+            return sftp_files.read_plain(self._wire, [path], LIMITS.report)[0]
 
 
 def _nothing(_: Wire) -> None:

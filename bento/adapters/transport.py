@@ -63,6 +63,9 @@ class PublishTarget(Protocol):
         why.
         """
 
+    def hear(self, hosts: Sequence[HostName]) -> None:
+        """Say whose sign of life will be asked for next, as the first that `read_words` gives; as `look_ahead`."""
+
     def ensure_host(self, host: HostName) -> None:
         """Make the host's folders with their owners and modes, as far as may be."""
 

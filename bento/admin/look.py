@@ -17,11 +17,10 @@ from bento.core.deploy_plan import ClockOff, compose, same_content
 from bento.errors import BentoError, InputError, WorkFailed
 from bento.models.limits import LIMITS
 from bento.models.manifest import Manifest
-from bento.models.signed import SignedDocument
 from bento.models.trust import Trust
 from bento.names import HostName
 
-BeforeSigning = Callable[[SignedDocument | None], None]
+BeforeSigning = Callable[[frozenset[str] | None], None]  # takes who signed it, by fingerprint; None for nobody
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Look:
     def check(self, before_signing: BeforeSigning) -> None:
         """Ask whether what stands there may be replaced. A warning means that what stood there was nobody's."""
         if self.newest is not None or self.warnings:
-            before_signing(self.newest.document if self.newest is not None else None)
+            before_signing(self.newest.signed if self.newest is not None else None)
 
 
 def look_at(

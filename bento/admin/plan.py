@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from bento.adapters.stamps import Stamps
 from bento.adapters.transport import PublishTarget
@@ -11,17 +12,19 @@ from bento.admin.content import Content, Sealed
 from bento.admin.deploy import content_of_today, plan_hosts
 from bento.admin.hold import content_to_plan, go_on
 from bento.admin.inventory import Fleet, Host
-from bento.admin.look import draft, lacking, look_at
+from bento.admin.look import Look, draft, lacking, look_at
 from bento.admin.memory import Memory
 from bento.admin.publish import Change, changes
 from bento.admin.publishing import taking_over
-from bento.admin.signing import check_accepted, check_signers
+from bento.admin.signing import ask_for_words, check_accepted, check_signers
 from bento.admin.targets import reading, targets_of
 from bento.admin.workspace import Workspace
 from bento.errors import BentoError
 from bento.models.manifest import Manifest
 from bento.models.trust import Trust
 from bento.names import HostName, SystemPath
+
+_TOGETHER: Final = 64  # hosts whose words are asked for at once
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class _Work:
     missed: dict[str, BentoError]
     planned: dict[HostName, Planned] = field(default_factory=dict)
     others: list[HostName] = field(default_factory=list)
+    new: list[tuple[Host, Look, bool]] = field(default_factory=list)
 
     def follow(self, one: Packed, sealed: Sealed, known: SystemPath | None, *, anew: bool) -> None:
         """A host that follows the fleet; `known` is the system that is known to come of its files."""
@@ -99,9 +103,24 @@ class _Work:
             manifest = seen.whole[0].release[0]
             healed = tuple(one.target.name for one in seen.standings if one not in seen.whole)
             self.planned[host.name] = Planned(manifest, manifest, ("signatures",) if more else None, build, healed)
-            return
+        else:
+            self.new.append((host, seen, build))
+
+    def finish(self) -> None:
+        """Of the hosts that would get a new release: whether they would accept it, and what it changes."""
+        for first in range(0, len(self.new), _TOGETHER):
+            some = self.new[first : first + _TOGETHER]
+            if self.signing and not self.drop_signers:
+                ask_for_words(self.targets, [seen for _, seen, _ in some], self.fleet.signing_keys)
+            for host, seen, build in some:
+                try:
+                    self._finish(host, seen, build=build)
+                except BentoError as error:
+                    self.failed[host.name] = error
+
+    def _finish(self, host: Host, seen: Look, *, build: bool) -> None:
         if self.signing and not self.drop_signers:
-            seen.check(partial(check_accepted, self.targets, host, self.trust, keys))
+            seen.check(partial(check_accepted, self.targets, host, self.trust, self.fleet.signing_keys))
         after = draft(seen, self.trust, self.now)
         changed = changes(seen.before, after)
         self.planned[host.name] = Planned(seen.before, after, changed, build)
@@ -157,5 +176,6 @@ def plan_deploy(
             work.follow(one, ready.sealed[name], known(name, keys[name]), anew=how.anew)
         for host in ready.held:
             work.hold(host)
+        work.finish()
     planned = {name: work.planned[name] for name in chosen if name in work.planned}
     return Planning(planned, failed, (*warnings, *taking_over(work.others)), missed)

@@ -61,7 +61,7 @@ class Draft:
 def drafted(seen: Look, trust: Trust, keys: tuple[Path, ...], now: int, before_signing: BeforeSigning) -> Draft:
     """What there is to sign for a host that was looked at. `now` in UTC seconds.
 
-    `before_signing` is handed what is published before a new release takes its place, None if that is nobody's, and may
+    `before_signing` is told who signed what a new release takes the place of, None if that is nobody's, and may
     raise. Raises InputError and WorkFailed.
     """
     if seen.current:

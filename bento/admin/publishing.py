@@ -14,7 +14,7 @@ from bento.admin.memory import Memory
 from bento.admin.progress import Say
 from bento.admin.publish import Draft, Published, bring, drafted, sign
 from bento.admin.shares import Shares
-from bento.admin.signing import check_accepted
+from bento.admin.signing import ask_for_words, check_accepted
 from bento.admin.targets import Reached
 from bento.admin.unchanged import Unchanged
 from bento.admin.workspace import Workspace
@@ -94,7 +94,9 @@ class _Work:
 
     def signed(self, some: Iterable[Seen]) -> Iterator[Signed]:
         """What was looked at, as it is to be written."""
-        drafts: list[tuple[Draft, int]] = []
+        some, drafts = [*some], list[tuple[Draft, int]]()
+        if not self.drop_signers:
+            ask_for_words(self.reached.targets, [seen for seen, _ in some], self.keys)
         for seen, now in some:
             with self._or_failed(seen.content.host):
                 drafts.append((self._drafted(seen, now), now))
@@ -116,9 +118,9 @@ class _Work:
     def _drafted(self, seen: Look, now: int) -> Draft:
         host = self.fleet.hosts[seen.content.host]
 
-        def before_signing(document: SignedDocument | None) -> None:
+        def before_signing(signed: frozenset[str] | None) -> None:
             if not self.drop_signers:
-                check_accepted(self.reached.targets, host, self.trust, self.keys, document)
+                check_accepted(self.reached.targets, host, self.trust, self.keys, signed)
 
         return drafted(seen, self.trust, self.keys, now, before_signing)
 

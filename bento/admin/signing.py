@@ -4,6 +4,7 @@ The rule is in core/signer_rules.py, its reasons in docs/decisions/0017.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bento.adapters import signatures
@@ -11,10 +12,11 @@ from bento.adapters.process import require
 from bento.adapters.transport import PublishTarget
 from bento.admin.hosts_word import newest_heartbeat
 from bento.admin.inventory import Host
+from bento.admin.look import Look
 from bento.core import signer_rules
 from bento.errors import InputError
-from bento.models.signed import SignedDocument
-from bento.models.trust import NAMESPACE_RELEASE, Trust
+from bento.models.trust import Trust
+from bento.names import HostName
 from bento_secrets.ssh_keys import SshPublicKey
 
 _UNKNOWN = frozenset({"nobody that we know"})
@@ -50,23 +52,37 @@ def known_signers(targets: Sequence[PublishTarget], host: Host, trust: Trust) ->
     return frozenset(newest.signers) or None if newest is not None else None
 
 
+def ask_for_words(targets: Sequence[PublishTarget], some: Iterable[Look], keys: Iterable[Path]) -> None:
+    """Ask together for what hosts said, of those whose word `check_accepted` will go by.
+
+    Where a key is dropped that may be all that get something new, and one after the other is a wait for each.
+    """
+    ours, hosts = _fingerprints(keys), list[HostName]()
+
+    def note(host: HostName, signed: frozenset[str] | None) -> None:
+        if not signer_rules.accepted(signed or _UNKNOWN, ours, None):
+            hosts.append(host)
+
+    for seen in some:
+        if not seen.current:
+            seen.check(partial(note, seen.content.host))
+    if hosts:
+        for target in targets:
+            target.hear(hosts)
+
+
 def check_accepted(
     targets: Sequence[PublishTarget],
     host: Host,
     trust: Trust,
     keys: Iterable[Path],
-    published: SignedDocument | None,
+    signed: frozenset[str] | None,
 ) -> None:
     """Raise InputError where the host may be unable to accept a release that only `keys` sign.
 
-    `published` is what it has now; None where that is signed by nobody in the fleet's trust file.
+    `signed` are the fingerprints of those who signed what it has now; None where that is nobody in the trust file.
     """
-    ours = {signatures.public_half(key).fingerprint for key in keys}
-    signed = (
-        _UNKNOWN
-        if published is None
-        else {one.fingerprint for one in signatures.signed_by(published, trust.signers, NAMESPACE_RELEASE)} or _UNKNOWN
-    )
+    ours, signed = _fingerprints(keys), signed or _UNKNOWN
     if signer_rules.accepted(signed, ours, None):
         return
     known = known_signers(targets, host, trust)
@@ -83,3 +99,7 @@ def check_accepted(
         f"see when it was heard of: bento status --on {host.name}",
         f"or publish all the same: bento deploy --on {host.name} --drop-signers",
     )
+
+
+def _fingerprints(keys: Iterable[Path]) -> frozenset[str]:
+    return frozenset(signatures.public_half(key).fingerprint for key in keys)

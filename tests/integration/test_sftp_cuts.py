@@ -22,6 +22,7 @@ from bento.admin.content import Content
 from bento.admin.shares import Shares
 from bento.admin.standing import read_published
 from bento.errors import BentoError, WorkFailed
+from bento.models.limits import LIMITS
 from bento.models.targets import SftpPlace
 from bento.models.trust import Server
 from bento.names import HostName
@@ -301,6 +302,36 @@ def test_what_is_out_of_the_ordinary_is_looked_at_once_too(link: Link, monkeypat
         target.look_ahead({web: None})
         assert sum(asked) == 0
         assert target.read_manifest(web) == b"x" * 40_000
+
+
+def test_signs_of_life_of_many_hosts_are_read_together_and_the_same_as_one_by_one(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(link.names):
+        (link.sshd.publish / name / "reports/heartbeat").write_bytes(b"of %d" % number)
+    words = [link.sshd.publish / name / "reports/heartbeat" for name in link.names]
+    words[0].unlink()
+    words[1].unlink()
+    words[1].symlink_to("/etc/passwd")
+    words[2].write_bytes(bytes(LIMITS.report + 1))
+    words[3].chmod(0)
+    words[4].unlink()
+    os.mkfifo(words[4])
+    words[5].write_bytes(b"")
+    words[6].parent.chmod(0)
+    target = link.target(link.sshd.port)
+    asked: list[int] = []
+    real = Wire.ask_all
+    with target.opened():
+        alone = [next(target.read_words(name)) for name in link.names]
+        assert alone[:7] == [*[None] * 5, b"", None]
+        assert alone[7:] == [b"of %d" % number for number in range(7, HOSTS)]
+        target.look_ahead({link.names[7]: ()})
+        target.hear(link.names)
+        monkeypatch.setattr(Wire, "ask_all", lambda wire, many: asked.append(len(many)) or real(wire, many))
+        assert [next(target.read_words(name)) for name in link.names] == alone
+        assert target.read_manifest(link.names[7]) is None  # what was known stays
+        assert asked == []
 
 
 def test_earlier_releases_are_read_only_where_something_is_old_and_of_that_the_last_three_stay(

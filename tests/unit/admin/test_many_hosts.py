@@ -117,6 +117,31 @@ def test_a_second_thread_writing_to_the_folder_is_what_a_folder_asks_for() -> No
     assert PublishFolder.writes_at_once > 1
 
 
+def test_where_a_key_is_dropped_hosts_are_asked_together_whom_they_trust_and_else_nobody_is(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Sequence[HostName]] = []
+    monkeypatch.setattr(PublishFolder, "hear", lambda _, hosts: heard.append(hosts))
+    monkeypatch.setattr(at_once, "_SIGNED", 30)
+    deploy(fleet, {name: f"text of {name}" for name in NAMES})
+    deploy(fleet, {name: f"second text of {name}" for name in NAMES})
+    assert heard == []
+    key_file(fleet.root.parent / "other", 2)
+    trust, settings = fleet.root / "utils/trust.toml", fleet.root / "bento.toml"
+    trust.write_text(trust.read_text().replace("signers = [", f'signers = ["{public(2).line}", '))
+    old = f'"{fleet.root.parent}/signing"'
+    new = f'"{fleet.root.parent}/other"'
+    text = settings.read_text()
+    settings.write_text(text.replace(old, new))
+    done = deploy(load_fleet(fleet.root), {name: f"third text of {name}" for name in NAMES})
+    assert heard == [NAMES[:30], NAMES[30:]]
+    assert list(done.failed) == NAMES, "none of them has ever said whom it trusts"
+    heard.clear()
+    settings.write_text(text.replace(old, f"{old}, {new}"))
+    assert not deploy(load_fleet(fleet.root), dict.fromkeys(NAMES, "fourth")).failed
+    assert heard == []
+
+
 def test_many_are_signed_by_one_process_and_written_while_the_next_are_signed(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from unit.samples import SYSTEM, WEB, digest, public, secret
+from unit.samples import SYSTEM, WEB, digest, key_file, public, secret
 
 from bento.adapters.folder import PublishFolder
 from bento.admin.content import Content
@@ -325,3 +325,24 @@ def test_a_deploy_and_its_dry_run_say_whose_release_they_replace(desk: Desk, mon
         assert sentence.endswith("(git pull) and deploy again; to go back: bento rollback web")
     desk.publish("three", token="d")
     assert not [one for one in desk.deploy_held().warnings if "another machine" in one]
+
+
+def test_a_dry_run_asks_together_whom_hosts_trust_where_a_key_is_dropped(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bento.adapters.nix.require_nix", lambda: None)
+    heard: list[object] = []
+    monkeypatch.setattr(PublishFolder, "hear", lambda _, hosts: heard.append(hosts))
+    desk.publish("one", token="a")
+    desk.publish("two", token="b")
+    desk.back()
+    desk.publish("from another machine", token="c")
+    assert not plan_deploy(desk.fleet, load_trust(desk.root), (WEB,), desk.now).failed
+    assert heard == []
+    key_file(desk.root.parent / "other", 2)
+    settings, trust = desk.root / "bento.toml", desk.root / "utils/trust.toml"
+    settings.write_text(settings.read_text().replace(f"{desk.root.parent}/signing", f"{desk.root.parent}/other"))
+    trust.write_text(trust.read_text().replace("signers = [", f'signers = ["{public(2).line}", '))
+    planned = plan_deploy(desk.fleet, load_trust(desk.root), (WEB,), desk.now)
+    assert "has never said whom it trusts" in planned.failed[WEB].message
+    assert heard == [[WEB]]

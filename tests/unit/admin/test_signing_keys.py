@@ -44,9 +44,9 @@ class Place:
         config = ConfigRef(digest=digest(text), size=len(text), kind="flake", attribute="web")
         content = Content(WEB, config, SYSTEM, (), Settings(), tar, {})
 
-        def guard(document: SignedDocument | None) -> None:
+        def guard(signed: frozenset[str] | None) -> None:
             if guarded:
-                check_accepted([self.folder], self.host, self.trust, keys, document)
+                check_accepted([self.folder], self.host, self.trust, keys, signed)
 
         memory = Memory(self.root / "memory")
         return publish([self.folder], content, self.trust, keys, now, memory, Shares(), guard)
@@ -137,9 +137,9 @@ def test_a_key_swapped_in_the_trust_file_at_one_stroke_is_seen_too(place: Place)
     """What is published is then signed by nobody of the fleet's: that must not count as nothing published."""
     place.publish(place.old)
     place.trust = replace(place.trust, signers=(NEW,))
-    for published in (None, place.document()):
+    for signed in (None, frozenset[str](), frozenset({OLD.fingerprint})):
         with pytest.raises(InputError, match="refuse the release"):
-            check_accepted([place.folder], place.host, place.trust, [place.new], published)
+            check_accepted([place.folder], place.host, place.trust, [place.new], signed)
     place.says_it_trusts(NEW.fingerprint)
     check_accepted([place.folder], place.host, place.trust, [place.new], None)
 
