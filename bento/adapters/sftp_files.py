@@ -69,7 +69,12 @@ def read_plain(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes | Non
 
 def read_quietly(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes | None]:
     """As `read_small`, None for what can't be read. Raises ServerAway."""
-    return [None if isinstance(one, SaidNo) else one for one in _read_each(wire, paths, limit)]
+    found = _read_each(wire, paths, limit)
+    for number, one in enumerate(found):
+        # Together they may be more than the server opens at once.
+        if isinstance(one, SaidNo) and not isinstance(one, TooLarge) and len(paths) > 1:
+            found[number] = _read_each(wire, [paths[number]], limit)[0]
+    return [None if isinstance(one, SaidNo) else one for one in found]
 
 
 def _read_each(wire: Wire, paths: Sequence[str], limit: int) -> list[bytes | SaidNo]:

@@ -45,6 +45,7 @@ class SftpTarget:
         self._seen = 0.0  # when the lock was seen last, by the monotonic clock
         self._ahead: dict[str, Ahead] = {}  # by host's folder; of none that was written since
         self._before: dict[str, dict[str, dict[str, Attributes] | None]] = {}  # what was in its folders before that
+        self._words: dict[HostName, bytes | None] = {}  # signs of life that were read together
         self._ready: dict[HostName, tuple[str, bytes]] = {}  # manifests laid ready, and where
 
     @property
@@ -74,7 +75,7 @@ class SftpTarget:
 
     @contextmanager
     def _opened(self, first: Callable[[Wire], None]) -> Iterator[None]:
-        self._ahead, self._before, self._ready = {}, {}, {}
+        self._ahead, self._before, self._words, self._ready = {}, {}, {}, {}
         coming, self._coming = self._coming, None
         with ExitStack() as self._stack:
             self._session = self._stack.enter_context(coming.taken(first) if coming else self._log_in(first))
@@ -109,7 +110,7 @@ class SftpTarget:
         if began < self._seen + _PAUSE:
             return
         owner, root = self._locking.owner(), self._place.path
-        self._ahead, self._before = {}, {}
+        self._ahead, self._before, self._words = {}, {}, {}
         with self._doing("looking at the lock"):
             try:
                 held = sftp_lock.is_held(self._wire, root, owner)
@@ -144,7 +145,7 @@ class SftpTarget:
         ]
         before = {} if reports else self._ahead
         known = {one.base: its for one in wanted if (its := before.get(one.base)) and its.asked == one}
-        self._ahead, self._before = known, {}
+        self._ahead, self._before, self._words = known, {}, {}
         asked = (one for one in wanted if one.base not in known)
         with suppress(ServerAway):  # what is asked next says so
             self._ahead.update(sftp_ahead.look(self._wire, asked, reports))
@@ -161,6 +162,7 @@ class SftpTarget:
 
     def _forget(self, host: HostName) -> None:
         """It is about to change."""
+        self._words.pop(host, None)
         known = self._ahead.pop(self._host(host), None)
         if known is not None:
             self._before[self._host(host)] = known.folders
@@ -362,16 +364,17 @@ class SftpTarget:
             yield from (found.get(name) for name in batch)
 
     def hear(self, hosts: Sequence[HostName]) -> None:
-        """Read these hosts' signs of life together; what else is known of them stays."""
+        """Read these hosts' signs of life together; those that were read before are forgotten: they may be large."""
         paths = [f"{self._host(host)}/reports/heartbeat" for host in hosts]
         with suppress(ServerAway):  # what is asked next says so
-            read = sftp_files.read_plain(self._wire, paths, LIMITS.report)
-            for host, path, raw in zip(hosts, paths, read, strict=True):
-                self._ahead.setdefault(self._host(host), Ahead()).files[path] = raw
+            self._words = {}
+            self._words = dict(zip(hosts, sftp_files.read_plain(self._wire, paths, LIMITS.report), strict=True))
 
     def _heartbeat(self, host: HostName) -> bytes | None:
         folder, known = f"{self._host(host)}/reports", self._known(host)
         path = f"{folder}/heartbeat"
+        if host in self._words:
+            return self._words[host]
         if path in known.files:
             return known.files[path]
         if "heartbeat" not in (known.folders.get(folder, {"heartbeat"}) or ()):

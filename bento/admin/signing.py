@@ -4,6 +4,7 @@ The rule is in core/signer_rules.py, its reasons in docs/decisions/0017.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bento.admin.hosts_word import newest_heartbeat
 from bento.admin.inventory import Host
 from bento.admin.look import Look
 from bento.core import signer_rules
-from bento.errors import InputError
+from bento.errors import BentoError, InputError
 from bento.models.trust import Trust
 from bento.names import HostName
 from bento_secrets.ssh_keys import SshPublicKey
@@ -55,19 +56,21 @@ def known_signers(targets: Sequence[PublishTarget], host: Host, trust: Trust) ->
 def ask_for_words(targets: Sequence[PublishTarget], some: Iterable[Look], keys: Iterable[Path]) -> None:
     """Ask together for what hosts said, of those whose word `check_accepted` will go by.
 
-    Where a key is dropped that may be all that get something new, and one after the other is a wait for each.
+    Where a key is dropped that may be all that get something new, and one after the other is a wait for each. What
+    goes wrong here goes wrong there too, and is said of each host.
     """
-    ours, hosts = _fingerprints(keys), list[HostName]()
+    hosts = list[HostName]()
 
     def note(host: HostName, signed: frozenset[str] | None) -> None:
         if not signer_rules.accepted(signed or _UNKNOWN, ours, None):
             hosts.append(host)
 
-    for seen in some:
-        if not seen.current:
-            seen.check(partial(note, seen.content.host))
-    if hosts:
-        for target in targets:
+    with suppress(BentoError):
+        ours = _fingerprints(keys)
+        for seen in some:
+            if not seen.current:
+                seen.check(partial(note, seen.content.host))
+        for target in targets if hosts else ():
             target.hear(hosts)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from unit.admin.test_publish import DAY, START, Place
 
-from bento.adapters import sftp_ahead, sftp_target
+from bento.adapters import protocol, sftp_ahead, sftp_target
 from bento.adapters.files import Busy
 from bento.adapters.folder import PublishFolder
-from bento.adapters.protocol import ServerAway
+from bento.adapters.protocol import SaidNo, ServerAway
 from bento.adapters.sftp import logged_in
 from bento.adapters.sftp_keys import publisher
 from bento.adapters.sftp_lock import Locking, Owner
@@ -273,20 +273,27 @@ def test_a_ctrl_c_while_hosts_are_looked_at_leaves_no_lock(link: Link, monkeypat
     assert not lock.exists()
 
 
-def test_a_lock_that_another_made_meanwhile_stays_where_the_clocks_differ(
-    link: Link, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrong", ["clock", "disk"])
+def test_a_lock_that_another_made_meanwhile_stays_where_one_s_own_comes_to_nothing(
+    link: Link, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     def broken(*_: object) -> dict[str, object]:
         while not lock.read_bytes():  # ours is under way
             time.sleep(0.001)
         lock.unlink()
         lock.write_text('{"owner":"other","time":1,"token":"other"}')
+        if wrong == "disk":
+            monkeypatch.setattr(protocol, "done", full)
         return {}
 
-    lock = link.sshd.publish / ".publisher/lock"
+    def full(_: object) -> None:
+        monkeypatch.setattr(protocol, "done", real)
+        raise SaidNo("the disk is full")
+
+    lock, real = link.sshd.publish / ".publisher/lock", protocol.done
     monkeypatch.setattr(sftp_ahead, "look", broken)
-    target = link.target(link.sshd.port, START)
-    with pytest.raises(WorkFailed, match="clock"), target.locked(dict.fromkeys(link.names)):
+    target = link.target(link.sshd.port, START if wrong == "clock" else None)
+    with pytest.raises(WorkFailed, match=wrong), target.locked(dict.fromkeys(link.names)):
         pytest.fail("it was let in")
     assert '"other"' in lock.read_text()
 
@@ -332,6 +339,10 @@ def test_signs_of_life_of_many_hosts_are_read_together_and_the_same_as_one_by_on
         assert [next(target.read_words(name)) for name in link.names] == alone
         assert target.read_manifest(link.names[7]) is None  # what was known stays
         assert asked == []
+        target.hear(link.names[:1])
+        asked.clear()
+        assert next(target.read_words(link.names[8])) == alone[8]
+        assert asked  # of what may be large not all is kept
 
 
 def test_earlier_releases_are_read_only_where_something_is_old_and_of_that_the_last_three_stay(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from paramiko.sftp import CMD_LSTAT, CMD_NAME, CMD_READ, CMD_READDIR
+from paramiko.sftp import CMD_LSTAT, CMD_NAME, CMD_READ, CMD_READDIR, SFTP_FAILURE
 from unit.samples import WEB, key_file, public
 
 from bento.adapters import sftp_ahead, sftp_files, sftp_target
@@ -185,6 +185,44 @@ def test_names_that_no_file_can_have_are_not_kept(target: SftpTarget, monkeypatc
     with target.opened(), pytest.raises(ServerAway, match="a file's name is too long"):
         list(target.read_words(WEB))
     assert asked <= 2
+
+
+@pytest.mark.parametrize("how", ["signs of life", "reports"])
+def test_a_server_that_opens_few_files_at_once_is_read_all_the_same(
+    target: SftpTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    names = [HostName(f"host-{number}") for number in range(10)]
+    for name in names:
+        reports = tmp_path / "publish/pub" / name / "reports"
+        reports.mkdir(parents=True)
+        (reports / "heartbeat").write_bytes(name.encode())
+        for number in range(10):
+            (reports / f"{number:020}.report").write_bytes(b"%d" % number)
+    opened, refused = 0, 0
+    real_open, real_close = fake._Files.open, fake._File.close
+
+    def open_(self: fake._Files, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
+        nonlocal opened, refused
+        if opened == 3:
+            refused += 1
+            return SFTP_FAILURE
+        opened += 1
+        return real_open(self, path, flags, attr)
+
+    def close(self: fake._File) -> None:
+        nonlocal opened
+        opened -= 1
+        real_close(self)
+
+    monkeypatch.setattr(fake._Files, "open", open_)
+    monkeypatch.setattr(fake._File, "close", close)
+    with target.opened():
+        if how == "reports":
+            assert list(target.read_words(names[0]))[1:] == [b"%d" % number for number in range(9, -1, -1)]
+        else:
+            target.hear(names)
+            assert [next(target.read_words(name)) for name in names] == [name.encode() for name in names]
+    assert refused > 0
 
 
 def test_a_login_goes_on_beside_other_work_and_what_becomes_of_it_is_said_where_it_is_needed(

@@ -79,6 +79,15 @@ def test_a_host_that_can_t_be_written_is_named_and_harms_no_other(fleet: Fleet) 
     assert list(done.published) == [name for name in NAMES if name not in bad]
 
 
+def test_a_signing_key_that_goes_away_meanwhile_is_each_host_s_failure_and_stops_nothing(fleet: Fleet) -> None:
+    deploy(fleet, {name: f"text of {name}" for name in NAMES})
+    for path in fleet.root.parent.glob("signing*"):
+        path.unlink()
+    done = deploy(fleet, {name: f"second text of {name}" for name in NAMES})
+    assert list(done.failed) == NAMES
+    assert all("signing" in error.message for error in done.failed.values())
+
+
 def test_what_can_t_be_remembered_as_signed_is_not_published(fleet: Fleet) -> None:
     remembered = Workspace(fleet.root).memory().path
     remembered.mkdir(parents=True)
