@@ -5,18 +5,23 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bento.agent import take
 from bento.agent.link import reachable_within
 from bento.demo.systems import System, write_channel, write_flake
+from bento.names import HostName
 from rig import HostUser, MakeRoot, PrivateRoot, Sshd, system_user
 from rig.acme import Acme
 from rig.desk import Desk
 from rig.keys import make_ssh_key
 from rig.lone import LoneHost
 from rig.world import World, said
+
+if TYPE_CHECKING:
+    from rig.link import Link
 
 
 @pytest.fixture(scope="session")
@@ -131,3 +136,22 @@ def lone(sshd: Sshd, host_user: HostUser, tmp_path: Path, monkeypatch: pytest.Mo
     made = LoneHost(folder, host_user("lone"), sshd)
     with made.mounted(monkeypatch):
         yield made
+
+
+@pytest.fixture
+def link(sshd: Sshd, host_user: HostUser, tmp_path: Path) -> "Link":
+    """A publisher, and sixty hosts that it may write for."""
+    from unit.admin.test_publish import Place
+
+    from rig.link import HOSTS, Link
+
+    work = tmp_path / "work"
+    work.mkdir()
+    user = host_user("pub")
+    key = make_ssh_key(tmp_path / "publisher")
+    sshd.add_publisher(user, [key.line])
+    names = [HostName(f"h{number}") for number in range(HOSTS)]
+    for name in ("web", *names):
+        (sshd.publish / name).mkdir()
+        sshd.give_host(name, user, group="root")
+    return Link(sshd, user, key.path, Place(work), names)
